@@ -1,0 +1,37 @@
+# Everything happens in .venv, made on first use from requirements.lock.
+PYTHON ?= python3
+BIN := .venv/bin
+FOR ?=
+BROKER ?=
+
+.PHONY: demo test check lint types lock clean
+
+demo: .venv/ready
+	$(BIN)/gateway demo $(if $(FOR),--for $(FOR)) $(if $(BROKER),--broker $(BROKER))
+
+test: lint types
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: .venv/ready
+	$(BIN)/gateway check -c config/
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/ready
+	$(BIN)/mypy
+
+.venv/ready: pyproject.toml requirements.lock
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch .venv/ready
+
+# After a change of the dependencies in pyproject.toml (needs uv).
+lock:
+	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --extra dev --no-emit-package shopfloor-gateway \
+		--custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis var

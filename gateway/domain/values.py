@@ -1,0 +1,117 @@
+"""The records that travel through the gateway, from the wire to the broker and back.
+
+Times are integers: milliseconds since 1970-01-01 UTC, as the message contract has them.
+"""
+
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+Scalar = bool | int | float | str | bytes | None
+Value = Scalar | tuple[Scalar, ...]
+"""What a device can hold after the driver decoded it; an array arrives as a tuple."""
+Timestamp = int
+"""Milliseconds since 1970-01-01 UTC."""
+TagId = str
+"""`<unit>.<tag>`, for example `FIL01.state`: unique within one gateway."""
+
+
+class StatusCode:
+    """OPC UA status codes (Part 4 §7.39) that the gateway itself gives; any other code passes through as an int."""
+
+    GOOD: Final = 0x00000000
+    UNCERTAIN: Final = 0x40000000
+    BAD: Final = 0x80000000
+    BAD_COMMUNICATION_ERROR: Final = 0x80050000
+    BAD_TIMEOUT: Final = 0x800A0000
+    BAD_WAITING_FOR_INITIAL_DATA: Final = 0x80320000
+    BAD_NODE_ID_UNKNOWN: Final = 0x80340000
+    BAD_OUT_OF_RANGE: Final = 0x803C0000
+    BAD_NOT_WRITABLE: Final = 0x803B0000
+    BAD_TYPE_MISMATCH: Final = 0x80740000
+    BAD_NOT_CONNECTED: Final = 0x808A0000
+    BAD_DEVICE_FAILURE: Final = 0x808B0000
+    BAD_DECODING_ERROR: Final = 0x80070000
+    OVERFLOW_BITS: Final = 0x00000480
+    """DataValue info type with the overflow bit (Part 4 §7.39.1): the device's queue lost values before this one."""
+
+
+def is_good(status_code: int) -> bool:
+    """True for severity Good, whatever the info bits say."""
+    return status_code & 0xC0000000 == 0
+
+
+def is_bad(status_code: int) -> bool:
+    """True for severity Bad: there is no usable value."""
+    return status_code & 0x80000000 != 0
+
+
+class DataType(StrEnum):
+    """The type that a tag has in its device; integers carry their width because a write must match it exactly."""
+
+    BOOL = "bool"
+    INT8 = "int8"
+    UINT8 = "uint8"
+    INT16 = "int16"
+    UINT16 = "uint16"
+    INT32 = "int32"
+    UINT32 = "uint32"
+    INT64 = "int64"
+    UINT64 = "uint64"
+    FLOAT32 = "float32"
+    FLOAT64 = "float64"
+    STRING = "string"
+    DATETIME = "datetime"
+    BYTES = "bytes"
+
+
+INTEGER_RANGES: Final[dict[DataType, tuple[int, int]]] = {
+    DataType.INT8: (-(2**7), 2**7 - 1),
+    DataType.UINT8: (0, 2**8 - 1),
+    DataType.INT16: (-(2**15), 2**15 - 1),
+    DataType.UINT16: (0, 2**16 - 1),
+    DataType.INT32: (-(2**31), 2**31 - 1),
+    DataType.UINT32: (0, 2**32 - 1),
+    DataType.INT64: (-(2**63), 2**63 - 1),
+    DataType.UINT64: (0, 2**64 - 1),
+}
+
+
+class TagChange(msgspec.Struct, frozen=True, gc=False):
+    """One value of one tag as the device gave it: raw, before scaling.
+
+    `source_timestamp` is the device's own stamp, or None where the protocol has none (Modbus): then the batch's
+    contact time holds. A Bad status has no usable value.
+    """
+
+    tag_id: TagId
+    value: Value
+    status_code: int = 0
+    source_timestamp: Timestamp | None = None
+    server_timestamp: Timestamp | None = None
+
+
+class TagWrite(msgspec.Struct, frozen=True, gc=False):
+    """One raw value to be written, already converted to the device's scale."""
+
+    tag_id: TagId
+    value: Value
+
+
+class WriteResult(msgspec.Struct, frozen=True, gc=False):
+    """What the device said to one write. A refusal is a result; only a lost link raises."""
+
+    tag_id: TagId
+    status_code: int = 0
+
+
+class Batch(msgspec.Struct, frozen=True, gc=False):
+    """What one publish response or one poll brought, in the device's order.
+
+    `contact` is when the device was last known to be alive: a batch without changes (keep-alive, unchanged poll)
+    says that nothing else happened up to then.
+    """
+
+    changes: list[TagChange]
+    contact: Timestamp

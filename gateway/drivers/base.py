@@ -1,0 +1,67 @@
+"""What every driver offers, and nothing more: three verbs on an open link.
+
+A driver is made unconnected and opened with `async with`. It never reconnects by itself: when the link is gone it
+raises `LinkLost`, and whoever supervises it makes a new one. A bad value or a refused write is data, not an error.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from types import TracebackType
+from typing import Protocol, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from gateway.domain.values import Batch, TagChange, TagId, TagWrite, Timestamp, WriteResult
+
+
+class LinkLost(Exception):  # noqa: N818 - it says what happened, and reads so where it is caught
+    """The device is out of reach; the text says where it was and why, for people."""
+
+
+class Clock(Protocol):
+    """The one source of time. In a played scenario it runs `rate` times as fast as the wall."""
+
+    @property
+    def rate(self) -> float:
+        """Seconds of plant time per second of wall time."""
+        ...
+
+    def now(self) -> Timestamp:
+        """The plant's time in milliseconds UTC."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep that many seconds of plant time."""
+        ...
+
+
+class DeviceSettings(BaseModel):
+    """What the YAML says of one device; each driver extends it with its own keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TagAddress(BaseModel):
+    """What the YAML says of one tag's place in its device; each driver extends it with its own keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Driver(Protocol):
+    """One link to one device.
+
+    `changes` yields one batch per publish response or poll; asking for the next batch says that the one before is
+    committed, so only then may it be acknowledged to the device. `read` and `write` answer tag by tag, in the order
+    asked, and may be called while `changes` is being iterated. All of them raise `LinkLost` when the link is gone.
+    """
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def changes(self) -> AsyncIterator[Batch]: ...
+
+    async def read(self, tag_ids: Sequence[TagId]) -> list[TagChange]: ...
+
+    async def write(self, writes: Sequence[TagWrite]) -> list[WriteResult]: ...
