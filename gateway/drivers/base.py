@@ -5,12 +5,17 @@ raises `LinkLost`, and whoever supervises it makes a new one. A bad value or a r
 """
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Annotated, Generic, Protocol, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-from gateway.domain.values import Batch, TagChange, TagId, TagWrite, Timestamp, WriteResult
+from gateway.domain.times import parse_duration
+from gateway.domain.values import Batch, DataType, TagChange, TagId, TagWrite, Timestamp, WriteResult
+
+Seconds = Annotated[float, BeforeValidator(parse_duration)]
+"""A duration in seconds, written `500ms`, `5s`, `30min` in YAML."""
 
 
 class LinkLost(Exception):  # noqa: N818 - it says what happened, and reads so where it is caught
@@ -44,6 +49,18 @@ class TagAddress(BaseModel):
     """What the YAML says of one tag's place in its device; each driver extends it with its own keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+AddressT = TypeVar("AddressT", bound=TagAddress)
+
+
+@dataclass(frozen=True, slots=True)
+class Tag(Generic[AddressT]):
+    """One tag as its driver sees it: scale, bits and meaning are the domain's affair."""
+
+    tag_id: TagId
+    type: DataType
+    address: AddressT
 
 
 class Driver(Protocol):

@@ -1,0 +1,35 @@
+"""Durations and timestamps as people write them. Reads no clock."""
+
+import re
+from datetime import UTC, datetime
+from typing import Final
+
+from gateway.domain.values import Timestamp
+
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h|d)")
+
+
+def parse_duration(text: object) -> float:
+    """Seconds from `500ms`, `5s`, `30min`, `2h` or `7d`.
+
+    Raises `ValueError` for anything else, a bare number too: its unit would be a guess.
+    """
+    match = _DURATION.fullmatch(text.strip()) if isinstance(text, str) else None
+    if match is None:
+        raise ValueError(f"{text!r} is not a duration; write a number with its unit: 500ms, 5s, 30min, 2h or 7d")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def format_timestamp(at: Timestamp) -> str:
+    """`2026-03-02T07:25:00.000Z`, as every message carries it."""
+    seconds, milliseconds = divmod(at, 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds:03}Z"
+
+
+def parse_timestamp(text: str) -> Timestamp:
+    """Milliseconds UTC from ISO 8601 with a time zone; raises `ValueError` without one."""
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None:
+        raise ValueError(f"{text!r} has no time zone; write it in UTC with a Z")
+    return round(at.timestamp() * 1000)
