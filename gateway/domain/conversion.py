@@ -1,0 +1,90 @@
+"""Raw value of a device ↔ engineering value of the plant."""
+
+import math
+from decimal import Decimal
+
+import msgspec
+
+from gateway.domain.values import INTEGER_RANGES, DataType, StatusCode, TagChange, Value, is_bad
+
+
+class Conversion(msgspec.Struct, frozen=True):
+    """How one tag's raw value is read: bit of a word, sentinels that mean "no value", then `raw · scale + offset`.
+
+    `scale` and `offset` are decimals as written in YAML; the result is rounded to their digits, so 1751 · 0.1 is
+    175.1 and not 175.10000000000002.
+    """
+
+    type: DataType
+    scale: float = 1.0
+    offset: float = 0.0
+    bit: int | None = None
+    sentinels: tuple[int | float, ...] = ()
+
+    @property
+    def is_identity(self) -> bool:
+        """True if the raw value is the engineering value, so that the hot path may skip the conversion."""
+        return self.bit is None and self.scale == 1.0 and self.offset == 0.0 and not self.sentinels
+
+    @property
+    def digits(self) -> int:
+        """Decimal places of the engineering value."""
+        exponents = [Decimal(repr(number)).normalize().as_tuple().exponent for number in (self.scale, self.offset)]
+        return max(0, *(-exponent for exponent in exponents if isinstance(exponent, int)))
+
+
+def to_engineering(change: TagChange, conversion: Conversion) -> tuple[Value, int]:
+    """The engineering value and its status code. NaN, infinities and sentinels are Bad: they are not values."""
+    raw, status = change.value, change.status_code
+    if is_bad(status):
+        return None, status
+    if raw in conversion.sentinels:
+        return None, StatusCode.BAD_OUT_OF_RANGE
+    if isinstance(raw, float) and not math.isfinite(raw):
+        return None, StatusCode.BAD_OUT_OF_RANGE
+    if conversion.bit is not None:
+        return (
+            (bool(raw >> conversion.bit & 1), status) if isinstance(raw, int) else (None, StatusCode.BAD_TYPE_MISMATCH)
+        )
+    if conversion.scale == 1.0 and conversion.offset == 0.0:
+        return raw, status
+    if isinstance(raw, bool) or not isinstance(raw, int | float):
+        return None, StatusCode.BAD_TYPE_MISMATCH
+    return round(raw * conversion.scale + conversion.offset, conversion.digits), status
+
+
+def to_raw(value: Value, conversion: Conversion) -> Value:
+    """The raw value that means `value` in the device; the nearest whole number for an integer type.
+
+    Raises `ValueError`, in words for the one who asked, if the device's type cannot hold it.
+    """
+    if conversion.bit is not None:
+        raise ValueError("is one bit of a word and cannot be written alone")
+    if conversion.type in (DataType.STRING, DataType.BYTES, DataType.BOOL):
+        expected = {DataType.STRING: str, DataType.BYTES: bytes, DataType.BOOL: bool}[conversion.type]
+        if not isinstance(value, expected):
+            raise ValueError(f"{value!r} is not a {conversion.type}")
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{value!r} is not a number")
+    if not math.isfinite(value):
+        raise ValueError(f"{value!r} is not a finite number")
+    raw = (value - conversion.offset) / conversion.scale
+    if conversion.type not in INTEGER_RANGES:
+        return float(raw)
+    low, high = INTEGER_RANGES[conversion.type]
+    whole = round(raw)
+    if not low <= whole <= high:
+        raise ValueError(f"{value!r} needs the raw value {whole}, which a {conversion.type} cannot hold")
+    return whole
+
+
+def same_value(requested: Value, actual: Value, data_type: DataType) -> bool:
+    """True if a read-back raw value is the requested one in the device's own encoding.
+
+    Exact for whole numbers and text; for float32 within 1e-6 of the value, since 0.1 reads back as
+    0.10000000149 (trap A17). A clamp is never within this tolerance.
+    """
+    if data_type is DataType.FLOAT32 and isinstance(requested, int | float) and isinstance(actual, int | float):
+        return math.isclose(requested, actual, rel_tol=1e-6, abs_tol=1e-9)
+    return type(requested) is type(actual) and requested == actual

@@ -1,0 +1,344 @@
+"""Every message of the contract: one struct each, with its wire names, its natural key and its class.
+
+The envelope and the data fields are those of the message contract, version 1. Wire names that are short or reserved
+(`eq`, `from`) are given by `field(name=…)`; the code uses the long ones.
+"""
+
+from typing import Any, ClassVar, Final
+from uuid import UUID, uuid5
+
+import msgspec
+from msgspec import field
+
+from gateway.domain.times import format_timestamp
+from gateway.domain.values import Timestamp, Value
+
+NAMESPACE: Final = UUID("6f1b1c52-6a0e-5d3c-9d6e-2f4f0a7c51b8")
+"""The one namespace of all event ids."""
+
+
+class OrderRef(msgspec.Struct, frozen=True):
+    """The job order a fact belongs to: order, operation and lot."""
+
+    id: str
+    op: str | None = None
+    lot: str | None = None
+
+
+class EventData(msgspec.Struct, frozen=True, kw_only=True):
+    """What an event says. `key` names the parts of its natural key, each a field here or in the envelope."""
+
+    type: ClassVar[str]
+    key: ClassVar[tuple[str, ...]]
+
+
+class EquipmentState(EventData, frozen=True, kw_only=True):
+    """The equipment entered a canonical state at `t_src`. `rev` > 1 brings a reason that arrived later."""
+
+    type: ClassVar = "equipment.state"
+    key: ClassVar = ("t_src", "to")
+
+    from_state: str | None = field(name="from")
+    to: str
+    reason: str | None
+    cause: str | None = None
+    raw: dict[str, Value] = field(default_factory=dict)
+    initial: bool = False
+
+
+class DowntimeClosed(EventData, frozen=True, kw_only=True):
+    """A stop ended at `t_src`."""
+
+    type: ClassVar = "downtime.closed"
+    key: ClassVar = ("state", "start")
+
+    state: str
+    reason: str | None
+    start: str
+    dur_s: float
+    micro: bool
+
+
+class ProductionCount(EventData, frozen=True, kw_only=True):
+    """Pieces of one counter in one window; one window never holds two orders."""
+
+    type: ClassVar = "production.count"
+    key: ClassVar = ("counter", "window_end")
+
+    counter: str
+    delta: int
+    order_total: int | None
+    shift_total: int | None = None
+    window_end: str
+    unit: str
+    flags: tuple[str, ...] = ()
+
+
+class OrderStarted(EventData, frozen=True, kw_only=True):
+    """The first Execute, batch id or scan of a job order on this equipment."""
+
+    type: ClassVar = "order.started"
+    key: ClassVar = ("order", "op", "run")
+
+    run: int
+    trigger: str
+    params: dict[str, str] | None = None
+
+
+class OrderProgress(EventData, frozen=True, kw_only=True):
+    """How far the running order is, once per window."""
+
+    type: ClassVar = "order.progress"
+    key: ClassVar = ("order", "op", "window_end")
+
+    window_end: str
+    planned: int | None
+    rate_per_min: float
+    eta: str | None
+    produced: int | None = None
+    good: int | None = None
+    scrap: int | None = None
+    rework: int | None = None
+
+
+class OrderCompleted(EventData, frozen=True, kw_only=True):
+    """The totals of a finished order on this equipment; null where nothing is counted."""
+
+    type: ClassVar = "order.completed"
+    key: ClassVar = ("order", "op", "run")
+
+    run: int
+    planned: int | None
+    produced: int | None = None
+    good: int | None = None
+    scrap: int | None = None
+    rework: int | None = None
+    times_s: dict[str, float] = field(default_factory=dict)
+    kwh: float | None = None
+    partial: bool = False
+
+
+class OrderInterrupted(EventData, frozen=True, kw_only=True):
+    """The running order was held."""
+
+    type: ClassVar = "order.interrupted"
+    key: ClassVar = ("order", "op", "run", "t_src")
+
+    run: int
+    cause: str | None
+
+
+class OrderResumed(EventData, frozen=True, kw_only=True):
+    """The held order goes on."""
+
+    type: ClassVar = "order.resumed"
+    key: ClassVar = ("order", "op", "run", "t_src")
+
+    run: int
+
+
+class ContainerCompleted(EventData, frozen=True, kw_only=True):
+    """A pallet, case or other container was closed."""
+
+    type: ClassVar = "container.completed"
+    key: ClassVar = ("sscc",)
+
+    sscc: str
+    qty: int
+    unit: str
+    cases: int | None
+    full: bool
+    lot: str | None
+    quality: str
+
+
+class CounterSuspect(EventData, frozen=True, kw_only=True):
+    """A counter moved in a way that pieces cannot explain; the difference is not counted."""
+
+    type: ClassVar = "counter.suspect"
+    key: ClassVar = ("counter", "t_src")
+
+    counter: str
+    previous: int
+    value: int
+    plausible: int
+
+
+class ParamItem(msgspec.Struct, frozen=True):
+    """One parameter of a result: requested and read back."""
+
+    n: str
+    req: Value
+    rb: Value = None
+
+
+class ParamResult(EventData, frozen=True, kw_only=True):
+    """How a parameter download ended: ACTIVE, REJECTED (nothing was written) or FAILED."""
+
+    type: ClassVar = "param.result"
+    key: ClassVar = ("cmd",)
+
+    cmd: str
+    set: str
+    rev: str
+    result: str
+    codes: tuple[str, ...] = ()
+    items: tuple[ParamItem, ...] = ()
+    rolled_back: dict[str, Value] | None = None
+
+
+class GatewayConnection(EventData, frozen=True, kw_only=True):
+    """The link to a device, known to be up or down until now, changed."""
+
+    type: ClassVar = "gateway.connection"
+    key: ClassVar = ("device", "t_src")
+
+    device: str
+    up: bool
+    since: str
+    detail: str | None = None
+
+
+class GatewayOutage(EventData, frozen=True, kw_only=True):
+    """The broker is back; what happened meanwhile follows in sequence order."""
+
+    type: ClassVar = "gateway.outage"
+    key: ClassVar = ("start",)
+
+    start: str = field(name="from")
+    end: str = field(name="to")
+    buffered_discrete: int
+
+
+class GatewayRestarted(EventData, frozen=True, kw_only=True):
+    """The gateway is back with its record, after a stop or a crash."""
+
+    type: ClassVar = "gateway.restarted"
+    key: ClassVar = ("t_src",)
+
+    version: str
+    last_alive: str | None
+
+
+EVENT_TYPES: Final[tuple[type[EventData], ...]] = (
+    EquipmentState, DowntimeClosed, ProductionCount, OrderStarted, OrderProgress, OrderCompleted, OrderInterrupted,
+    OrderResumed, ContainerCompleted, CounterSuspect, ParamResult, GatewayConnection, GatewayOutage, GatewayRestarted,
+)  # fmt: skip
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """The envelope. `equipment` is the full path, None for what belongs to no equipment."""
+
+    id: str
+    type: str
+    v: int = 1
+    rev: int = 1
+    gw: str
+    cfg: str
+    epoch: str
+    equipment: str | None = field(name="eq")
+    seq: int
+    source_time: Timestamp = field(name="t_src")
+    gateway_time: Timestamp = field(name="t_gw")
+    time_quality: str = field(name="t_q", default="source")
+    order: OrderRef | None = None
+    corr: str | None = None
+    data: EventData
+
+
+def event_id(data: EventData, equipment: str | None, source_time: Timestamp, order: OrderRef | None) -> str:
+    """The id of an event, the same for the same fact: uuid5 over `type|eq|natural key`."""
+    envelope = {
+        "t_src": format_timestamp(source_time),
+        "order": order.id if order else "",
+        "op": (order.op if order else None) or "",
+    }
+    parts = [str(envelope[name] if name in envelope else getattr(data, name)) for name in data.key]
+    return str(uuid5(NAMESPACE, "|".join([data.type, equipment or "", *parts])))
+
+
+class Telemetry(msgspec.Struct, frozen=True):
+    """What one commit held of one equipment's run parameters, as rows of
+
+    `[ms after t0, name index, value]`, with the status code as a fourth element where it is not Good.
+    """
+
+    equipment: str
+    seq: int
+    order: OrderRef | None
+    start: Timestamp
+    names: list[str]
+    rows: list[list[Any]]
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to a command: accepted, rejected, done or failed. Exactly one is final."""
+
+    cmd: str
+    type: str
+    answer: str
+    codes: tuple[str, ...] = ()
+    detail: tuple[str, ...] = ()
+    final: bool
+    at: Timestamp = field(name="t")
+
+
+class ParameterItem(msgspec.Struct, frozen=True, kw_only=True):
+    """One process parameter of a download, with the limits of PLM."""
+
+    name: str
+    value: Value
+    unit: str | None = None
+    min: float | None = None
+    max: float | None = None
+    parameter_class: str | None = field(name="class", default=None)
+
+
+class ParamsDownload(msgspec.Struct, frozen=True, kw_only=True):
+    """Command: bring this parameter set into the machine."""
+
+    type: ClassVar = "params.download"
+
+    cmd: str
+    eq: str
+    set: str
+    rev: str
+    items: tuple[ParameterItem, ...]
+    order: str | None = None
+    hash: str | None = None
+    corr: str | None = None
+    valid_until: str | None = None
+
+
+class DispatchOperation(msgspec.Struct, frozen=True, kw_only=True):
+    """One operation of a dispatched order: which equipment, and which parameter set."""
+
+    op: str
+    eq: str
+    set: str | None = None
+    rev: str | None = None
+
+
+class DispatchOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """Command: this order is going to run; its quantity, lot and operations are known from now on."""
+
+    type: ClassVar = "dispatch.order"
+
+    cmd: str
+    order: str
+    qty: int
+    material: str | None = None
+    lot: str | None = None
+    unit: str = "pcs"
+    prio: int | None = None
+    start: str | None = None
+    ops: tuple[DispatchOperation, ...] = ()
+    corr: str | None = None
+    valid_until: str | None = None
+
+
+Command = ParamsDownload | DispatchOrder
+COMMAND_TYPES: Final[dict[str, type[ParamsDownload] | type[DispatchOrder]]] = {
+    ParamsDownload.type: ParamsDownload,
+    DispatchOrder.type: DispatchOrder,
+}

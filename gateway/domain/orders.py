@@ -1,0 +1,165 @@
+"""Which job order runs on an equipment, from when to when, and what belongs to it.
+
+A run is an interval `[start, end)` of source time. What closes exactly at the end (the last count, the last pallet,
+the completion itself) belongs to the run that is closing.
+"""
+
+from enum import StrEnum
+
+import msgspec
+from msgspec import field
+
+from gateway.domain.events import OrderRef
+from gateway.domain.values import Timestamp
+
+KEPT_INTERVALS = 16
+"""Closed intervals that are remembered, so that a late transition still finds its order."""
+
+
+class OrderSource(StrEnum):
+    """Where an equipment learns which order it runs."""
+
+    DOWNLOAD = "download"
+    TAG = "tag"
+
+
+class OrderSpec(msgspec.Struct, frozen=True):
+    """`tag`: the order is the text in `slot`, empty between orders. `download`: the first RUN after its parameters."""
+
+    source: OrderSource
+    slot: int | None = None
+    trigger: str = "download"
+    operation: str | None = None
+    complete_at_quantity: bool = False
+
+
+class KnownOrder(msgspec.Struct):
+    """What a dispatch said of an order; `operations` by unit."""
+
+    order: str
+    planned: int | None = None
+    lot: str | None = None
+    material: str | None = None
+    operations: dict[str, str] = field(default_factory=dict)
+
+
+class Run(msgspec.Struct):
+    """One run of a job order on one equipment. Times are milliseconds per state."""
+
+    order: OrderRef
+    number: int
+    start: Timestamp
+    trigger: str
+    planned: int | None = None
+    parameters: dict[str, str] | None = None
+    totals: dict[str, int] = field(default_factory=dict)
+    times: dict[str, int] = field(default_factory=dict)
+    interrupted: bool = False
+    end: Timestamp | None = None
+
+    def overlaps(self, start: Timestamp, end: Timestamp) -> int:
+        """Milliseconds of `[start, end)` that lie in this run."""
+        last = end if self.end is None else min(end, self.end)
+        return max(0, last - max(start, self.start))
+
+
+class Interval(msgspec.Struct, frozen=True):
+    """A run that is over."""
+
+    order: OrderRef
+    start: Timestamp
+    end: Timestamp
+
+
+class Armed(msgspec.Struct):
+    """An order whose parameters are active and which starts at the next RUN."""
+
+    order: str
+    set: str
+    rev: str
+
+
+class OrderMemory(msgspec.Struct):
+    """What survives a restart."""
+
+    armed: Armed | None = None
+    current: Run | None = None
+    closing: list[Run] = field(default_factory=list)
+    past: list[Interval] = field(default_factory=list)
+    numbers: dict[str, int] = field(default_factory=dict)
+    parameters: dict[str, str] | None = None
+
+
+class OrderTracker:
+    """Opens and closes runs and says which one owns a moment. All its memory is in `memory`."""
+
+    def __init__(self, spec: OrderSpec, unit: str, memory: OrderMemory) -> None:
+        self.spec = spec
+        self.unit = unit
+        self.memory = memory
+
+    def arm(self, order: str, parameter_set: str, rev: str) -> None:
+        """The order's parameters are active on the machine."""
+        self.memory.parameters = {"set": parameter_set, "rev": rev}
+        current = self.memory.current
+        if current is not None and current.order.id == order:
+            current.parameters = self.memory.parameters
+        elif self.spec.source is OrderSource.DOWNLOAD:
+            self.memory.armed = Armed(order, parameter_set, rev)
+
+    def start(self, order: str, known: KnownOrder | None, at: Timestamp, trigger: str) -> Run:
+        """Open a run; the one before must be ended."""
+        operation = (known.operations.get(self.unit) if known else None) or self.spec.operation
+        key = f"{order}|{operation or ''}"
+        number = self.memory.numbers[key] = self.memory.numbers.get(key, 0) + 1
+        self.memory.armed = None
+        self.memory.current = Run(
+            order=OrderRef(order, operation, known.lot if known else None),
+            number=number,
+            start=at,
+            trigger=trigger,
+            planned=known.planned if known else None,
+            parameters=self.memory.parameters,
+        )
+        return self.memory.current
+
+    def end(self, at: Timestamp) -> None:
+        """Close the running order's interval; its totals follow when everything up to `at` is settled."""
+        run = self.memory.current
+        if run is not None:
+            run.end = max(at, run.start)
+            self.memory.current = None
+            self.memory.closing.append(run)
+
+    def owner(self, at: Timestamp) -> OrderRef | None:
+        """The order that the moment `at` belongs to."""
+        current = self.memory.current
+        if current is not None and at >= current.start:
+            return current.order
+        for run in self.memory.closing:
+            if run.start <= at < (run.end or at):
+                return run.order
+        return next((past.order for past in reversed(self.memory.past) if past.start <= at < past.end), None)
+
+    def run_at(self, at: Timestamp) -> Run | None:
+        """The run, open or not yet settled, that the moment `at` belongs to."""
+        runs = [*self.memory.closing, *([self.memory.current] if self.memory.current else [])]
+        return next((run for run in runs if run.start <= at and (run.end is None or at < run.end)), None)
+
+    def add_state_time(self, state: str, start: Timestamp, end: Timestamp) -> None:
+        """An interval of a state is final: give each run its share."""
+        for run in [*self.memory.closing, *([self.memory.current] if self.memory.current else [])]:
+            if share := run.overlaps(start, end):
+                run.times[state] = run.times.get(state, 0) + share
+
+    def finish(self, settled_until: Timestamp | None, state: str | None, since: Timestamp) -> list[Run]:
+        """The closing runs whose end is settled, with the share of the state that still lasts."""
+        done = [run for run in self.memory.closing if settled_until is None or (run.end or 0) <= settled_until]
+        for run in done:
+            end = run.end or run.start
+            if state is not None and (share := run.overlaps(since, end)):
+                run.times[state] = run.times.get(state, 0) + share
+            self.memory.closing.remove(run)
+            self.memory.past.append(Interval(run.order, run.start, end))
+        del self.memory.past[:-KEPT_INTERVALS]
+        return done
