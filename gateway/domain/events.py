@@ -11,7 +11,7 @@ import msgspec
 from msgspec import field
 
 from gateway.domain.times import format_timestamp
-from gateway.domain.values import Timestamp, Value
+from gateway.domain.values import PlainValue, Timestamp
 
 NAMESPACE: Final = UUID("6f1b1c52-6a0e-5d3c-9d6e-2f4f0a7c51b8")
 """The one namespace of all event ids."""
@@ -42,7 +42,7 @@ class EquipmentState(EventData, frozen=True, kw_only=True):
     to: str
     reason: str | None
     cause: str | None = None
-    raw: dict[str, Value] = field(default_factory=dict)
+    raw: dict[str, PlainValue] = field(default_factory=dict)
     initial: bool = False
 
 
@@ -168,8 +168,8 @@ class ParamItem(msgspec.Struct, frozen=True):
     """One parameter of a result: requested and read back."""
 
     n: str
-    req: Value
-    rb: Value = None
+    req: PlainValue
+    rb: PlainValue = None
 
 
 class ParamResult(EventData, frozen=True, kw_only=True):
@@ -184,7 +184,7 @@ class ParamResult(EventData, frozen=True, kw_only=True):
     result: str
     codes: tuple[str, ...] = ()
     items: tuple[ParamItem, ...] = ()
-    rolled_back: dict[str, Value] | None = None
+    rolled_back: dict[str, PlainValue] | None = None
 
 
 class GatewayConnection(EventData, frozen=True, kw_only=True):
@@ -287,7 +287,7 @@ class ParameterItem(msgspec.Struct, frozen=True, kw_only=True):
     """One process parameter of a download, with the limits of PLM."""
 
     name: str
-    value: Value
+    value: PlainValue
     unit: str | None = None
     min: float | None = None
     max: float | None = None

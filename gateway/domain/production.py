@@ -56,6 +56,7 @@ class Windows:
         """Count pieces that showed at `at`; the window open until then must be closed if `at` lies after it."""
         memory = self.memory
         if memory.end is None:
+            at = max(at, memory.start + 1)  # late pieces go to the next window: a closed one is never reopened
             memory.end = -(-at // self.length) * self.length
             memory.start = max(memory.start, memory.end - self.length)
             memory.order = order

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from gateway.domain.expressions import Compiled, Inputs, NoValue
-from gateway.domain.values import Timestamp, Value
+from gateway.domain.values import PlainValue, Timestamp, plain
 
 
 class State(StrEnum):
@@ -58,9 +58,11 @@ class StateSpec(msgspec.Struct, frozen=True):
     """How one equipment's state is read. Durations are milliseconds."""
 
     rules: tuple[StateRule, ...]
+    needs: tuple[int, ...] = ()
+    """Slots of the tags that the rules use: until all were heard of, there is no state."""
     evidence: tuple[int, ...] = ()
     """Slots of the tags that are published as `raw`."""
-    reasons: Mapping[Value, str | None] = msgspec.field(default_factory=dict)
+    reasons: Mapping[PlainValue, str | None] = msgspec.field(default_factory=dict)
     debounce: int = 5_000
     micro_stop: int = 120_000
     stale_after: int = 30_000
@@ -74,7 +76,7 @@ class Observation(msgspec.Struct):
     since: Timestamp
     reason: str | None = None
     cause: Cause | None = None
-    raw: dict[str, Value] = msgspec.field(default_factory=dict)
+    raw: dict[str, PlainValue] = msgspec.field(default_factory=dict)
     debounce: int = 0
 
 
@@ -100,7 +102,7 @@ class Transition(msgspec.Struct, frozen=True):
 
 def observe(spec: StateSpec, inputs: Inputs, at: Timestamp) -> Observation:
     """Apply the rules to one scan. A rule that needs a tag without a value makes the state UNKNOWN, never a guess."""
-    raw = {inputs.names[slot]: inputs.values[slot] for slot in spec.evidence}
+    raw = {inputs.names[slot]: plain(inputs.values[slot]) for slot in spec.evidence}
     try:
         rule = next((rule for rule in spec.rules if rule.when(inputs)), None)
     except NoValue as missing:
@@ -115,7 +117,7 @@ def observe(spec: StateSpec, inputs: Inputs, at: Timestamp) -> Observation:
 def _reason(spec: StateSpec, rule: StateRule, inputs: Inputs) -> str | None:
     if rule.reason_slot is None or not inputs.usable(rule.reason_slot):
         return rule.reason
-    code = inputs.values[rule.reason_slot]
+    code = plain(inputs.values[rule.reason_slot])
     if code in spec.reasons:
         return spec.reasons[code]
     return None if code in (0, "", None) else str(code)

@@ -33,3 +33,9 @@ def parse_timestamp(text: str) -> Timestamp:
     if at.tzinfo is None:
         raise ValueError(f"{text!r} has no time zone; write it in UTC with a Z")
     return round(at.timestamp() * 1000)
+
+
+def whole_seconds(milliseconds: int) -> float:
+    """Seconds from milliseconds, a whole number where it is one."""
+    whole, rest = divmod(milliseconds, 1000)
+    return whole if rest == 0 else milliseconds / 1000

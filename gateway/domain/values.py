@@ -11,6 +11,8 @@ import msgspec
 Scalar = bool | int | float | str | bytes | None
 Value = Scalar | tuple[Scalar, ...]
 """What a device can hold after the driver decoded it; an array arrives as a tuple."""
+PlainValue = bool | int | float | str | None
+"""The part of it that a JSON message or a checkpoint holds as it is."""
 Timestamp = int
 """Milliseconds since 1970-01-01 UTC."""
 TagId = str
@@ -115,3 +117,10 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
 
     changes: list[TagChange]
     contact: Timestamp
+
+
+def plain(value: Value) -> PlainValue:
+    """The value as a message shows it: bytes in hexadecimal, arrays as text."""
+    if isinstance(value, bytes):
+        return value.hex()
+    return str(list(value)) if isinstance(value, tuple) else value

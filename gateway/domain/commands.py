@@ -1,0 +1,272 @@
+"""Commands from the MES: each is checked, answered, and answered finally exactly once."""
+
+import math
+from collections.abc import Iterator, Mapping
+
+import msgspec
+from msgspec import field
+
+from gateway.domain.conversion import to_raw
+from gateway.domain.download import Download, DownloadMemory, Operation, OperationResult, Outcome
+from gateway.domain.effects import Recorder
+from gateway.domain.equipment import Equipment
+from gateway.domain.events import Answer, Command, DispatchOrder, ParameterItem, ParamResult, ParamsDownload
+from gateway.domain.expressions import NoValue
+from gateway.domain.orders import KnownOrder
+from gateway.domain.times import parse_timestamp
+from gateway.domain.values import PlainValue, Timestamp, plain
+
+
+class Objection(msgspec.Struct, frozen=True):
+    """One reason to reject: a code for machines, a sentence for people."""
+
+    code: str
+    detail: str
+
+
+class CommandMemory(msgspec.Struct):
+    """What survives a restart: the orders that were dispatched."""
+
+    orders: dict[str, KnownOrder] = field(default_factory=dict)
+
+
+class Commands:
+    """Takes in commands, answers them, and drives the downloads that they start."""
+
+    def __init__(
+        self,
+        memory: CommandMemory,
+        equipment: Mapping[str, Equipment],
+        site: Recorder,
+        answers: Mapping[str, Answer],
+        links: Mapping[str, bool],
+    ) -> None:
+        self.memory = memory
+        self._equipment = equipment
+        self._by_unit = {item.spec.unit: item for item in equipment.values()}
+        self._site = site
+        self._answers = dict(answers)
+        self._links = links
+        self._downloads: dict[str, Download] = {}
+        for path, item in equipment.items():
+            if item.memory.download is not None and item.spec.download is not None:
+                self._downloads[path] = Download(item.spec.download, item.memory.download, path)
+
+    def handle(self, command: Command, now: Timestamp) -> None:
+        """Answer a well-formed command at once; a known id gets its stored answer and nothing else happens."""
+        stored = self._answers.get(command.cmd)
+        if stored is not None:
+            self._publish(stored, self._path_of(command))
+            return
+        expired = _expired(command, now)
+        if expired is not None:
+            self._answer(command, "rejected", [expired], now)
+        elif isinstance(command, DispatchOrder):
+            self._dispatch(command, now)
+        else:
+            self._download(command, now)
+
+    def refuse(self, cmd: str, kind: str, objection: Objection, path: str | None, now: Timestamp) -> None:
+        """Answer what could not be understood. Such an id is not remembered: nothing was done under it."""
+        refusal = Answer(
+            cmd=cmd, type=kind, answer="rejected", codes=(objection.code,), detail=(objection.detail,),
+            final=True, at=now,
+        )  # fmt: skip
+        self._site.effects.answers.append((path, refusal))
+
+    def handle_result(self, result: OperationResult, now: Timestamp) -> None:
+        """A device operation ended."""
+        path = result.token.split("|", 1)[0]
+        download = self._downloads.get(path)
+        if download is not None:
+            self._proceed(path, download.handle_result(result, self._equipment[path].state, now), now)
+
+    def handle_link_up(self, device: str) -> None:
+        """The device is in reach again: a download that was under way looks at it and goes on."""
+        for path, download in self._downloads.items():
+            if download.spec.device == device and download.memory.step != "WAIT_PERMIT":
+                self._equipment[path].recorder.changed = True
+                self._site.effects.operations.append(download.resume())
+
+    def handle_scan(self, path: str, now: Timestamp) -> None:
+        """An equipment's inputs changed: perhaps the operator gave the permit."""
+        download = self._downloads.get(path)
+        if download is not None and download.memory.step == "WAIT_PERMIT" and self._permitted(self._equipment[path]):
+            self._proceed(path, download.permit(), now)
+
+    def handle_timer(self, now: Timestamp) -> None:
+        """Deadlines of downloads."""
+        for path, download in list(self._downloads.items()):
+            timer = download.next_timer()
+            if timer is not None and timer <= now:
+                self._proceed(path, download.handle_timer(now), now)
+
+    def next_timer(self) -> Timestamp | None:
+        """When `handle_timer` wants to be called."""
+        timers = [download.next_timer() for download in self._downloads.values()]
+        return min((timer for timer in timers if timer is not None), default=None)
+
+    # --- dispatch -----------------------------------------------------------------------------------------------
+
+    def _dispatch(self, command: DispatchOrder, now: Timestamp) -> None:
+        unknown = [op.eq for op in command.ops if op.eq.rsplit("/", 1)[-1] not in self._by_unit]
+        if unknown:
+            known = ", ".join(sorted(self._by_unit))
+            objection = Objection("unknown_equipment", f"{', '.join(unknown)} is not configured; here are {known}")
+            self._answer(command, "rejected", [objection], now)
+            return
+        operations = {op.eq.rsplit("/", 1)[-1]: op.op for op in command.ops}
+        order = KnownOrder(command.order, command.qty, command.lot, command.material, operations)
+        self.memory.orders[command.order] = order
+        self._site.changed = True
+        for equipment in self._equipment.values():
+            run = equipment.memory.production.order.current
+            if run is not None and run.order.id == command.order:
+                run.planned = command.qty
+                equipment.recorder.changed = True
+        self._answer(command, "done", [], now)
+
+    # --- downloads ----------------------------------------------------------------------------------------------
+
+    def _download(self, command: ParamsDownload, now: Timestamp) -> None:
+        equipment = self._find(command.eq)
+        objections = list(self._objections(command, equipment))
+        if equipment is None or equipment.spec.download is None or objections:
+            self._answer(command, "rejected", objections, now)
+            codes = tuple(dict.fromkeys(objection.code for objection in objections))
+            self._report(command, equipment, Outcome("REJECTED", codes, (), ()), now)
+            return
+        spec, path = equipment.spec.download, equipment.spec.path
+        memory = DownloadMemory(
+            cmd=command.cmd, type=command.type, order=command.order, set=command.set, rev=command.rev,
+            corr=command.corr,
+            requested={item.name: item.value for item in command.items},
+            targets={item.name: plain(to_raw(item.value, spec.parameters[item.name].conversion)) for item in command.items},
+        )  # fmt: skip
+        equipment.memory.download = memory
+        download = self._downloads[path] = Download(spec, memory, path)
+        self._answer(command, "accepted", [], now)
+        self._proceed(path, download.begin(self._permitted(equipment), now), now)
+
+    def _objections(self, command: ParamsDownload, equipment: Equipment | None) -> Iterator[Objection]:
+        if equipment is None:
+            known = ", ".join(sorted(self._by_unit))
+            yield Objection("unknown_equipment", f"{command.eq} is not configured; here are {known}")
+            return
+        spec = equipment.spec.download
+        if spec is None:
+            yield Objection("not_allowed", f"{command.eq} has no parameters on its write allow-list")
+            return
+        if not self._links.get(spec.device, False):
+            yield Objection("no_contact", f"{spec.device} is out of reach")
+        if equipment.spec.path in self._downloads:
+            active = self._downloads[equipment.spec.path].memory
+            yield Objection("active_download", f"{active.cmd} is under way at step {active.step}")
+        for condition in spec.conditions:
+            if not _holds(condition.when, equipment):
+                yield Objection(condition.name, f"the precondition {condition.name} does not hold")
+        if not command.items:
+            yield Objection("no_items", "the set has no items")
+        for item in command.items:
+            yield from _item_objections(item, equipment)
+
+    def _permitted(self, equipment: Equipment) -> bool:
+        permit = equipment.spec.download.permit if equipment.spec.download else None
+        return permit is None or _holds(permit, equipment)
+
+    def _proceed(self, path: str, move: Operation | Outcome | None, now: Timestamp) -> None:
+        equipment = self._equipment[path]
+        equipment.recorder.changed = True
+        if isinstance(move, Operation):
+            self._site.effects.operations.append(move)
+        elif isinstance(move, Outcome):
+            self._finish(equipment, move, now)
+
+    def _finish(self, equipment: Equipment, outcome: Outcome, now: Timestamp) -> None:
+        memory = self._downloads.pop(equipment.spec.path).memory
+        equipment.memory.download = None
+        if outcome.result == "ACTIVE":
+            if memory.order is not None:
+                equipment.orders.arm(memory.order, memory.set, memory.rev)
+            active = {item.n: item.rb for item in outcome.items}
+            equipment.recorder.retain("params", {"set": memory.set, "rev": memory.rev, "items": active})
+        self._report(memory, equipment, outcome, now)
+        verdict = {"ACTIVE": "done", "REJECTED": "rejected"}.get(outcome.result, "failed")
+        answer = Answer(
+            cmd=memory.cmd, type=memory.type, answer=verdict, codes=outcome.codes, detail=outcome.detail, final=True,
+            at=now,
+        )  # fmt: skip
+        self._remember(answer, equipment.spec.path)
+
+    def _report(
+        self, about: ParamsDownload | DownloadMemory, equipment: Equipment | None, outcome: Outcome, now: Timestamp
+    ) -> None:
+        recorder = equipment.recorder if equipment else self._site
+        result = ParamResult(
+            cmd=about.cmd, set=about.set, rev=about.rev, result=outcome.result, codes=outcome.codes,
+            items=outcome.items, rolled_back=outcome.rolled_back,
+        )  # fmt: skip
+        owner = equipment.orders.owner(now) if equipment else None
+        recorder.event(result, now, now, order=owner, time_quality="gateway", corr=about.corr)
+
+    # --- answers ------------------------------------------------------------------------------------------------
+
+    def _answer(self, command: Command, verdict: str, objections: list[Objection], now: Timestamp) -> None:
+        answer = Answer(
+            cmd=command.cmd, type=command.type, answer=verdict, at=now, final=verdict != "accepted",
+            codes=tuple(dict.fromkeys(objection.code for objection in objections)),
+            detail=tuple(objection.detail for objection in objections),
+        )  # fmt: skip
+        self._remember(answer, self._path_of(command))
+
+    def _remember(self, answer: Answer, path: str | None) -> None:
+        self._answers[answer.cmd] = answer
+        self._publish(answer, path)
+
+    def _publish(self, answer: Answer, path: str | None) -> None:
+        self._site.effects.answers.append((path, answer))
+
+    def _path_of(self, command: Command) -> str | None:
+        equipment = self._find(command.eq) if isinstance(command, ParamsDownload) else None
+        return equipment.spec.path if equipment else None
+
+    def _find(self, name: str) -> Equipment | None:
+        return self._equipment.get(name) or self._by_unit.get(name)
+
+
+def _expired(command: Command, now: Timestamp) -> Objection | None:
+    if command.valid_until is None or parse_timestamp(command.valid_until) >= now:
+        return None
+    return Objection("expired", f"it was valid until {command.valid_until}")
+
+
+def _holds(condition: object, equipment: Equipment) -> bool:
+    try:
+        return bool(condition(equipment.inputs))  # type: ignore[operator]
+    except NoValue:
+        return False
+
+
+def _item_objections(item: ParameterItem, equipment: Equipment) -> Iterator[Objection]:
+    spec = equipment.spec.download.parameters.get(item.name) if equipment.spec.download else None
+    if spec is None:
+        yield Objection("not_allowed", f"{item.name} is not on the write allow-list of {equipment.spec.unit}")
+        return
+    if item.unit is not None and spec.unit is not None and item.unit != spec.unit:
+        yield Objection("unit", f"{item.name} is given in {item.unit}; the machine takes {spec.unit}")
+    number = _number(item.value)
+    if number is None:
+        yield Objection("type", f"{item.name}: {item.value!r} is not a finite number")
+        return
+    for low, high, whose in ((item.min, item.max, "the set's"), (spec.minimum, spec.maximum, "the machine's")):
+        if (low is not None and number < low) or (high is not None and number > high):
+            yield Objection("limit", f"{item.name} = {number} is outside {whose} limits {low} to {high}")
+    try:
+        to_raw(item.value, spec.conversion)
+    except ValueError as error:
+        yield Objection("type", f"{item.name} {error}")
+
+
+def _number(value: PlainValue) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and math.isfinite(value) else None  # type: ignore[arg-type]

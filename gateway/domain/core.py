@@ -1,0 +1,217 @@
+"""All mutable state of the gateway's record. Facts go in by `handle_*`, effects come out by `take_effects`."""
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+import msgspec
+from msgspec import field
+
+from gateway.domain.commands import CommandMemory, Commands, Objection
+from gateway.domain.download import OperationResult
+from gateway.domain.effects import Effects, GatewayIdentity, Recorder, SequenceMemory
+from gateway.domain.equipment import Equipment, EquipmentMemory, EquipmentSpec
+from gateway.domain.events import Answer, Command, GatewayConnection, GatewayOutage, GatewayRestarted
+from gateway.domain.states import Cause
+from gateway.domain.times import format_timestamp
+from gateway.domain.values import Batch, TagId, Timestamp
+
+GATEWAY_KEY = "gateway"
+CONTACTS_KEY = "contacts"
+
+GRACE = 5_000
+"""Milliseconds after which a moment of source time counts as passed although its device did not say so."""
+
+CONTACT_INTERVAL = 1_000
+"""How often the times of contact are saved when nothing else is."""
+
+
+_Memory = TypeVar("_Memory")
+
+
+class GatewayMemory(msgspec.Struct):
+    """What survives a restart, besides the equipment."""
+
+    sequence: SequenceMemory = field(default_factory=SequenceMemory)
+    commands: CommandMemory = field(default_factory=CommandMemory)
+    links: dict[str, bool] = field(default_factory=dict)
+    broker_lost: Timestamp | None = None
+    buffered: int = 0
+
+
+class Core:
+    """The record of one gateway. It dispatches; what things mean is in the modules beside it."""
+
+    def __init__(
+        self,
+        equipment: Sequence[EquipmentSpec],
+        identity: GatewayIdentity,
+        checkpoints: Mapping[str, bytes],
+        answers: Mapping[str, Answer],
+        now: Timestamp,
+    ) -> None:
+        self.effects = Effects()
+        self.memory = _restore(checkpoints.get(GATEWAY_KEY), GatewayMemory)
+        self._saved_contacts = now
+        self._contacts: dict[str, Timestamp] = {}
+        if CONTACTS_KEY in checkpoints:
+            self._contacts = msgspec.json.decode(checkpoints[CONTACTS_KEY], type=dict[str, Timestamp])
+        self._started = now
+        self._links: dict[str, bool] = {}
+        self._site = Recorder(identity, None, self.memory.sequence, self.effects)
+        self.equipment: dict[str, Equipment] = {}
+        for spec in equipment:
+            memory = _restore(checkpoints.get(spec.path), EquipmentMemory)
+            recorder = Recorder(identity, spec.path, memory.sequence, self.effects)
+            self.equipment[spec.path] = Equipment(spec, memory, recorder, self.memory.commands.orders)
+        self._tags = {tag.tag_id: (item, tag) for item in self.equipment.values() for tag in item.spec.tags}
+        self._on_device: dict[str, list[Equipment]] = {}
+        for item in self.equipment.values():
+            for device in item.spec.devices:
+                self._on_device.setdefault(device, []).append(item)
+        self._commands = Commands(self.memory.commands, self.equipment, self._site, answers, self._links)
+        if checkpoints:
+            last = max(self._contacts.values(), default=None)
+            restarted = GatewayRestarted(
+                version=identity.version, last_alive=format_timestamp(last) if last is not None else None
+            )
+            self._site.event(restarted, now, now, time_quality="gateway")
+
+    def tag_ids(self, device: str) -> list[TagId]:
+        """The tags that the core wants from a device."""
+        return [
+            tag.tag_id for item in self._on_device.get(device, ()) for tag in item.spec.tags if tag.device == device
+        ]
+
+    # --- facts --------------------------------------------------------------------------------------------------
+
+    def handle_changes(self, device: str, batch: Batch, now: Timestamp) -> None:
+        """One publish response or poll; an empty one says that nothing else happened up to its contact time."""
+        tags, contact = self._tags, batch.contact
+        for change in batch.changes:
+            equipment, tag = tags[change.tag_id]
+            equipment.take(tag, change, contact)
+        self._contacts[device] = contact
+        for equipment in self._on_device.get(device, ()):
+            if equipment.out_of_contact and not batch.changes:
+                equipment.regain_contact(contact, now)
+            equipment.run_scans(now)
+            equipment.settle(self._settled(equipment), now)
+            self._commands.handle_scan(equipment.spec.path, now)
+
+    def handle_link(self, device: str, up: bool, at: Timestamp, now: Timestamp, detail: str | None = None) -> None:
+        """The link to a device came up or went down at `at`."""
+        self._links[device] = up
+        last = self._contacts.get(device)
+        if up:
+            self._close_gap(device, last, at, now)
+            self._contacts[device] = at
+            for equipment in self._on_device.get(device, ()):
+                equipment.begin_contact(device, at)
+            self._commands.handle_link_up(device)
+        known = self.memory.links.get(device)
+        if known is up or (known is None and not up):
+            return
+        self.memory.links[device] = up
+        self._site.changed = True
+        if known is not None:
+            moment = at if up or last is None else last
+            since = last if last is not None else at
+            connection = GatewayConnection(device=device, up=up, since=format_timestamp(since), detail=detail)
+            self._site.event(connection, moment, now, time_quality="gateway")
+
+    def handle_broker(self, up: bool, at: Timestamp, now: Timestamp) -> None:
+        """The broker was lost or is back."""
+        if not up:
+            if self.memory.broker_lost is None:
+                self.memory.broker_lost, self.memory.buffered = at, 0
+                self._site.changed = True
+        elif self.memory.broker_lost is not None:
+            lost, buffered = self.memory.broker_lost, self.memory.buffered
+            self.memory.broker_lost = None
+            outage = GatewayOutage(start=format_timestamp(lost), end=format_timestamp(at), buffered_discrete=buffered)
+            self._site.event(outage, at, now, time_quality="gateway")
+
+    def handle_command(self, command: Command, now: Timestamp) -> None:
+        """A well-formed command arrived."""
+        self._commands.handle(command, now)
+
+    def refuse_command(self, cmd: str, kind: str, objection: Objection, path: str | None, now: Timestamp) -> None:
+        """A command arrived that cannot be understood or may not be taken."""
+        self._commands.refuse(cmd, kind, objection, path, now)
+
+    def handle_operation(self, result: OperationResult, now: Timestamp) -> None:
+        """A device operation ended."""
+        self._commands.handle_result(result, now)
+
+    def handle_deadline(self, now: Timestamp) -> None:
+        """Time passed: lost contact, moments that no device confirmed, timers of downloads."""
+        for equipment in self.equipment.values():
+            state = equipment.spec.state
+            contact = self._contact(equipment)
+            if state is not None and not equipment.out_of_contact and now - contact > state.stale_after:
+                self._lose(equipment, contact, now)
+            deadline = equipment.deadline()
+            if deadline is not None and deadline + GRACE <= now:
+                equipment.settle(max(self._settled(equipment), now - GRACE), now)
+        self._commands.handle_timer(now)
+
+    def next_deadline(self) -> Timestamp | None:
+        """When `handle_deadline` wants to be called at the latest."""
+        times = [self._commands.next_timer()]
+        for equipment in self.equipment.values():
+            deadline, state = equipment.deadline(), equipment.spec.state
+            times.append(None if deadline is None else deadline + GRACE)
+            if state is not None and not equipment.out_of_contact:
+                times.append(self._contact(equipment) + state.stale_after + 1)
+        return min((at for at in times if at is not None), default=None)
+
+    # --- effects ------------------------------------------------------------------------------------------------
+
+    def take_effects(self, now: Timestamp) -> Effects | None:
+        """Everything since the last call, with the checkpoints that belong to it; None if there is nothing."""
+        effects = self.effects
+        for path, equipment in self.equipment.items():
+            equipment.recorder.flush_rows(equipment.orders.owner(now))
+            if equipment.recorder.changed:
+                equipment.recorder.changed = False
+                effects.checkpoints[path] = msgspec.json.encode(equipment.memory)
+        if self.memory.broker_lost is not None and effects.events:
+            self.memory.buffered += len(effects.events)
+            self._site.changed = True
+        if self._site.changed:
+            self._site.changed = False
+            effects.checkpoints[GATEWAY_KEY] = msgspec.json.encode(self.memory)
+        if effects.checkpoints or now - self._saved_contacts >= CONTACT_INTERVAL:
+            self._saved_contacts = now
+            effects.checkpoints[CONTACTS_KEY] = msgspec.json.encode(self._contacts)
+        if not (effects.checkpoints or effects.answers or effects.operations or effects.retained):
+            return None
+        self.effects = Effects()
+        for recorder in (self._site, *(item.recorder for item in self.equipment.values())):
+            recorder.effects = self.effects
+        return effects
+
+    def _contact(self, equipment: Equipment) -> Timestamp:
+        return min(
+            (self._contacts.get(device, self._started) for device in equipment.spec.devices), default=self._started
+        )
+
+    def _settled(self, equipment: Equipment) -> Timestamp:
+        """Up to when everything about an equipment is known: the earliest contact of its devices."""
+        return self._contact(equipment)
+
+    def _close_gap(self, device: str, last: Timestamp | None, at: Timestamp, now: Timestamp) -> None:
+        for equipment in self._on_device.get(device, ()):
+            state = equipment.spec.state
+            if state is None or last is None or equipment.out_of_contact or at - last <= state.stale_after:
+                continue
+            self._lose(equipment, last, now)
+
+    def _lose(self, equipment: Equipment, last: Timestamp, now: Timestamp) -> None:
+        """Nothing was heard since `last`: if that was before this start, it was the gateway that was away."""
+        cause = Cause.GATEWAY_DOWN if last < self._started else Cause.NO_CONTACT
+        equipment.lose_contact(last, cause, now)
+
+
+def _restore(blob: bytes | None, kind: type[_Memory]) -> _Memory:
+    return kind() if blob is None else msgspec.json.decode(blob, type=kind)

@@ -1,0 +1,111 @@
+"""What the core wants done: gathered while facts are taken in, handed over whole, committed in one transaction."""
+
+from typing import Any
+
+import msgspec
+from msgspec import field
+
+from gateway.domain.download import Operation
+from gateway.domain.events import Answer, Event, EventData, OrderRef, Telemetry, event_id
+from gateway.domain.values import Timestamp, Value
+
+
+class GatewayIdentity(msgspec.Struct, frozen=True):
+    """Who publishes: gateway id, hash of its configuration, epoch of its store, version of the program."""
+
+    gateway: str
+    configuration: str
+    epoch: str
+    version: str
+
+
+class Effects(msgspec.Struct):
+    """Everything one commit holds. Operations may start only after it."""
+
+    events: list[Event] = field(default_factory=list)
+    telemetry: list[Telemetry] = field(default_factory=list)
+    answers: list[tuple[str | None, Answer]] = field(default_factory=list)
+    retained: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    operations: list[Operation] = field(default_factory=list)
+    checkpoints: dict[str, bytes | None] = field(default_factory=dict)
+
+
+class SequenceMemory(msgspec.Struct):
+    """The last numbers given: events and telemetry count apart."""
+
+    events: int = 0
+    telemetry: int = 0
+
+
+class Recorder:
+    """Turns facts of one equipment (or of the gateway itself, without path) into numbered effects."""
+
+    def __init__(self, identity: GatewayIdentity, path: str | None, sequence: SequenceMemory, effects: Effects) -> None:
+        self.path = path
+        self.effects = effects
+        self.changed = False
+        self._identity = identity
+        self._sequence = sequence
+        self._rows: list[list[Any]] = []
+        self._names: dict[str, int] = {}
+        self._start: Timestamp = 0
+
+    def event(
+        self,
+        data: EventData,
+        at: Timestamp,
+        now: Timestamp,
+        *,
+        order: OrderRef | None = None,
+        time_quality: str = "source",
+        revision: int = 1,
+        corr: str | None = None,
+    ) -> None:
+        """Record a fact that happened at `at`."""
+        self._sequence.events += 1
+        self.changed = True
+        self.effects.events.append(
+            Event(
+                id=event_id(data, self.path, at, order),
+                type=data.type,
+                rev=revision,
+                gw=self._identity.gateway,
+                cfg=self._identity.configuration,
+                epoch=self._identity.epoch,
+                equipment=self.path,
+                seq=self._sequence.events,
+                source_time=at,
+                gateway_time=now,
+                time_quality=time_quality,
+                order=order,
+                corr=corr,
+                data=data,
+            )
+        )
+
+    def retain(self, kind: str, payload: dict[str, Any]) -> None:
+        """Replace what `now/{kind}` says."""
+        assert self.path is not None
+        self.effects.retained[self.path, kind] = payload
+
+    def row(self, name: str, value: Value, status_code: int, at: Timestamp) -> None:
+        """Add one run parameter to the batch that leaves with this commit."""
+        if not self._rows:
+            self._start = at
+        index = self._names.setdefault(name, len(self._names))
+        row: list[Any] = [at - self._start, index, value]
+        if status_code:
+            row.append(status_code)
+        self._rows.append(row)
+
+    def flush_rows(self, order: OrderRef | None) -> None:
+        """Close the batch of run parameters, if there is one."""
+        if not self._rows:
+            return
+        assert self.path is not None
+        self._sequence.telemetry += 1
+        self.changed = True
+        self.effects.telemetry.append(
+            Telemetry(self.path, self._sequence.telemetry, order, self._start, list(self._names), self._rows)
+        )
+        self._rows, self._names = [], {}

@@ -1,0 +1,263 @@
+"""One equipment: its inputs, state, counters, order and containers, scan by scan.
+
+A scan is what the machine showed at one moment of source time: the changes of a batch whose source times lie within
+`SCAN_TOLERANCE`. Evaluating per scan and not per value is what keeps two tags of one PLC cycle together.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+from msgspec import field
+
+from gateway.domain.attribution import Attribution, ProductionMemory, ProductionSpec
+from gateway.domain.conversion import Conversion, to_engineering
+from gateway.domain.download import DownloadMemory, DownloadSpec
+from gateway.domain.effects import Recorder, SequenceMemory
+from gateway.domain.events import DowntimeClosed, EquipmentState, OrderInterrupted, OrderResumed
+from gateway.domain.expressions import Inputs
+from gateway.domain.orders import KnownOrder
+from gateway.domain.states import (
+    STOPS,
+    Cause,
+    Observation,
+    State,
+    StateMemory,
+    StateSpec,
+    StateTracker,
+    Transition,
+    observe,
+)
+from gateway.domain.times import format_timestamp, whole_seconds
+from gateway.domain.values import StatusCode, TagChange, TagId, Timestamp, Value
+
+SCAN_TOLERANCE = 50
+"""Milliseconds of source time that tags of one PLC cycle may lie apart."""
+
+MAX_LEAD = 5_000
+"""A source time further ahead of the gateway than this is a wrong PLC clock; the gateway's time holds instead."""
+
+_Entry = tuple[Timestamp, int, Value, int]
+
+
+class TagSpec(msgspec.Struct, frozen=True):
+    """One tag of an equipment. `conversion` is None where the raw value is the engineering value."""
+
+    tag_id: TagId
+    name: str
+    slot: int
+    device: str
+    conversion: Conversion | None = None
+    publish: bool = False
+    is_input: bool = False
+    heartbeat_period: int | None = None
+
+
+class EquipmentSpec(msgspec.Struct, frozen=True):
+    """Everything YAML says of one equipment, resolved and checked. Durations are milliseconds."""
+
+    path: str
+    unit: str
+    tags: tuple[TagSpec, ...]
+    state: StateSpec | None = None
+    production: ProductionSpec = ProductionSpec()
+    download: DownloadSpec | None = None
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The devices its tags come from."""
+        return tuple(dict.fromkeys(tag.device for tag in self.tags))
+
+
+class EquipmentMemory(msgspec.Struct):
+    """All that changes about one equipment, as one checkpoint."""
+
+    sequence: SequenceMemory = field(default_factory=SequenceMemory)
+    state: StateMemory = field(default_factory=StateMemory)
+    production: ProductionMemory = field(default_factory=ProductionMemory)
+    download: DownloadMemory | None = None
+
+
+class Equipment:
+    """Takes in changes, gives events. Its whole memory is `memory`; `recorder` numbers what it says."""
+
+    def __init__(
+        self, spec: EquipmentSpec, memory: EquipmentMemory, recorder: Recorder, known_orders: Mapping[str, KnownOrder]
+    ) -> None:
+        self.spec = spec
+        self.memory = memory
+        self.recorder = recorder
+        self.inputs = Inputs([tag.name for tag in spec.tags])
+        self.attribution = Attribution(spec.production, spec.unit, memory.production, recorder, known_orders)
+        self.orders = self.attribution.orders
+        self._states = StateTracker(spec.state, memory.state) if spec.state else None
+        self._pending: list[_Entry] = []
+        self._last_scan: Timestamp = 0
+        self._heartbeats: dict[int, Timestamp] = {}
+
+    @property
+    def state(self) -> State | None:
+        """What the machine shows now: the candidate if one is being debounced."""
+        shown = self.memory.state.candidate or self.memory.state.current
+        return shown.state if shown else None
+
+    def begin_contact(self, device: str, at: Timestamp) -> None:
+        """The device is (again) in reach: what it says now is true from `at` on, whatever its source time."""
+        self._last_scan = max(self._last_scan, at)
+        self._heartbeats.clear()
+        for tag in self.spec.tags:
+            if tag.device == device:
+                self.inputs.statuses[tag.slot] = StatusCode.BAD_WAITING_FOR_INITIAL_DATA
+
+    def take(self, tag: TagSpec, change: TagChange, contact: Timestamp) -> None:
+        """Take in one value; it takes effect when its scan is run."""
+        value, status = change.value, change.status_code
+        if tag.conversion is not None:
+            value, status = to_engineering(change, tag.conversion)
+        at = change.source_timestamp
+        if at is None or at > contact + MAX_LEAD:
+            at = contact
+        if tag.publish:
+            self.recorder.row(tag.name, value, status, at)
+        if tag.is_input:
+            self._pending.append((at, tag.slot, value, status))
+
+    def run_scans(self, now: Timestamp) -> None:
+        """Evaluate what was taken in, in order of source time."""
+        taken, self._pending = self._pending, []
+        last = self._last_scan
+        pending = sorted(((max(at, last), slot, value, status) for at, slot, value, status in taken), key=_time)
+        begin = 0
+        while begin < len(pending):
+            start, end = pending[begin][0], begin
+            while end < len(pending) and pending[end][0] - start <= SCAN_TOLERANCE:
+                end += 1
+            self._scan(start, pending[begin:end], now)
+            begin = end
+
+    def settle(self, until: Timestamp, now: Timestamp) -> None:
+        """Everything up to `until` is known: close what ends there."""
+        self._check_heartbeats(until, now)
+        if self._states is not None:
+            self._apply(self._states.settle(until), now)
+        self.attribution.close_windows(until, now)
+        self.attribution.finish_orders(self._states, now)
+
+    def regain_contact(self, at: Timestamp, now: Timestamp) -> None:
+        """The device speaks again on a link that never broke: what was last heard holds from `at` on."""
+        seen = self._observe(at) if self.out_of_contact else None
+        if self._states is not None and seen is not None:
+            self.recorder.changed = True
+            self._apply(self._states.see(seen), now)
+
+    @property
+    def out_of_contact(self) -> bool:
+        """True while the state is UNKNOWN because nothing is heard."""
+        current = self.memory.state.current
+        return current is not None and current.cause in (Cause.NO_CONTACT, Cause.GATEWAY_DOWN)
+
+    def lose_contact(self, last_contact: Timestamp, cause: Cause, now: Timestamp) -> None:
+        """No contact for longer than `stale_after`: the state is UNKNOWN since the last one."""
+        if self._states is not None:
+            self._apply(self._states.lose_contact(last_contact, cause), now)
+        self.attribution.finish_orders(self._states, now)
+
+    def deadline(self) -> Timestamp | None:
+        """The next moment of source time at which something closes."""
+        times = [self.attribution.deadline(), self._states.deadline() if self._states else None]
+        times += [
+            at + 3 * self._period(slot) + 1 for slot, at in self._heartbeats.items() if not self.inputs.stale[slot]
+        ]
+        return min((at for at in times if at is not None), default=None)
+
+    # --- one scan -----------------------------------------------------------------------------------------------
+
+    def _scan(self, at: Timestamp, entries: Iterable[_Entry], now: Timestamp) -> None:
+        self._last_scan = at
+        self.recorder.changed = True
+        touched = set()
+        for _, slot, value, status in entries:
+            self.inputs.values[slot] = value
+            self.inputs.statuses[slot] = status
+            touched.add(slot)
+        self._beat(touched, at)
+        seen = self._observe(at)
+        self.attribution.take_scan(self.inputs, touched, seen, at, now)
+        if self._states is not None and seen is not None:
+            self._apply(self._states.see(seen), now)
+
+    def _observe(self, at: Timestamp) -> Observation | None:
+        """What the rules say, as soon as every tag they use was heard of since the device came into reach."""
+        spec, waiting = self.spec.state, StatusCode.BAD_WAITING_FOR_INITIAL_DATA
+        if spec is None or any(self.inputs.statuses[slot] == waiting for slot in spec.needs):
+            return None
+        return observe(spec, self.inputs, at)
+
+    def _beat(self, touched: set[int], at: Timestamp) -> None:
+        for tag in self.spec.tags:
+            if tag.heartbeat_period is not None and (tag.slot in touched or tag.slot not in self._heartbeats):
+                self._heartbeats[tag.slot] = at
+                self.inputs.stale[tag.slot] = False
+
+    def _check_heartbeats(self, until: Timestamp, now: Timestamp) -> None:
+        late = [
+            slot
+            for slot, at in self._heartbeats.items()
+            if not self.inputs.stale[slot] and until - at > 3 * self._period(slot)
+        ]
+        for slot in late:
+            self.inputs.stale[slot] = True
+        if late and self._states is not None:
+            since = max(self._last_scan, *(self._heartbeats[slot] for slot in late))
+            seen = self._observe(since)
+            if seen is not None:
+                seen.cause = Cause.STALE_HEARTBEAT if seen.state is State.UNKNOWN else seen.cause
+                self._apply(self._states.see(seen), now)
+
+    def _period(self, slot: int) -> int:
+        return self.spec.tags[slot].heartbeat_period or 0
+
+    # --- states -------------------------------------------------------------------------------------------------
+
+    def _apply(self, transitions: Sequence[Transition], now: Timestamp) -> None:
+        for transition in transitions:
+            before, after, at = transition.before, transition.after, transition.at
+            if transition.revision == 1 and before is not None:
+                self._close_state(before, at, now)
+            self.recorder.event(
+                EquipmentState(
+                    from_state=before.state if before else None, to=after.state, reason=after.reason,
+                    cause=after.cause, raw=after.raw, initial=before is None,
+                ),
+                at, now, order=self.orders.owner(at), revision=transition.revision,
+            )  # fmt: skip
+            self.recorder.retain(
+                "state",
+                {"state": after.state, "since": format_timestamp(at), "reason": after.reason, "cause": after.cause},
+            )
+            if after.state is State.HELD and transition.revision == 1:
+                self._interrupt_order(after, now)
+
+    def _close_state(self, before: Observation, at: Timestamp, now: Timestamp) -> None:
+        self.orders.add_state_time(before.state, before.since, at)
+        if before.state in STOPS:
+            duration = at - before.since
+            micro = self.spec.state is not None and duration < self.spec.state.micro_stop
+            stop = DowntimeClosed(
+                state=before.state, reason=before.reason, start=format_timestamp(before.since),
+                dur_s=whole_seconds(duration), micro=micro,
+            )  # fmt: skip
+            self.recorder.event(stop, at, now, order=self.orders.owner(before.since))
+        run = self.orders.run_at(at)
+        if run is not None and run.interrupted and before.state is State.HELD:
+            run.interrupted = False
+            self.recorder.event(OrderResumed(run=run.number), at, now, order=run.order)
+
+    def _interrupt_order(self, held: Observation, now: Timestamp) -> None:
+        run = self.orders.run_at(held.since)
+        if run is not None:
+            run.interrupted = True
+            self.recorder.event(OrderInterrupted(run=run.number, cause=held.reason), held.since, now, order=run.order)
+
+
+def _time(entry: _Entry) -> Timestamp:
+    return entry[0]
