@@ -7,7 +7,7 @@ import msgspec
 from msgspec import field
 
 from gateway.domain.conversion import to_raw
-from gateway.domain.download import Download, DownloadMemory, Operation, OperationResult, Outcome
+from gateway.domain.download import Download, DownloadMemory, DownloadSpec, Operation, OperationResult, Outcome
 from gateway.domain.effects import Recorder
 from gateway.domain.equipment import Equipment
 from gateway.domain.events import Answer, Command, DispatchOrder, ParameterItem, ParamResult, ParamsDownload
@@ -140,8 +140,7 @@ class Commands:
         memory = DownloadMemory(
             cmd=command.cmd, type=command.type, order=command.order, set=command.set, rev=command.rev,
             corr=command.corr,
-            requested={item.name: item.value for item in command.items},
-            targets={item.name: plain(to_raw(item.value, spec.parameters[item.name].conversion)) for item in command.items},
+            requested={item.name: item.value for item in command.items}, targets=_targets(command, spec),
         )  # fmt: skip
         equipment.memory.download = memory
         download = self._downloads[path] = Download(spec, memory, path)
@@ -232,6 +231,10 @@ class Commands:
 
     def _find(self, name: str) -> Equipment | None:
         return self._equipment.get(name) or self._by_unit.get(name)
+
+
+def _targets(command: ParamsDownload, spec: DownloadSpec) -> dict[str, PlainValue]:
+    return {item.name: plain(to_raw(item.value, spec.parameters[item.name].conversion)) for item in command.items}
 
 
 def _expired(command: Command, now: Timestamp) -> Objection | None:

@@ -1,0 +1,175 @@
+"""A folder of YAML files to one checked plant, or every error at once."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from gateway.config.models import EquipmentSection, GatewaySection, TagSection
+from gateway.config.plant import Device, Plant
+from gateway.config.problems import ConfigError, Place, Problem
+from gateway.config.resolve import EquipmentResolver
+from gateway.config.validation import Reporter, allowed_keys, unknown_key
+from gateway.config.yaml_reader import Document, KeyPath, read_yaml
+from gateway.domain.equipment import EquipmentSpec
+from gateway.drivers.base import DeviceSettings, Tag
+from gateway.drivers.registry import DRIVERS, DriverEntry
+from gateway.mqtt.settings import MqttSettings
+
+SECTIONS = ("gateway", "mqtt", "devices", "equipment")
+
+
+def load_plant(folder: Path) -> Plant:
+    """Read and check every `*.yaml` under `folder`; touches no network. Raises `ConfigError` with all problems."""
+    files = sorted(path for path in folder.rglob("*.yaml")) if folder.is_dir() else []
+    if not files:
+        raise ConfigError([Problem(Place(str(folder), 1), "", "holds no *.yaml file; give a folder with -c")])
+    documents = [read_yaml(path, str(path)) for path in files]
+    plant = _Loader(documents).load(hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()[:12])
+    assert plant is not None
+    return plant
+
+
+class _Loader:
+    def __init__(self, documents: list[Document]) -> None:
+        self._documents = documents
+        self._reporter = Reporter()
+        self._tags: dict[str, list[Tag[Any]]] = {}
+        self._devices: dict[str, tuple[DriverEntry, str, DeviceSettings | None]] = {}
+
+    def load(self, fingerprint: str) -> Plant | None:
+        for document in self._documents:
+            self._reporter.problems.extend(document.problems)
+            self._check_sections(document)
+        gateway = self._single("gateway", GatewaySection)
+        mqtt = self._single("mqtt", MqttSettings)
+        for document, name, raw in self._entries("devices"):
+            self._device(document, name, raw)
+        units: dict[str, str] = {}
+        equipment = [
+            self._equipment(document, path, raw, gateway, units) for document, path, raw in self._entries("equipment")
+        ]
+        if self._reporter.problems:
+            raise ConfigError(self._reporter.problems)
+        assert gateway is not None
+        assert mqtt is not None
+        return Plant(
+            gateway_id=gateway.id, site=gateway.site, topic_root=gateway.topic_root, store=gateway.store, mqtt=mqtt,
+            devices={
+                name: Device(name, driver, settings, self._tags.get(name, []))
+                for name, (_, driver, settings) in self._devices.items() if settings is not None
+            },
+            equipment=[spec for spec in equipment if spec is not None],
+            fingerprint=fingerprint,
+        )  # fmt: skip
+
+    # --- sections -----------------------------------------------------------------------------------------------
+
+    def _check_sections(self, document: Document) -> None:
+        if document.data is None:
+            return
+        if not isinstance(document.data, dict):
+            self._reporter.report(document, (), f"is not a mapping; its top level has {', '.join(SECTIONS)}")
+            document.data = {}
+        for key in document.data:
+            if key not in SECTIONS:
+                self._reporter.report(document, (key,), unknown_key(key, SECTIONS))
+
+    def _single(self, section: str, model: type[Any]) -> Any:
+        found = [document for document in self._documents if section in (document.data or {})]
+        if not found:
+            place = Place(str(Path(self._documents[0].file).parent), 1)
+            self._reporter.problems.append(Problem(place, section, f"no file has the section {section!r}"))
+            return None
+        for second in found[1:]:
+            first = found[0].place((section,))
+            self._reporter.report(second, (section,), f"is already given in {first.file}:{first.line}; keep one")
+        return self._reporter.validate(model, found[0].data[section], found[0], (section,))
+
+    def _entries(self, section: str) -> Iterator[tuple[Document, str, Any]]:
+        """The named entries of a section over all files; a name given twice is a problem."""
+        seen: dict[str, Place] = {}
+        for document in self._documents:
+            entries = (document.data or {}).get(section)
+            if entries is None:
+                continue
+            if not isinstance(entries, Mapping):
+                self._reporter.report(document, (section,), "is not a mapping of names to settings")
+                continue
+            for name, raw in entries.items():
+                place = document.place((section, name))
+                if name in seen:
+                    text = f"{name!r} is already given in {seen[name].file}:{seen[name].line}; keep one"
+                    self._reporter.report(document, (section, name), text)
+                    continue
+                seen[name] = place
+                yield document, name, raw
+
+    # --- devices and tags ---------------------------------------------------------------------------------------
+
+    def _device(self, document: Document, name: str, raw: Any) -> None:
+        path: KeyPath = ("devices", name)
+        if not isinstance(raw, Mapping) or raw.get("driver") not in DRIVERS:
+            given = raw.get("driver") if isinstance(raw, Mapping) else None
+            text = f"the driver {given!r} does not exist" if given else "the key 'driver' is missing"
+            self._reporter.report(document, (*path, "driver"), f"{text}; the drivers are: {', '.join(sorted(DRIVERS))}")
+            return
+        entry = DRIVERS[raw["driver"]]
+        rest = {key: value for key, value in raw.items() if key != "driver"}
+        settings = self._reporter.validate(entry.settings, rest, document, path, also_allowed=["driver"])
+        self._devices[name] = (entry, raw["driver"], settings)
+
+    def _equipment(
+        self, document: Document, path: str, raw: Any, gateway: GatewaySection | None, units: dict[str, str]
+    ) -> EquipmentSpec | None:
+        keys: KeyPath = ("equipment", path)
+        unit = path.rsplit("/", 1)[-1]
+        if gateway is not None and not path.startswith(f"{gateway.site}/"):
+            text = f"does not lie in the gateway's site; write {gateway.site}/<area>/<line>/<unit>"
+            self._reporter.report(document, keys, text)
+        if unit in units:
+            text = f"the unit name {unit} is already used by {units[unit]}; unit names are unique in a gateway"
+            self._reporter.report(document, keys, text)
+        units.setdefault(unit, path)
+        section = self._reporter.validate(EquipmentSection, raw, document, keys)
+        if section is None:
+            self._partial_tags(document, unit, keys, raw)
+            return None
+        tags = {
+            name: self._tag(document, unit, (*keys, "tags", name), body, section.device)
+            for name, body in section.tags.items()
+        }
+        return EquipmentResolver(self._reporter, document, keys, section, tags).resolve(path, unit)
+
+    def _partial_tags(self, document: Document, unit: str, keys: KeyPath, raw: Any) -> None:
+        """The equipment is wrong elsewhere; its tags are still checked, so that all errors show at once."""
+        if not isinstance(raw, Mapping) or not isinstance(raw.get("tags"), Mapping):
+            return
+        for name, body in raw["tags"].items():
+            if isinstance(body, Mapping):
+                self._tag(document, unit, (*keys, "tags", name), dict(body), str(raw.get("device")))
+
+    def _tag(
+        self, document: Document, unit: str, keys: KeyPath, body: dict[str, Any], equipment_device: str
+    ) -> tuple[TagSection, str] | None:
+        """One tag, checked by what all tags have and by its driver. Returns it with its device's name."""
+        device = str(body.get("device", equipment_device))
+        if device not in self._devices:
+            known = ", ".join(sorted(self._devices)) or "none"
+            where = keys if "device" in body else (*keys[:2], "device")
+            self._reporter.report(document, where, f"the device {device!r} is not configured; the devices are: {known}")
+            return None
+        entry, _, settings = self._devices[device]
+        address_keys = allowed_keys(entry.address)
+        common = {key: value for key, value in body.items() if key not in address_keys}
+        own = {key: value for key, value in body.items() if key in address_keys}
+        section = self._reporter.validate(TagSection, common, document, keys, also_allowed=address_keys)
+        address = self._reporter.validate(entry.address, own, document, keys)
+        if section is None or address is None:
+            return None
+        tag: Tag[Any] = Tag(f"{unit}.{keys[-1]}", section.type, address)
+        if settings is not None:
+            for problem in entry.check(settings, tag):
+                self._reporter.report(document, keys, problem)
+        self._tags.setdefault(device, []).append(tag)
+        return section, device

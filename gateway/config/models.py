@@ -1,0 +1,163 @@
+"""The shape of the YAML: what may stand where. Meaning across sections is checked in `resolve`.
+
+The driver's own keys of devices and tags are the models beside each driver; here is what all share.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from gateway.domain.counters import RestartPolicy
+from gateway.domain.orders import OrderSource
+from gateway.domain.states import State
+from gateway.domain.values import DataType
+from gateway.drivers.base import Seconds
+
+NAME = r"^[A-Za-z0-9_.-]+$"
+"""Names become parts of topics and tag ids: no space, slash, wildcard or control character."""
+
+PATH = r"^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)+$"
+
+Name = Annotated[str, Field(pattern=NAME, max_length=64)]
+
+
+def parse_rate(value: object) -> float:
+    """Pieces per second from `5/s` or `120/min`."""
+    number, _, unit = value.partition("/") if isinstance(value, str) else ("", "", "")
+    try:
+        return float(number) / {"s": 1, "min": 60, "h": 3600}[unit.strip()]
+    except (ValueError, KeyError):
+        raise ValueError(f"{value!r} is not a rate; write pieces per time: 5/s, 120/min or 900/h") from None
+
+
+Rate = Annotated[float, BeforeValidator(parse_rate), Field(gt=0)]
+
+
+class Section(BaseModel):
+    """Everything in the YAML is read-only and knows its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class GatewaySection(Section):
+    """The gateway itself."""
+
+    id: Name
+    site: Annotated[str, Field(pattern=PATH)]
+    topic_root: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$")] = "mfg/v1"
+    store: str = "var/gateway.db"
+
+
+class TagSection(Section):
+    """What every tag has, whatever its device."""
+
+    type: DataType
+    scale: float = Field(default=1.0, description="engineering value = raw * scale + offset")
+    offset: float = 0.0
+    bit: Annotated[int, Field(ge=0, le=63)] | None = None
+    sentinels: tuple[int | float, ...] = ()
+    unit: str | None = None
+    publish: bool = False
+    heartbeat: Seconds | None = None
+    device: Name | None = None
+
+
+class RuleSection(Section):
+    """One state rule."""
+
+    to: State
+    when: str
+    debounce: Seconds | None = None
+    reason: str | None = None
+
+
+class StateSection(Section):
+    """How the state is read."""
+
+    rules: Annotated[tuple[RuleSection, ...], Field(min_length=1)]
+    raw: tuple[str, ...] = ()
+    reasons: dict[str, str | None] = {}
+    debounce: Seconds = 5.0
+    micro_stop: Seconds = 120.0
+    stale_after: Seconds = 30.0
+    reason_window: Seconds = 10.0
+
+
+class CounterSection(Section):
+    """A counter of the machine, or one derived from others."""
+
+    tag: str | None = None
+    max: Annotated[int, Field(gt=0)] | None = None
+    max_rate: Rate | None = None
+    policy: RestartPolicy = RestartPolicy.BOTH
+    tolerance: Annotated[int, Field(ge=0)] = 0
+    derive: str | None = None
+
+
+class OrderSection(Section):
+    """Where the order context comes from."""
+
+    source: OrderSource = Field(alias="from")
+    tag: str | None = None
+    trigger: str | None = None
+    operation: str | None = None
+    complete: Literal["at_quantity"] | None = None
+
+
+class ContainerSection(Section):
+    """Tags that report pallets."""
+
+    sequence: str
+    sscc: str
+    quantity: str
+    cases: str | None = None
+    full: Annotated[int, Field(gt=0)] | None = None
+
+
+class ParameterSection(Section):
+    """One entry of the write allow-list."""
+
+    tag: str
+    min: float
+    max: float
+    readback: str | None = None
+    parameter_class: Literal["golden", "trim"] = Field(default="golden", alias="class")
+
+
+class HandshakeSection(Section):
+    """The sequence-number handshake."""
+
+    type: Literal["sequence_number"]
+    command: str
+    acknowledged: str
+    status: str
+    error: str
+    done: int = 2
+    rejected: int = 3
+    poll: Seconds = 0.2
+    acknowledge_timeout: Seconds = 5.0
+    done_timeout: Seconds = 30.0
+
+
+class DownloadSection(Section):
+    """What may be written, when, and how the machine takes it."""
+
+    parameters: Annotated[dict[Name, ParameterSection], Field(min_length=1)]
+    conditions: dict[Name, str] = {}
+    permit: str | None = None
+    permit_timeout: Seconds = 1800.0
+    handshake: HandshakeSection | None = None
+
+
+class EquipmentSection(Section):
+    """One equipment. Its tags are validated against their device's driver, so they are raw here."""
+
+    device: Name
+    tags: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
+    state: StateSection | None = None
+    counters: dict[Name, CounterSection] = {}
+    count_unit: str = "pcs"
+    count_window: Seconds = 60.0
+    order: OrderSection | None = None
+    container: ContainerSection | None = None
+    download: DownloadSection | None = None

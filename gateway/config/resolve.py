@@ -1,0 +1,272 @@
+"""What one equipment's sections mean together: names to tags, expressions to closures, seconds to milliseconds."""
+
+import difflib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.config.models import CounterSection, DownloadSection, EquipmentSection, HandshakeSection, TagSection
+from gateway.config.validation import Reporter
+from gateway.config.yaml_reader import Document, KeyPath, plain_scalar
+from gateway.domain.attribution import ProductionSpec
+from gateway.domain.containers import ContainerSpec
+from gateway.domain.conversion import Conversion
+from gateway.domain.counters import CounterSpec
+from gateway.domain.download import Condition, DownloadSpec, ParameterSpec, SequenceNumber
+from gateway.domain.equipment import EquipmentSpec, TagSpec
+from gateway.domain.expressions import Compiled, ExpressionError, compile_expression, tags_used
+from gateway.domain.orders import OrderSource, OrderSpec
+from gateway.domain.production import Derived
+from gateway.domain.states import StateRule, StateSpec
+from gateway.domain.values import INTEGER_RANGES, DataType, PlainValue
+
+ResolvedTags = Mapping[str, tuple[TagSection, str] | None]
+
+_NUMBERS = frozenset({*INTEGER_RANGES, DataType.FLOAT32, DataType.FLOAT64})
+_REASON = re.compile(r"[A-Z0-9_]+(/[A-Z0-9_]+)*")
+
+
+def milliseconds(seconds: float) -> int:
+    """Whole milliseconds, as the domain counts time."""
+    return round(seconds * 1000)
+
+
+class EquipmentResolver:
+    """Resolves one equipment; every problem is reported with its line, and None is given where there was one."""
+
+    def __init__(
+        self, reporter: Reporter, document: Document, keys: KeyPath, section: EquipmentSection, tags: ResolvedTags
+    ) -> None:
+        self._reporter = reporter
+        self._document = document
+        self._keys = keys
+        self._section = section
+        self._tags = tags
+        self._slots = {name: slot for slot, name in enumerate(section.tags)}
+        self._inputs: set[int] = set()
+        self._unit = keys[1]
+
+    def resolve(self, path: str, unit: str) -> EquipmentSpec | None:
+        """The equipment as the domain takes it."""
+        problems = len(self._reporter.problems)
+        self._unit = unit
+        state = self._state()
+        production = ProductionSpec(
+            counters=self._counters(), derived=self._derived(), unit=self._section.count_unit,
+            window=milliseconds(self._section.count_window), order=self._order(), container=self._container(),
+        )  # fmt: skip
+        download = self._download()
+        if len(self._reporter.problems) > problems or any(tag is None for tag in self._tags.values()):
+            return None
+        tags = tuple(self._tag(name) for name in self._section.tags)
+        return EquipmentSpec(path, unit, tags, state, production, download)
+
+    # --- names --------------------------------------------------------------------------------------------------
+
+    def _report(self, keys: KeyPath, message: str) -> None:
+        self._reporter.report(self._document, (*self._keys, *keys), message)
+
+    def _slot(self, name: str, *keys: str | int) -> int:
+        """The slot of a tag by name; -1 after reporting that there is none."""
+        if name not in self._slots:
+            close = difflib.get_close_matches(name, self._slots, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            self._report(keys, f"the tag {name!r} is unknown; {hint}The tags are: {', '.join(self._slots)}")
+            return -1
+        self._inputs.add(self._slots[name])
+        return self._slots[name]
+
+    def _expression(self, text: str, *keys: str | int) -> Compiled | None:
+        try:
+            compiled = compile_expression(text, self._slots)
+        except ExpressionError as error:
+            self._report(keys, f"the expression {text!r} {error}")
+            return None
+        self._inputs.update(self._slots[name] for name in tags_used(text))
+        return compiled
+
+    def _tag_id(self, name: str) -> str:
+        return f"{self._unit}.{name}"
+
+    def _conversion(self, name: str) -> Conversion:
+        resolved = self._tags.get(name)
+        section = resolved[0] if resolved else TagSection(type=DataType.FLOAT64)
+        return Conversion(section.type, section.scale, section.offset, section.bit, section.sentinels)
+
+    def _tag(self, name: str) -> TagSpec:
+        resolved = self._tags[name]
+        assert resolved is not None
+        section, device = resolved
+        slot, conversion = self._slots[name], self._conversion(name)
+        return TagSpec(
+            tag_id=self._tag_id(name), name=name, slot=slot, device=device,
+            conversion=None if conversion.is_identity and section.type not in _FLOATS else conversion,
+            publish=section.publish, is_input=slot in self._inputs or section.heartbeat is not None,
+            heartbeat_period=milliseconds(section.heartbeat) if section.heartbeat is not None else None,
+        )  # fmt: skip
+
+    # --- state --------------------------------------------------------------------------------------------------
+
+    def _state(self) -> StateSpec | None:
+        section = self._section.state
+        if section is None:
+            return None
+        rules: list[StateRule] = []
+        needs: set[int] = set()
+        for number, rule in enumerate(section.rules):
+            when = self._expression(rule.when, "state", "rules", number, "when")
+            if when is None:
+                continue
+            needs.update(self._slots[name] for name in tags_used(rule.when))
+            reason, slot = self._reason(rule.reason, number)
+            debounce = milliseconds(rule.debounce) if rule.debounce is not None else None
+            rules.append(StateRule(rule.to, when, debounce, reason, slot))
+        return StateSpec(
+            rules=tuple(rules), needs=tuple(sorted(needs)),
+            evidence=tuple(self._slot(name, "state", "raw") for name in section.raw),
+            reasons=_codes(section.reasons), debounce=milliseconds(section.debounce),
+            micro_stop=milliseconds(section.micro_stop), stale_after=milliseconds(section.stale_after),
+            reason_window=milliseconds(section.reason_window),
+        )  # fmt: skip
+
+    def _reason(self, reason: str | None, number: int) -> tuple[str | None, int | None]:
+        """A reason is either the name of the tag with the code, or a fixed text such as HELD/QUALITY."""
+        if reason is None or _REASON.fullmatch(reason):
+            return reason, None
+        return None, self._slot(reason, "state", "rules", number, "reason")
+
+    # --- production ---------------------------------------------------------------------------------------------
+
+    def _counters(self) -> tuple[CounterSpec, ...]:
+        specs = []
+        for name, section in self._section.counters.items():
+            if section.derive is None and self._counter_is_complete(name, section):
+                assert section.tag is not None
+                assert section.max is not None
+                assert section.max_rate is not None
+                slot = self._slot(section.tag, "counters", name, "tag")
+                specs.append(CounterSpec(name, slot, section.max, section.max_rate, section.policy, section.tolerance))
+        return tuple(specs)
+
+    def _counter_is_complete(self, name: str, section: CounterSection) -> bool:
+        missing = [key for key in ("tag", "max", "max_rate") if getattr(section, key) is None]
+        if missing:
+            text = (
+                "a counter needs the tag, the highest value before it wraps (max) and the fastest it can go (max_rate)"
+            )
+            self._report(("counters", name), f"{', '.join(missing)} missing: {text}; or derive it from others")
+        elif section.tag is not None:
+            resolved = self._tags.get(section.tag)
+            if resolved is not None and resolved[0].type not in INTEGER_RANGES:
+                self._report(("counters", name, "tag"), f"{section.tag} is a {resolved[0].type}; counters are integers")
+        return not missing
+
+    def _derived(self) -> tuple[Derived, ...]:
+        specs = []
+        own = [name for name, section in self._section.counters.items() if section.derive is None]
+        for name, section in self._section.counters.items():
+            if section.derive is None:
+                continue
+            if not re.fullmatch(r"\s*-?\s*[\w.]+(\s*[-+]\s*[\w.]+)*\s*", section.derive):
+                self._report(("counters", name, "derive"), f"{section.derive!r} is not a sum such as: produced - scrap")
+                continue
+            terms = re.findall(r"([-+]?)\s*([\w.]+)", section.derive)
+            unknown = [term for _, term in terms if term not in own]
+            if unknown:
+                text = f"{', '.join(unknown)}: no such counter; the counters are: {', '.join(own) or 'none'}"
+                self._report(("counters", name, "derive"), text)
+            plus = tuple(term for sign, term in terms if sign != "-")
+            specs.append(Derived(name, plus, tuple(term for sign, term in terms if sign == "-")))
+        return tuple(specs)
+
+    def _order(self) -> OrderSpec | None:
+        section = self._section.order
+        if section is None:
+            return None
+        slot = None
+        if section.source is OrderSource.TAG:
+            if section.tag is None:
+                self._report(("order",), "from: tag needs the key 'tag', the tag that carries the order's number")
+            else:
+                slot = self._slot(section.tag, "order", "tag")
+        elif section.tag is not None:
+            self._report(("order", "tag"), "has no meaning with from: download; take it out or write from: tag")
+        trigger = section.trigger or ("download" if section.source is OrderSource.DOWNLOAD else "tag")
+        return OrderSpec(section.source, slot, trigger, section.operation, section.complete == "at_quantity")
+
+    def _container(self) -> ContainerSpec | None:
+        section = self._section.container
+        if section is None:
+            return None
+        return ContainerSpec(
+            sequence=self._slot(section.sequence, "container", "sequence"),
+            sscc=self._slot(section.sscc, "container", "sscc"),
+            quantity=self._slot(section.quantity, "container", "quantity"),
+            cases=self._slot(section.cases, "container", "cases") if section.cases is not None else None,
+            full=section.full,
+            unit=self._section.count_unit,
+        )
+
+    # --- download -----------------------------------------------------------------------------------------------
+
+    def _download(self) -> DownloadSpec | None:
+        section = self._section.download
+        if section is None:
+            return None
+        conditions = [
+            Condition(name, compiled)
+            for name, text in section.conditions.items()
+            if (compiled := self._expression(text, "download", "conditions", name)) is not None
+        ]
+        return DownloadSpec(
+            device=self._section.device,
+            parameters=self._parameters(section),
+            conditions=tuple(conditions),
+            permit=self._expression(section.permit, "download", "permit") if section.permit is not None else None,
+            permit_timeout=milliseconds(section.permit_timeout),
+            handshake=self._handshake(section.handshake) if section.handshake is not None else None,
+        )
+
+    def _parameters(self, section: DownloadSection) -> dict[str, ParameterSpec]:
+        parameters = {}
+        for name, parameter in section.parameters.items():
+            keys = ("download", "parameters", name)
+            self._slot(parameter.tag, *keys, "tag")
+            if parameter.readback is not None:
+                self._slot(parameter.readback, *keys, "readback")
+            resolved = self._tags.get(parameter.tag)
+            if resolved is not None and resolved[0].type not in _NUMBERS:
+                self._report((*keys, "tag"), f"{parameter.tag} is a {resolved[0].type}; parameters are numbers")
+            if parameter.min > parameter.max:
+                self._report((*keys, "min"), f"min {parameter.min:g} is above max {parameter.max:g}")
+            parameters[name] = ParameterSpec(
+                name=name, tag_id=self._tag_id(parameter.tag),
+                readback=self._tag_id(parameter.readback or parameter.tag),
+                conversion=self._conversion(parameter.tag), minimum=parameter.min, maximum=parameter.max,
+                parameter_class=parameter.parameter_class, unit=resolved[0].unit if resolved else None,
+            )  # fmt: skip
+        return parameters
+
+    def _handshake(self, section: HandshakeSection) -> SequenceNumber:
+        for key in ("command", "acknowledged", "status", "error"):
+            self._slot(getattr(section, key), "download", "handshake", key)
+        resolved = self._tags.get(section.command)
+        highest = INTEGER_RANGES.get(resolved[0].type, (0, 0))[1] if resolved else 1
+        if highest == 0:
+            self._report(("download", "handshake", "command"), f"{section.command} is not an integer tag")
+        return SequenceNumber(
+            command=self._tag_id(section.command), acknowledged=self._tag_id(section.acknowledged),
+            status=self._tag_id(section.status), error=self._tag_id(section.error), highest=highest,
+            done=section.done, rejected=section.rejected, poll=milliseconds(section.poll),
+            acknowledge_timeout=milliseconds(section.acknowledge_timeout),
+            done_timeout=milliseconds(section.done_timeout),
+        )  # fmt: skip
+
+
+_FLOATS = frozenset({DataType.FLOAT32, DataType.FLOAT64})
+"""Always converted, since a device may send NaN."""
+
+
+def _codes(reasons: Mapping[str, Any]) -> dict[PlainValue, str | None]:
+    """YAML keys are text; a key that looks like a number is a number, as the device sends it."""
+    return {plain_scalar(code): reason for code, reason in reasons.items()}

@@ -1,0 +1,104 @@
+"""Effects to bytes, bytes to commands. The only place that knows the JSON of the contract."""
+
+import hashlib
+import re
+from typing import Any, NamedTuple
+
+import msgspec
+
+from gateway.domain.commands import Objection
+from gateway.domain.events import COMMAND_TYPES, Answer, Command, Event, ParamsDownload, Telemetry
+from gateway.domain.times import format_timestamp, parse_timestamp
+
+MAX_COMMAND_BYTES = 256_000
+
+_encoder = msgspec.json.Encoder()
+_TIMES = ("t_src", "t_gw", "t")
+
+
+class Refused(NamedTuple):
+    """A message that is no command we can take: who sent it, as far as it says, and why not."""
+
+    cmd: str
+    objection: Objection
+
+
+def encode_event(event: Event) -> bytes:
+    """One event with its envelope."""
+    return _encoder.encode(_with_times(msgspec.to_builtins(event)))
+
+
+def encode_answer(answer: Answer) -> bytes:
+    """One answer to a command."""
+    return _encoder.encode(_with_times(msgspec.to_builtins(answer)))
+
+
+def encode_telemetry(telemetry: Telemetry) -> bytes:
+    """One batch of run parameters, as rows `[ms after t0, name index, value]` with the status if it is not Good."""
+    return _encoder.encode(
+        {
+            "v": 1, "eq": telemetry.equipment, "seq": telemetry.seq, "order": telemetry.order,
+            "t0": format_timestamp(telemetry.start), "names": telemetry.names, "rows": telemetry.rows,
+        }
+    )  # fmt: skip
+
+
+def encode_json(payload: Any) -> bytes:
+    """Any plain payload: retained states, the gateway's status."""
+    return _encoder.encode(payload)
+
+
+def decode_answer(payload: bytes) -> Answer:
+    """An answer that the store kept."""
+    raw = msgspec.json.decode(payload)
+    raw["t"] = parse_timestamp(raw["t"])
+    return msgspec.convert(raw, Answer)
+
+
+def decode_command(kind: str, payload: bytes) -> Command | Refused:
+    """The command, or why it cannot be one. Whatever arrives, nothing is raised."""
+    if len(payload) > MAX_COMMAND_BYTES:
+        text = f"has {len(payload):,} bytes; at most {MAX_COMMAND_BYTES:,} are taken"
+        return Refused("", Objection("oversize", text))
+    try:
+        raw = msgspec.json.decode(payload)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        return Refused("", Objection("malformed", f"is not JSON: {error}"))
+    if not isinstance(raw, dict):
+        return Refused("", Objection("malformed", "is not a JSON object"))
+    cmd = raw["cmd"] if isinstance(raw.get("cmd"), str) else ""
+    if not re.fullmatch(r"[\x21-\x7e]{1,128}", cmd):
+        text = "has no usable id: 'cmd' must be 1 to 128 visible ASCII characters without spaces"
+        return Refused("", Objection("malformed", text))
+    model = COMMAND_TYPES.get(kind)
+    if model is None or raw.get("type", kind) != kind:
+        known = ", ".join(sorted(COMMAND_TYPES))
+        return Refused(cmd, Objection("unknown_type", f"{raw.get('type', kind)!r} on cmd/{kind}; known are: {known}"))
+    try:
+        return _checked(msgspec.convert(raw, model), raw)
+    except (msgspec.ValidationError, ValueError) as error:
+        return Refused(cmd, Objection("malformed", str(error)))
+
+
+def _checked(command: Command, raw: dict[str, Any]) -> Command | Refused:
+    if command.valid_until is not None:
+        parse_timestamp(command.valid_until)
+    if isinstance(command, ParamsDownload) and command.hash is not None:
+        actual = items_hash(raw["items"])
+        if command.hash.lower() != actual:
+            return Refused(
+                command.cmd, Objection("hash", f"the items hash to {actual}, the command says {command.hash}")
+            )
+    return command
+
+
+def items_hash(items: Any) -> str:
+    """SHA-256 of a parameter set's items as canonical JSON: keys sorted, no spaces."""
+    return hashlib.sha256(msgspec.json.encode(items, order="deterministic")).hexdigest()
+
+
+def _with_times(message: dict[str, Any]) -> dict[str, Any]:
+    for name in _TIMES:
+        if name in message:
+            message[name] = format_timestamp(message[name])
+    return message
