@@ -3,8 +3,12 @@
 Built from the parser's events instead of a stock loader, because those let the last of two equal keys win, read
 `no` as false, `12:30:00` as 45000 and `017` as 15, and grow an alias bomb without limit (traps E5). Plain scalars
 follow YAML 1.2's core schema; aliases, tags and duplicate keys are errors; size and depth are bounded.
+
+`${NAME}` and `${NAME:-default}` stand for an environment variable: what differs from site to site, such as hosts and
+ports, need not be edited into the files.
 """
 
+import os
 import re
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +23,7 @@ MAX_DEPTH: Final = 40
 KeyPath = tuple[str | int, ...]
 _INTEGER: Final = re.compile(r"[-+]?(?:0|[1-9][0-9]*)|0x[0-9a-fA-F]+")
 _FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?")
+_VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _WORDS: Final[dict[str, bool | None]] = {"": None, "~": None, "null": None, "true": True, "false": False}
 
 
@@ -117,7 +122,8 @@ class _Builder:
         if frame is not None and isinstance(frame.value, dict) and frame.key is None:
             self._key(frame, event.value, line)
         else:
-            self._place(plain_scalar(event.value) if event.implicit[0] else event.value, line)
+            text = _VARIABLE.sub(lambda match: _variable(match, line), event.value)
+            self._place(plain_scalar(text) if event.implicit[0] else text, line)
 
     def _key(self, frame: _Frame, key: str, line: int) -> None:
         if key in frame.value:
@@ -152,6 +158,13 @@ class _Builder:
         frame.value.append(value)
         self._document.lines[path] = line
         return path
+
+
+def _variable(match: re.Match[str], line: int) -> str:
+    value = os.environ.get(match[1], match[2])
+    if value is None:
+        raise _Stop(line, f"the environment variable {match[1]} is not set; set it or write ${{{match[1]}:-default}}")
+    return value
 
 
 def plain_scalar(text: str) -> Any:
