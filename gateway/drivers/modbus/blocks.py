@@ -1,0 +1,96 @@
+"""Reading in blocks, and learning which blocks a device refuses (trap B6)."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+
+from gateway.drivers.modbus.config import BIT_TABLES, ModbusSettings, Span, Table
+from gateway.drivers.modbus.link import Link
+from gateway.drivers.modbus.planner import Block, block_of, bridge, plan_blocks
+from gateway.drivers.modbus.replies import ILLEGAL_DATA_ADDRESS, BrokenReply, Refused
+
+_MAX_BITS: Final = 2_000
+"""Most bits in one FC1 or FC2 (Modbus Application Protocol V1.1b3 §6.1)."""
+
+Answers = dict[Span, bytes | int]
+"""For each span its raw bytes, or the status code that says why there are none."""
+
+_log = structlog.get_logger(__name__)
+
+
+class BlockReader:
+    """Reads the spans of one table in as few requests as the device allows.
+
+    A device refuses a block as a whole when one address in it does not exist. The block is then halved until the
+    refusal is pinned down: to a value that is a hole, or to a gap that must not be bridged. Both are remembered for as
+    long as the connection lasts; the hole is Bad and not asked for again.
+    """
+
+    def __init__(self, link: Link, device: str, table: Table, settings: ModbusSettings) -> None:
+        self._link = link
+        self._device = device
+        self._table: Final = table
+        self._max_gap = settings.max_gap
+        self._max_count = _MAX_BITS if table in BIT_TABLES else settings.max_registers
+        self._bytes_per_address = 1 if table in BIT_TABLES else 2
+        self._unbridgeable: set[Span] = set()
+        self._holes: dict[Span, int] = {}
+        self._plans: dict[tuple[Span, ...], list[Block]] = {}
+
+    async def read(self, spans: Sequence[Span]) -> Answers:
+        """Each span's answer; raises `LinkLost` only."""
+        answers: Answers = {}
+        for block in self._plan(tuple(spans)):
+            await self._read_block(block, answers)
+        answers.update((span, self._holes[span]) for span in spans if span in self._holes)
+        return answers
+
+    def _plan(self, spans: tuple[Span, ...]) -> list[Block]:
+        if spans not in self._plans:
+            wanted = [span for span in spans if span not in self._holes]
+            forbidden = self._unbridgeable | set(self._holes)
+            self._plans[spans] = plan_blocks(wanted, self._max_count, self._max_gap, forbidden)
+        return self._plans[spans]
+
+    async def _read_block(self, block: Block, answers: Answers) -> bool:
+        """Read one block into `answers`; False if anything in it was refused for its address."""
+        try:
+            raw = await self._link.read(self._table, block.span)
+        except Refused as refusal:
+            if refusal.code == ILLEGAL_DATA_ADDRESS:
+                await self._pin_down(block, refusal, answers)
+                return False
+            answers.update(dict.fromkeys(block.members, refusal.status_code))
+        except BrokenReply as broken:
+            _log.warning("reply rejected", device=self._device, table=self._table, at=str(block.span), why=str(broken))
+            answers.update(dict.fromkeys(block.members, broken.status_code))
+        else:
+            answers.update((span, self._cut(block.span, raw, span)) for span in block.members)
+        return True
+
+    def _cut(self, block: Span, raw: bytes, span: Span) -> bytes:
+        start = (span.first - block.first) * self._bytes_per_address
+        return raw[start : start + span.size * self._bytes_per_address]
+
+    async def _pin_down(self, block: Block, refusal: Refused, answers: Answers) -> None:
+        members = block.members
+        if len(members) == 1:
+            self._remember_hole(members[0], refusal.status_code)
+            answers[members[0]] = refusal.status_code
+            return
+        left, right = block_of(members[: len(members) // 2]), block_of(members[len(members) // 2 :])
+        left_complete = await self._read_block(left, answers)
+        right_complete = await self._read_block(right, answers)
+        if left_complete and right_complete:
+            self._remember_gap(bridge(left.span, right.span))
+
+    def _remember_hole(self, span: Span, status_code: int) -> None:
+        self._holes[span] = status_code
+        self._plans.clear()
+        _log.warning("device has no such address", device=self._device, table=self._table, at=str(span))
+
+    def _remember_gap(self, span: Span) -> None:
+        self._unbridgeable.add(span)
+        self._plans.clear()
+        _log.info("device must be read apart", device=self._device, table=self._table, around=str(span))

@@ -1,0 +1,210 @@
+"""What the YAML says of a Modbus device and of a tag in it."""
+
+import re
+from itertools import combinations
+from typing import Annotated, Final, Literal, NamedTuple, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+
+from gateway.domain.values import DataType
+from gateway.drivers.base import DeviceSettings, Seconds, Tag, TagAddress
+
+Table = Literal["holding", "input", "coil", "discrete"]
+WordOrder = Literal["big", "low_first"]
+Encoding = Literal["bcd", "ascii", "utf-8", "gbk"]
+
+BIT_TABLES: Final[frozenset[Table]] = frozenset({"coil", "discrete"})
+MAX_WRITE_REGISTERS: Final = 123
+"""Most registers in one FC16 (Modbus Application Protocol V1.1b3 §6.12)."""
+REGISTERS_OF: Final[dict[DataType, int]] = {
+    DataType.INT16: 1,
+    DataType.UINT16: 1,
+    DataType.INT32: 2,
+    DataType.UINT32: 2,
+    DataType.INT64: 4,
+    DataType.UINT64: 4,
+    DataType.FLOAT32: 2,
+    DataType.FLOAT64: 4,
+}
+_BCD_TYPES: Final = frozenset({DataType.UINT16, DataType.UINT32, DataType.UINT64})
+
+
+class Span(NamedTuple):
+    """Consecutive registers (or bits), addresses as on the wire, that is from 0."""
+
+    first: int
+    size: int
+
+    @property
+    def end(self) -> int:
+        """The first address behind it."""
+        return self.first + self.size
+
+    def covers(self, other: "Span") -> bool:
+        """True if every address of `other` is in this span."""
+        return self.first <= other.first and other.end <= self.end
+
+    def overlaps(self, other: "Span") -> bool:
+        """True if the two share an address."""
+        return self.first < other.end and other.first < self.end
+
+    def __str__(self) -> str:
+        return str(self.first) if self.size == 1 else f"{self.first}-{self.end - 1}"
+
+
+def parse_span(text: object) -> Span:
+    """`100` or `"30-37"` (both ends belong to it); raises `ValueError` that says what to write."""
+    if isinstance(text, Span):
+        return text
+    match = re.fullmatch(r"(\d+)(?:\s*-\s*(\d+))?", str(text)) if isinstance(text, int | str) else None
+    if match is None:
+        raise ValueError(f"{text!r} is not a register; write one address (100) or a range with both ends (30-37)")
+    first, last = int(match[1]), int(match[2] or match[1])
+    if not first <= last <= 0xFFFF:
+        raise ValueError(f"{text!r} is not a register range; write the lower address first, none above 65535")
+    return Span(first, last - first + 1)
+
+
+Registers = Annotated[
+    Span,
+    BeforeValidator(parse_span),
+    WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string", "pattern": "^[0-9]+( *- *[0-9]+)?$"}]}),
+]
+
+
+class Checksum(BaseModel):
+    """The register that seals a block: CRC-16/MODBUS over the bytes of `over`, high byte of each register first."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    span: Registers = Field(alias="register")
+    over: Registers
+    type: Literal["crc16-modbus"]
+
+
+class WriteBlock(BaseModel):
+    """Holding registers that the device accepts only as a whole, checksum included."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    registers: Registers
+    checksum: Checksum
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        block, seal, over = self.registers, self.checksum.span, self.checksum.over
+        if block.size > MAX_WRITE_REGISTERS:
+            raise ValueError(f"the block {block} has {block.size} registers; one write carries {MAX_WRITE_REGISTERS}")
+        if seal.size != 1 or not block.covers(seal):
+            raise ValueError(f"the checksum register {seal} must be a single register of the block {block}")
+        if not block.covers(over) or over.overlaps(seal):
+            raise ValueError(f"the checksum is over {over}; that must lie in the block {block} and leave out {seal}")
+        return self
+
+
+class ModbusSettings(DeviceSettings):
+    """One unit behind one Modbus TCP endpoint. `poll_interval` is plant time, `timeout` is wall time.
+
+    A read that gets no answer is repeated `retries_before_lost` times before the link counts as lost; a write never
+    is, for the device may have carried it out (trap B3). Registers up to `max_gap` apart are read in one request.
+    """
+
+    host: str
+    port: Annotated[int, Field(ge=1, le=65535)] = 502
+    unit_id: Annotated[int, Field(ge=0, le=255)] = 1
+    poll_interval: Annotated[Seconds, Field(gt=0)] = 1.0
+    timeout: Annotated[Seconds, Field(gt=0)] = 1.0
+    max_registers: Annotated[int, Field(ge=1, le=125)] = 125
+    max_gap: Annotated[int, Field(ge=0, le=124)] = 10
+    retries_before_lost: Annotated[int, Field(ge=0, le=10)] = 2
+    blocks: tuple[WriteBlock, ...] = ()
+
+    @model_validator(mode="after")
+    def _blocks_are_apart(self) -> Self:
+        for one, other in combinations(self.blocks, 2):
+            if one.registers.overlaps(other.registers):
+                raise ValueError(
+                    f"the blocks {one.registers} and {other.registers} overlap; make them one or part them"
+                )
+        return self
+
+
+class ModbusAddress(TagAddress):
+    """Where a tag lies. Numbers are big-endian inside a register; `word_order` says which register comes first."""
+
+    span: Registers = Field(alias="register")
+    table: Table = "holding"
+    word_order: WordOrder = "big"
+    encoding: Encoding | None = None
+    swap_bytes: bool = False
+
+
+def check_modbus_tag(settings: ModbusSettings, tag: Tag[ModbusAddress]) -> list[str]:
+    """What is wrong with this tag on this device, in sentences."""
+    address = tag.address
+    if address.table in BIT_TABLES or tag.type is DataType.BOOL:
+        return _check_bit(tag)
+    if tag.type is DataType.STRING:
+        problems = _check_string(address)
+    elif tag.type in REGISTERS_OF:
+        problems = _check_number(tag)
+    else:
+        known = ", ".join([*REGISTERS_OF, DataType.STRING])
+        return [f"a Modbus register cannot hold {tag.type}; the types are {known}, and bool in coil and discrete"]
+    if address.span.size > settings.max_registers:
+        problems.append(
+            f"registers {address.span} are {address.span.size}, but this device gives at most "
+            f"max_registers {settings.max_registers} in one request and a value is never read in two"
+        )
+    return problems + _check_blocks(settings, address)
+
+
+def _check_blocks(settings: ModbusSettings, address: ModbusAddress) -> list[str]:
+    return [
+        f"registers {address.span} reach beyond the block {block.registers}; a value lies whole in a block or outside"
+        for block in settings.blocks
+        if address.table == "holding"
+        and address.span.overlaps(block.registers)
+        and not block.registers.covers(address.span)
+    ]
+
+
+def _check_bit(tag: Tag[ModbusAddress]) -> list[str]:
+    address = tag.address
+    problems = []
+    if address.table not in BIT_TABLES or tag.type is not DataType.BOOL:
+        problems.append(
+            f"type {tag.type} does not fit table {address.table}; bool belongs to coil and discrete, "
+            "a bit inside a register is an integer tag whose bits are named"
+        )
+    if address.span.size != 1:
+        problems.append(f"a bool is one bit; write register: {address.span.first}")
+    return problems + _idle_keys(address, "a bool", word_order=True, encoding=True, swap_bytes=True)
+
+
+def _check_string(address: ModbusAddress) -> list[str]:
+    problems = _idle_keys(address, "a string", word_order=True)
+    if address.encoding == "bcd":
+        problems.append("encoding bcd is for unsigned integers; a string has ascii, utf-8 or gbk")
+    return problems
+
+
+def _check_number(tag: Tag[ModbusAddress]) -> list[str]:
+    address, needed = tag.address, REGISTERS_OF[tag.type]
+    problems = _idle_keys(address, f"{tag.type}", swap_bytes=True, word_order=needed == 1)
+    if address.span.size != needed:
+        right = Span(address.span.first, needed)
+        problems.append(f"{tag.type} takes {needed} register(s), but {address.span} was given; write {right}")
+    if address.encoding is not None and (address.encoding != "bcd" or tag.type not in _BCD_TYPES):
+        problems.append(
+            f"encoding {address.encoding} does not fit {tag.type}; bcd is for uint16, uint32 and uint64, "
+            "the others are for strings"
+        )
+    return problems
+
+
+def _idle_keys(address: ModbusAddress, what: str, **idle: bool) -> list[str]:
+    """A key that would do nothing is a misunderstanding, so it is said."""
+    return [
+        f"{key} does nothing for {what}; take it out" for key in idle if idle[key] and key in address.model_fields_set
+    ]

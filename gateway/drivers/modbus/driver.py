@@ -1,0 +1,132 @@
+"""The Modbus driver: changes by polling, reads and writes by request."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from types import TracebackType
+from typing import Final, Self
+
+from gateway.domain.values import Batch, StatusCode, TagChange, TagId, TagWrite, WriteResult
+from gateway.drivers.base import Clock, Tag
+from gateway.drivers.modbus.blocks import Answers, BlockReader
+from gateway.drivers.modbus.checksum import seal
+from gateway.drivers.modbus.codec import codec_for
+from gateway.drivers.modbus.config import ModbusAddress, ModbusSettings, Table
+from gateway.drivers.modbus.link import Link, NoReply, Statistics
+from gateway.drivers.modbus.replies import BrokenReply, Refused
+from gateway.drivers.modbus.writes import RegisterWrite, WriteRequest, block_around, plan_writes
+
+NOT_SENT: Final = 0x802C0000
+"""BadRequestCancelledByClient: a write before it is in doubt, so this one was held back."""
+_DOUBTFUL: Final = frozenset({NoReply.status_code, BrokenReply.status_code})
+_READ_ONLY: Final[frozenset[Table]] = frozenset({"input", "discrete"})
+
+
+class ModbusDriver:
+    """One unit behind a Modbus TCP endpoint; see `Driver` for the contract.
+
+    A poll reads all tags in blocks, a multi-register value always in one request (trap B10). `statistics` counts
+    requests, timeouts, refusals and replies that were not believed.
+    """
+
+    def __init__(self, name: str, settings: ModbusSettings, tags: Sequence[Tag[ModbusAddress]], clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._tags = {tag.tag_id: tag for tag in tags}
+        self._codecs = {tag.tag_id: codec_for(tag) for tag in tags}
+        self._link = Link(settings)
+        tables = {tag.address.table for tag in tags}
+        self._readers = {table: BlockReader(self._link, name, table, settings) for table in sorted(tables)}
+        self._writing = asyncio.Lock()
+
+    @property
+    def statistics(self) -> Statistics:
+        """What the connection has seen since it was opened."""
+        return self._link.statistics
+
+    async def __aenter__(self) -> Self:
+        await self._link.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._link.close()
+
+    async def changes(self) -> AsyncIterator[Batch]:
+        """One batch per poll: first every tag, then those whose registers or status changed.
+
+        Polls lie on a grid of plant time that begins with the first one, so that devices are not all asked at the
+        same moment. A poll that took longer than the interval skips what it missed instead of catching up. A batch's
+        contact is the moment its poll began: all that happened before is in it.
+        """
+        interval = round(self._settings.poll_interval * 1000)
+        known: dict[TagId, bytes | int] = {}
+        due = self._clock.now()
+        while True:
+            contact = self._clock.now()
+            answers = await self._read(list(self._tags.values()))
+            changed = [tag_id for tag_id, answer in answers.items() if known.get(tag_id) != answer]
+            known = answers
+            yield Batch([self._decode(tag_id, answers[tag_id]) for tag_id in changed], contact)
+            now = self._clock.now()
+            due += interval * max(1, -((due - now) // interval))
+            await self._clock.sleep((due - now) / 1000)
+
+    async def read(self, tag_ids: Sequence[TagId]) -> list[TagChange]:
+        """The present values, asked of the device in as few requests as its limits allow."""
+        answers = await self._read([self._tags[tag_id] for tag_id in tag_ids])
+        return [self._decode(tag_id, answers[tag_id]) for tag_id in tag_ids]
+
+    async def _read(self, tags: Sequence[Tag[ModbusAddress]]) -> dict[TagId, bytes | int]:
+        answers: dict[Table, Answers] = {}
+        for table, reader in self._readers.items():
+            answers[table] = await reader.read([tag.address.span for tag in tags if tag.address.table == table])
+        return {tag.tag_id: answers[tag.address.table][tag.address.span] for tag in tags}
+
+    def _decode(self, tag_id: TagId, answer: bytes | int) -> TagChange:
+        if isinstance(answer, int):
+            return TagChange(tag_id, None, answer)
+        return TagChange(tag_id, *self._codecs[tag_id].decode(answer))
+
+    async def write(self, writes: Sequence[TagWrite]) -> list[WriteResult]:
+        """Write in the order given, each request once.
+
+        A value that does not fit is refused here, without a packet. A request without a believable answer may have
+        been carried out or not, so nothing more is sent behind it: a trigger must not follow values that are perhaps
+        not there. What was held back is `NOT_SENT`; the caller reads back what is true.
+        """
+        prepared = [self._prepare(place, write) for place, write in enumerate(writes)]
+        status_codes = {place: status for place, status in enumerate(prepared) if isinstance(status, int)}
+        to_send = [write for write in prepared if isinstance(write, RegisterWrite)]
+        async with self._writing:
+            in_doubt = False
+            for request in plan_writes(to_send, self._settings.blocks, self._settings.max_registers):
+                status = NOT_SENT if in_doubt else await self._perform(request)
+                in_doubt = in_doubt or status in _DOUBTFUL
+                status_codes.update((write.place, status) for write in request.writes)
+        return [WriteResult(write.tag_id, status_codes[place]) for place, write in enumerate(writes)]
+
+    def _prepare(self, place: int, write: TagWrite) -> RegisterWrite | int:
+        address = self._tags[write.tag_id].address
+        block = block_around(address.table, address.span, self._settings.blocks)
+        if address.table in _READ_ONLY or (block is not None and block.checksum.span.overlaps(address.span)):
+            return StatusCode.BAD_NOT_WRITABLE
+        if isinstance(write.value, tuple):
+            return StatusCode.BAD_TYPE_MISMATCH
+        raw = self._codecs[write.tag_id].encode(write.value)
+        return raw if isinstance(raw, int) else RegisterWrite(place, address.table, address.span, raw)
+
+    async def _perform(self, request: WriteRequest) -> int:
+        try:
+            if request.block is not None:
+                block = request.block
+                present = await self._link.read("holding", block.registers)
+                raw = seal(block, present, [(write.span, write.raw) for write in request.writes])
+                await self._link.write_registers(block.registers.first, raw)
+            elif request.writes[0].table == "coil":
+                await self._link.write_coil(request.span.first, request.raw == b"\x01")
+            else:
+                await self._link.write_registers(request.span.first, request.raw)
+        except (Refused, BrokenReply, NoReply) as failure:
+            return failure.status_code
+        return StatusCode.GOOD

@@ -1,0 +1,91 @@
+"""The OPC UA driver: changes by subscription, reads and writes by service call."""
+
+from collections.abc import AsyncIterator, Sequence
+from types import TracebackType
+from typing import Self
+
+from asyncua import ua
+
+from gateway.domain.values import Batch, TagChange, TagId, TagWrite, WriteResult
+from gateway.drivers.base import Clock, Tag
+from gateway.drivers.opcua.config import OpcUaAddress, OpcUaSettings
+from gateway.drivers.opcua.monitored_items import wanted_items
+from gateway.drivers.opcua.node_ids import make_node_id
+from gateway.drivers.opcua.session import ServiceFault, Session
+from gateway.drivers.opcua.subscription import Statistics, Subscription
+from gateway.drivers.opcua.values import ValueDecoder, encode
+
+
+class OpcUaDriver:
+    """One OPC UA server; see `Driver` for the contract.
+
+    Every connection resolves namespace URIs anew, so a server restarted with other namespaces can never give one
+    tag's value for another's (trap A2): a namespace that is missing is a lost link, a node that is missing is a Bad
+    tag. `statistics` counts what was seen since `changes` began.
+    """
+
+    def __init__(self, name: str, settings: OpcUaSettings, tags: Sequence[Tag[OpcUaAddress]], clock: Clock) -> None:
+        self.statistics = Statistics()
+        self._name = name
+        self._settings = settings
+        self._tags = list(tags)
+        self._clock = clock
+        self._session = Session(settings.url, settings.request_timeout)
+        self._subscription: Subscription | None = None
+        self._node_ids: dict[TagId, ua.NodeId] = {}
+        self._types = {tag.tag_id: tag.type for tag in tags}
+
+    async def __aenter__(self) -> Self:
+        await self._session.open()
+        try:
+            self._node_ids = {tag.tag_id: self._resolve(tag) for tag in self._tags}
+        except BaseException:
+            await self._session.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._subscription is not None:
+            await self._subscription.close()
+        await self._session.close()
+
+    def _resolve(self, tag: Tag[OpcUaAddress]) -> ua.NodeId:
+        node = tag.address.node
+        uri = node.namespace if node.namespace is not None else self._settings.namespace
+        if uri is None:
+            raise ValueError(f"{tag.tag_id}: the node has no namespace; check_opcua_tag refuses such a configuration")
+        return make_node_id(node.identifier, self._session.namespace_index(uri))
+
+    async def changes(self) -> AsyncIterator[Batch]:
+        """One batch per publish response, a keep-alive's without changes; see `Driver`. To be iterated once."""
+        wanted = wanted_items(self._tags, list(self._node_ids.values()), self._settings, self._clock.rate)
+        subscription = Subscription(self._session, self._name, self._settings, wanted, self._clock)
+        self._subscription, self.statistics = subscription, subscription.statistics
+        await subscription.open()
+        while True:
+            yield await subscription.next_batch()
+
+    async def read(self, tag_ids: Sequence[TagId]) -> list[TagChange]:
+        """The present values, asked of the device in as few requests as its limits allow."""
+        decoder = ValueDecoder(self._session.namespaces)
+        try:
+            results = await self._session.read([self._node_ids[tag_id] for tag_id in tag_ids])
+        except ServiceFault as fault:
+            return [TagChange(tag_id, None, fault.code) for tag_id in tag_ids]
+        return [decoder.decode(tag_id, result) for tag_id, result in zip(tag_ids, results, strict=True)]
+
+    async def write(self, writes: Sequence[TagWrite]) -> list[WriteResult]:
+        """Write in the order given; a value that does not fit its type is refused here, without a packet."""
+        encoded = [encode(self._types[write.tag_id], write.value) for write in writes]
+        to_send = [
+            (self._node_ids[write.tag_id], variant)
+            for write, variant in zip(writes, encoded, strict=True)
+            if isinstance(variant, ua.Variant)
+        ]
+        answers = iter(await self._session.write(to_send))
+        return [
+            WriteResult(write.tag_id, next(answers) if isinstance(variant, ua.Variant) else variant)
+            for write, variant in zip(writes, encoded, strict=True)
+        ]

@@ -1,0 +1,118 @@
+"""The monitored items of one subscription: what is wanted, what the server made of it, and what it refused."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+from asyncua import ua
+from asyncua.ua.attribute_ids import AttributeIds
+
+from gateway.domain.values import TagChange
+from gateway.drivers.base import Tag
+from gateway.drivers.opcua.config import OpcUaAddress, OpcUaSettings
+from gateway.drivers.opcua.session import Session
+from gateway.drivers.opcua.status_codes import status_name
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class WantedItem:
+    """One tag as it is asked of the server; intervals in milliseconds of wall time."""
+
+    tag: Tag[OpcUaAddress]
+    node_id: ua.NodeId
+    sampling_interval: float
+    queue_size: int
+
+
+def wanted_items(
+    tags: Sequence[Tag[OpcUaAddress]], node_ids: Sequence[ua.NodeId], settings: OpcUaSettings, rate: float
+) -> list[WantedItem]:
+    """What to ask for each tag, in wall time of a clock that runs `rate` times as fast."""
+    return [
+        WantedItem(
+            tag,
+            node_id,
+            1000 * (tag.address.sampling_interval or settings.sampling_interval) / rate,
+            tag.address.queue_size or settings.queue_size,
+        )
+        for tag, node_id in zip(tags, node_ids, strict=True)
+    ]
+
+
+class MonitoredItems:
+    """Creates the items in chunks that the server takes and looks at every single result (traps A4, A15).
+
+    `refused` maps the place of each item that the server would not create to the status code it gave.
+    """
+
+    def __init__(self, session: Session, device: str, wanted: Sequence[WantedItem]) -> None:
+        self._session = session
+        self._device = device
+        self._wanted: Final = wanted
+        self._revised: dict[str, list[str]] = {}
+        self.refused: dict[int, int] = {}
+
+    async def create(self, subscription_id: int, places: Iterable[int] | None = None) -> list[TagChange]:
+        """Create the items at these places (None: all); answers with the tags whose refusal is news."""
+        places = list(range(len(self._wanted)) if places is None else places)
+        news: list[TagChange] = []
+        chunk = self._session.limits.items_per_create
+        for start in range(0, len(places), chunk):
+            news += await self._create_chunk(subscription_id, places[start : start + chunk])
+        self._report_revised()
+        return news
+
+    async def _create_chunk(self, subscription_id: int, places: list[int]) -> list[TagChange]:
+        request = ua.CreateMonitoredItemsRequest()
+        request.Parameters.SubscriptionId = subscription_id
+        request.Parameters.TimestampsToReturn = ua.TimestampsToReturn.Both
+        request.Parameters.ItemsToCreate = [self._request_for(place) for place in places]
+        response = await self._session.call(request, ua.CreateMonitoredItemsResponse)
+        results = self._session.all_of(places, response)
+        news = [self._settle(place, result) for place, result in zip(places, results, strict=True)]
+        return [change for change in news if change is not None]
+
+    def _request_for(self, place: int) -> ua.MonitoredItemCreateRequest:
+        item = self._wanted[place]
+        return ua.MonitoredItemCreateRequest(
+            ItemToMonitor=ua.ReadValueId(NodeId=item.node_id, AttributeId=AttributeIds.Value),
+            MonitoringMode=ua.MonitoringMode.Reporting,
+            RequestedParameters=ua.MonitoringParameters(
+                ClientHandle=place, SamplingInterval=item.sampling_interval, QueueSize=item.queue_size
+            ),
+        )
+
+    def _settle(self, place: int, result: Any) -> TagChange | None:
+        """Take note of one result; a refusal is news unless it is the one already known."""
+        item, status_code = self._wanted[place], result.StatusCode.value
+        if result.StatusCode.is_bad():
+            known = self.refused.get(place)
+            self.refused[place] = status_code
+            if known == status_code:
+                return None
+            reason = status_name(status_code)
+            _log.warning("tag refused by device", device=self._device, tag=item.tag.tag_id, reason=reason)
+            return TagChange(item.tag.tag_id, None, status_code)
+        if self.refused.pop(place, None) is not None:
+            _log.info("tag restored", device=self._device, tag=item.tag.tag_id)
+        self._compare(item, result)
+        return None
+
+    def _compare(self, item: WantedItem, result: Any) -> None:
+        sampling, queue = result.RevisedSamplingInterval, result.RevisedQueueSize
+        if sampling > item.sampling_interval:
+            self._note_revision(item, f"sampling_interval {item.sampling_interval:g} became {sampling:g}")
+        if queue < item.queue_size:
+            self._note_revision(item, f"queue_size {item.queue_size} became {queue}")
+
+    def _note_revision(self, item: WantedItem, what: str) -> None:
+        self._revised.setdefault(what, []).append(item.tag.tag_id)
+
+    def _report_revised(self) -> None:
+        """One line per revision for the worse, however many tags it concerns: a short queue loses values (A13)."""
+        for what, tag_ids in self._revised.items():
+            _log.warning("device revised", device=self._device, what=what, tags=len(tag_ids), first=tag_ids[0])
+        self._revised = {}
