@@ -28,12 +28,15 @@ def seconds_since(start: datetime, clock: object) -> int:
     """Whole seconds from the scenario's start to `HH:MM:SS`; raises `ValueError` for anything else."""
     match = _CLOCK.fullmatch(clock) if isinstance(clock, str) else None
     if match is None:
-        raise ValueError(f'{clock!r} is not a time; write it quoted, as in "06:30:00" (unquoted, YAML makes it a number)')
+        raise ValueError(
+            f'{clock!r} is not a time; write it quoted, as in "06:30:00" (unquoted, YAML makes it a number)'
+        )
     at = start.replace(hour=int(match[1]), minute=int(match[2]), second=int(match[3]))
     return int(((at if at >= start else at + timedelta(days=1)) - start).total_seconds())
 
 
 def _parse_second(clock: object, info: ValidationInfo) -> int:
+    assert info.context is not None, "a scenario is read by parse(), which knows its start"
     return seconds_since(info.context["start"], clock)
 
 
@@ -114,7 +117,9 @@ class Filler(_Part):
     def _starts_complete_and_ascends(self) -> Self:
         missing = set(TimelineRow.model_fields) - self.timeline[0].model_fields_set if self.timeline else {"at"}
         if missing or self.timeline[0].at != 0:
-            raise ValueError("the first row of the timeline must be at the start and give state, mode, reason, starved, order")
+            raise ValueError(
+                "the first row of the timeline must be at the start and give state, mode, reason, starved, order"
+            )
         if any(a.at >= b.at for a, b in zip(self.timeline, self.timeline[1:], strict=False)):
             raise ValueError("the rows of the timeline must follow each other in time")
         return self
@@ -301,7 +306,8 @@ class Scenario(_Part):
             named = {command.set: command.rev} if command.set else (command.model_extra or {}).get("sets", {})
             for name, rev in named.items():
                 if rev not in self.parameter_sets.get(name, {}):
-                    yield f"the command {command.cmd or command.type} names {name} revision {rev}, which parameter_sets has not"
+                    sender = command.cmd or command.type
+                    yield f"the command {sender} names {name} revision {rev}, which parameter_sets has not"
 
 
 def load(path: Path) -> Scenario:
@@ -313,10 +319,10 @@ def load(path: Path) -> Scenario:
     return parse(raw, str(path))
 
 
-def parse(raw: object, where: str = "scenario") -> Scenario:
+def parse(raw: Any, where: str = "scenario") -> Scenario:
     """A scenario from the mapping that its YAML gives; raises `ScenarioError` with every mistake in it."""
     try:
-        start = datetime.fromisoformat(raw["start"])  # type: ignore[index] - the except below says what is wrong
+        start = datetime.fromisoformat(raw["start"])
     except (TypeError, KeyError, ValueError) as error:
         raise ScenarioError(f'{where}: no start; write start: "2026-03-02T06:00:00Z", quoted') from error
     if start.tzinfo is None:

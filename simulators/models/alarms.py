@@ -19,7 +19,7 @@ _TEXTS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Occurrence:
-    """One alarm from raise to clear, in milliseconds since the start. An unacknowledged one was too short for anybody."""
+    """One alarm from raise to clear, in milliseconds since the start; a chattering one is never acknowledged."""
 
     code: str
     raised: int

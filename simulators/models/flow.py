@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 Window = tuple[int, int]
 
@@ -27,7 +28,7 @@ def sort_out(runs: Iterable[Run], windows: Sequence[Window]) -> Iterator[Run]:
     edges = sorted({edge for window in windows for edge in window})
     for run in runs:
         cuts = [run.start, *(edge for edge in edges if run.start < edge < run.end), run.end]
-        for start, end in zip(cuts, cuts[1:], strict=False):
+        for start, end in pairwise(cuts):
             yield replace(run, start=start, end=end, rejected=within(start, windows))
 
 

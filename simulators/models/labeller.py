@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from simulators.models.alarms import AlarmWords, occurrences
@@ -71,12 +72,10 @@ class Labeller:
 
     def states(self, debounce_s: float) -> list[Interval]:
         """The canonical states of the whole scenario."""
-        batches = [window for window in self.orders.values()]
-        edges = {0, self._length, *self._part.warm_up, *(edge for window in batches for edge in window)}
+        edges = {0, self._length, *self._part.warm_up, *(edge for window in self.orders.values() for edge in window)}
         edges |= {edge for run in self.total_in.runs for edge in (run.start, run.end)}
         cuts = sorted(edge for edge in edges if edge <= self._length)
-        pairs = zip(cuts, cuts[1:], strict=False)
-        return debounced((Interval(a, b, self._state(a)) for a, b in pairs), debounce_s)
+        return debounced((Interval(a, b, self._state(a)) for a, b in pairwise(cuts)), debounce_s)
 
     def kwh(self, start: int, end: int) -> float:
         """What the meter shows to have been used between two seconds, in whole raw counts."""

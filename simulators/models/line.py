@@ -47,6 +47,11 @@ class Line:
         return self.time.ms / 1000
 
     @property
+    def over(self) -> bool:
+        """True when the machines stand still for good."""
+        return self.time.ms >= self.time.until_s * 1000
+
+    @property
     def due_ms(self) -> int | None:
         """When the next handshake will be done, in milliseconds since the start, or None."""
         due = [h.due_ms for h in (self.filler.handshake, self.labeller.handshake) if h.due_ms is not None]

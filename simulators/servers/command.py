@@ -1,0 +1,100 @@
+"""`python -m simulators line|fil01|lbl01|scada`: machines of a scenario behind their servers, until SIGTERM."""
+
+import argparse
+import asyncio
+import json
+import signal
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from simulators import options
+from simulators.clock import PlayClock
+from simulators.models.line import Line
+from simulators.servers import fil01
+from simulators.servers.lbl01 import ModbusDevice
+from simulators.servers.play import Device, Play
+from simulators.servers.scada import ScadaDevice
+
+DEVICES: Final[dict[str, Callable[[Play, str, int], Device]]] = {
+    "FIL01": fil01.server,
+    "LBL01": ModbusDevice,
+    "SCADA": ScadaDevice,
+}
+
+_NOT_YET: Final = 2.0**40
+"""An epoch for the time in which the servers open and nothing moves."""
+
+
+def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Declare the commands."""
+    for command, names in (("line", [*DEVICES]), *((name.lower(), [name]) for name in DEVICES)):
+        parser = commands.add_parser(
+            command, help=f"play {', '.join(names)} behind {'its' if len(names) == 1 else 'their'} own server"
+        )
+        options.add_play(parser)
+        options.add_host(parser)
+        parser.add_argument("--until", help="HH:MM:SS of the scenario from which the machines stand still")
+        parser.add_argument("--ledger", type=Path, help="write what truly happened here, at the end and at exit")
+        for name in names:
+            parser.add_argument(f"--{name.lower()}-port", type=int, default=0, help="0 takes a free one")
+        parser.set_defaults(run=partial(run, names=names))
+
+
+def run(args: argparse.Namespace, names: list[str]) -> None:
+    """Play until SIGTERM or SIGINT."""
+    asyncio.run(_play(args, names))
+
+
+async def _play(args: argparse.Namespace, names: list[str]) -> None:
+    scenario = options.scenario(args)
+    line = Line(scenario, options.until(args, scenario))
+    address = options.host(args)
+    play = Play(line, PlayClock(scenario, options.epoch(args, default=_NOT_YET), args.speed))
+    devices = [DEVICES[name](play, address, getattr(args, f"{name.lower()}_port")) for name in names]
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    try:
+        for device in devices:
+            await device.open()
+        if args.epoch is None:
+            play.clock = PlayClock(scenario, time.time(), args.speed)
+        ready = {"ready": {device.name: device.url for device in devices}, "epoch": _iso(play.clock.epoch)}
+        print(json.dumps(ready), flush=True)  # noqa: T201 - the ready line is the command's answer
+        await _until_stopped(play, devices, stop, args.ledger)
+    finally:
+        await asyncio.gather(*(device.close() for device in devices))
+        _write_ledger(line, args.ledger)
+
+
+async def _until_stopped(play: Play, devices: list[Device], stop: asyncio.Event, ledger: Path | None) -> None:
+    running = asyncio.create_task(play.run(devices))
+    ended = asyncio.create_task(_write_at_the_end(play, ledger))
+    stopped = asyncio.create_task(stop.wait())
+    done, pending = await asyncio.wait([running, stopped], return_when=asyncio.FIRST_COMPLETED)
+    for task in (*pending, ended):
+        task.cancel()
+    await asyncio.gather(*pending, ended, return_exceptions=True)
+    for task in done:
+        task.result()
+
+
+async def _write_at_the_end(play: Play, ledger: Path | None) -> None:
+    await play.ended.wait()
+    _write_ledger(play.line, ledger)
+
+
+def _write_ledger(line: Line, path: Path | None) -> None:
+    """Write it whole or not at all, so that nobody reads half a ledger."""
+    if path is not None:
+        draft = path.with_name(f"{path.name}.new")
+        draft.write_text(json.dumps(line.ledger(), indent=1), encoding="utf-8")
+        draft.replace(path)
+
+
+def _iso(wall: float) -> str:
+    return datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds")

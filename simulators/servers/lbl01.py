@@ -1,0 +1,100 @@
+"""LBL01: a Modbus TCP server with the register map of `simulators.servers.registers`, unit identifier 1 (pymodbus)."""
+
+import asyncio
+import logging
+from typing import Final, cast
+
+from pymodbus.constants import ExcCodes
+from pymodbus.server import ModbusTcpServer
+from pymodbus.simulator import DataType, SimData, SimDevice
+
+from simulators.servers import registers
+from simulators.servers.play import Play
+
+UNIT_ID: Final = 1
+_READ, _WRITE_ONE, _WRITE_MANY = 3, 6, 16
+
+
+class ModbusDevice:
+    """The server in front of the line's labeller. Every read sees one whole scan."""
+
+    name = "LBL01"
+
+    def __init__(self, play: Play, host: str = "127.0.0.1", port: int = 0) -> None:
+        self._play = play
+        self._labeller = play.line.labeller
+        self._address = (host, port)
+        self._image = registers.image(self._labeller.tags())
+        self._server: ModbusTcpServer | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"modbus://{self._address[0]}:{self._address[1]}"
+
+    async def open(self) -> None:
+        """Listen."""
+        # Its errors are those of clients, who get them as exception responses.
+        logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
+        block = SimData(0, count=registers.SIZE, values=0, datatype=DataType.REGISTERS)
+        device = SimDevice(UNIT_ID, simdata=[block], action=self._serve)
+        self._server = ModbusTcpServer(device, address=self._address)
+        await self._server.serve_forever(background=True)
+        self._address = (self._address[0], _port(self._server))
+
+    async def close(self) -> None:
+        """Drop every connection and stop listening."""
+        if self._server is not None:
+            await self._server.shutdown()  # type: ignore[no-untyped-call]  # pymodbus has no hints here
+            self._server = None
+
+    async def cut(self, *, restart: bool) -> None:
+        """Drop every connection and stop listening, until mended; Modbus has no sessions that a restart could end."""
+        await self.close()
+
+    async def mend(self) -> None:
+        """Listen again on the same port."""
+        await self.open()
+
+    async def publish(self) -> None:
+        """Take over a whole scan."""
+        self._image = registers.image(self._labeller.tags())
+
+    async def _serve(
+        self,
+        function_code: int,
+        _start: int,
+        address: int,
+        _count: int,
+        current: list[int],
+        values: list[int] | list[bool] | None,
+    ) -> ExcCodes | None:
+        """One request. `current` are the server's own registers: they are refreshed before they are read."""
+        if function_code not in {_READ, _WRITE_ONE, _WRITE_MANY}:
+            return ExcCodes.ILLEGAL_FUNCTION
+        if values is not None:
+            if not self._write(address, [int(value) for value in values]):
+                return ExcCodes.ILLEGAL_ADDRESS
+            await self.publish()
+        current[: registers.SIZE] = self._image
+        return None
+
+    def _write(self, address: int, values: list[int]) -> bool:
+        self._play.touch()
+        addresses = range(address, address + len(values))
+        accepted = True
+        if addresses == range(registers.COMMAND, registers.COMMAND + 1):
+            self._labeller.handshake.request(values[0], self._play.line.time.ms)
+        elif addresses[0] in registers.PARAMETERS and addresses[-1] in registers.PARAMETERS:
+            self._labeller.write_parameters(address - registers.PARAMETERS.start, values)
+        else:
+            accepted = False
+        self._play.line.note(self.name, f"HR{address}", values, accepted=accepted)
+        return accepted
+
+
+def _port(server: ModbusTcpServer) -> int:
+    """The port that was taken; what pymodbus calls the transport of a listening server is asyncio's server."""
+    listener = cast(asyncio.Server, server.transport)
+    port: int = listener.sockets[0].getsockname()[1]
+    return port
