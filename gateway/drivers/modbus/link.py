@@ -27,6 +27,7 @@ from gateway.domain.values import StatusCode
 from gateway.drivers.base import LinkLost
 from gateway.drivers.modbus.config import ModbusSettings, Span, Table
 from gateway.drivers.modbus.replies import BrokenReply, Refused, bits_of, check_echo, registers_of
+from gateway.drivers.reasons import reason_of
 
 Answer = TypeVar("Answer")
 
@@ -109,7 +110,7 @@ class Link:
         except TimeoutError:
             raise LinkLost(f"{self._where}: cannot be connected within {settings.timeout:g} s") from None
         except OSError as error:
-            raise LinkLost(f"{self._where}: cannot be connected: {error.strerror or error}") from None
+            raise LinkLost(f"{self._where}: cannot be connected: {reason_of(error)}") from None
         self._client = client
 
     async def close(self) -> None:

@@ -26,6 +26,7 @@ from asyncua.ua.uaerrors import UaError, UaStatusCodeError
 from gateway.drivers.base import LinkLost
 from gateway.drivers.opcua.node_ids import make_node_id
 from gateway.drivers.opcua.status_codes import status_name
+from gateway.drivers.reasons import reason_of
 
 CHANNEL_LIFETIME: Final = 3_600_000
 """Milliseconds asked for; the token is renewed after three quarters of what the server grants (Part 4 §5.6.2)."""
@@ -112,7 +113,7 @@ class Session:
         except TimeoutError:
             raise self.fail(f"does not answer within {self._timeout:g} s") from None
         except (OSError, UaError) as error:
-            raise self.fail(f"cannot be connected: {error or type(error).__name__}") from None
+            raise self.fail(f"cannot be connected: {reason_of(error)}") from None
 
     async def _read_server(self) -> None:
         array, *limits = await self.read(
@@ -234,7 +235,7 @@ class Session:
                 await self._client.open_secure_channel(renew=True)
                 self._client.uaclient.revolve_security_token()
             except (OSError, TimeoutError, UaError) as error:
-                self.fail(f"the secure channel could not be renewed: {error or type(error).__name__}")
+                self.fail(f"the secure channel could not be renewed: {reason_of(error)}")
                 return
 
     async def close(self) -> None:

@@ -1,0 +1,367 @@
+"""The Modbus driver against real servers: one that is honest, one that lies."""
+
+import asyncio
+import socket
+import struct
+from contextlib import asynccontextmanager
+
+import pytest
+from clocks import ManualClock, PlantClock
+from modbus_devices import device, honest_read, liar
+
+from gateway.domain.values import DataType, StatusCode, TagChange, TagWrite, WriteResult
+from gateway.drivers.base import LinkLost, Tag
+from gateway.drivers.modbus.checksum import crc16_modbus
+from gateway.drivers.modbus.config import ModbusAddress, ModbusSettings
+from gateway.drivers.modbus.driver import NOT_SENT, ModbusDriver
+
+SEALED = {"registers": "110-119", "checksum": {"register": 119, "over": "110-118", "type": "crc16-modbus"}}
+
+
+def tag(name: str, data_type: DataType, register, **address) -> Tag[ModbusAddress]:
+    return Tag(name, data_type, ModbusAddress(register=register, **address))
+
+
+def word(name: str, register: int) -> Tag[ModbusAddress]:
+    return tag(name, DataType.UINT16, register)
+
+
+@asynccontextmanager
+async def driver(port: int, tags, clock=None, **settings):
+    """An open driver with short timeouts; whatever test leaves it, the socket is closed."""
+    keys = {"timeout": "200ms", "poll_interval": "20ms", **settings}
+    made = ModbusDriver("LBL01", ModbusSettings(host="127.0.0.1", port=port, **keys), tags, clock or PlantClock())
+    async with made:
+        yield made
+
+
+async def first(batches) -> list[TagChange]:
+    return (await anext(batches)).changes
+
+
+LBL01 = [
+    word("state", 0),
+    word("good", 11),
+    tag("batch", DataType.STRING, "30-37"),
+    tag("energy", DataType.UINT32, "40-41", word_order="low_first"),
+    tag("job", DataType.UINT16, 50, encoding="bcd"),
+    tag("oven", DataType.INT16, 20),
+]
+
+
+async def test_the_first_poll_brings_every_tag_and_later_ones_what_changed():
+    async with device() as lbl01:
+        await lbl01.set(0, 0b10)
+        await lbl01.set(11, 29_000)
+        await lbl01.set(20, 0xFFF6)
+        await lbl01.set(30, *struct.unpack(">8H", b"4711-L1".ljust(16, b"\0")))
+        await lbl01.set(40, 0xD687, 0x0012)
+        await lbl01.set(50, 0x4711)
+        async with driver(lbl01.port, LBL01) as opened:
+            batches = opened.changes()
+            everything = {change.tag_id: change.value for change in await first(batches)}
+            assert everything == {
+                "state": 2, "good": 29_000, "batch": "4711-L1", "energy": 1_234_567, "job": 4711, "oven": -10,
+            }  # fmt: skip
+            assert await first(batches) == []
+            await lbl01.set(11, 29_001)
+            assert await first(batches) == [TagChange("good", 29_001)]
+            assert len({change.source_timestamp for change in await opened.read(["good", "job"])} - {None}) == 0
+
+
+async def test_one_poll_is_one_request_where_the_device_allows_it():
+    async with device() as lbl01, driver(lbl01.port, LBL01) as opened:
+        await first(opened.changes())
+        assert lbl01.reads == [(0, 51)]
+
+
+async def test_gaps_wider_than_max_gap_are_not_read():
+    async with device() as lbl01, driver(lbl01.port, LBL01, max_gap=5) as opened:
+        await first(opened.changes())
+        assert lbl01.reads == [(0, 1), (11, 1), (20, 1), (30, 12), (50, 1)]
+
+
+async def test_b10_a_value_of_several_registers_is_never_read_in_two_requests():
+    tags = [tag(f"energy{number}", DataType.UINT32, f"{3 * number}-{3 * number + 1}") for number in range(20)]
+    async with device() as lbl01, driver(lbl01.port, tags, max_registers=10) as opened:
+        await first(opened.changes())
+        assert all(count <= 10 for _, count in lbl01.reads)
+        for own in tags:
+            assert any(at <= own.address.span.first and own.address.span.end <= at + n for at, n in lbl01.reads)
+
+
+async def test_coils_discrete_inputs_and_input_registers_are_read_from_their_own_tables():
+    tags = [
+        tag("coil", DataType.BOOL, 3, table="coil"),
+        tag("contact", DataType.BOOL, 9, table="discrete"),
+        tag("input", DataType.UINT16, 3, table="input"),
+        word("holding", 3),
+    ]
+    async with device() as lbl01, driver(lbl01.port, tags) as opened:
+        await lbl01.set(3, True, table="coil")
+        await lbl01.set(9, True, table="discrete")
+        await lbl01.set(3, 17, table="input")
+        await lbl01.set(3, 18)
+        assert [change.value for change in await opened.read(["coil", "contact", "input", "holding"])] == [
+            True,
+            True,
+            17,
+            18,
+        ]
+        assert await opened.write([TagWrite("coil", False), TagWrite("input", 1), TagWrite("contact", True)]) == [
+            WriteResult("coil"),
+            WriteResult("input", StatusCode.BAD_NOT_WRITABLE),
+            WriteResult("contact", StatusCode.BAD_NOT_WRITABLE),
+        ]
+        assert lbl01.writes == [(5, 3, [False])]
+
+
+# --- time -------------------------------------------------------------------------------------------------------------
+
+
+async def test_polls_keep_to_the_plant_time_grid_however_long_they_take():
+    clock = ManualClock()
+    start = clock.now()
+    async with device() as lbl01, driver(lbl01.port, [word("state", 0)], clock, poll_interval="1s") as opened:
+        batches = opened.changes()
+        contacts = [(await anext(batches)).contact - start]
+        # The consumer takes 300 ms, then 2,400 ms of plant time for its batch; two grid points are missed, none is made up.
+        for busy in (0.3, 2.4, 0.0):
+            clock._now += round(busy * 1000)
+            waiting = asyncio.ensure_future(anext(batches))
+            while not clock._sleepers:
+                await asyncio.sleep(0.001)
+            await clock.advance(clock.asked[-1])
+            contacts.append((await waiting).contact - start)
+        assert contacts == [0, 1000, 4000, 5000]
+
+
+async def test_a_scenario_at_50_times_speed_polls_50_times_as_often():
+    async with (
+        device() as lbl01,
+        driver(lbl01.port, [word("state", 0)], PlantClock(rate=50), poll_interval="1s") as opened,
+    ):
+        batches = opened.changes()
+        contacts = [(await anext(batches)).contact for _ in range(6)]
+        steps = [later - earlier for earlier, later in zip(contacts, contacts[1:], strict=False)]
+        assert all(abs(step - 1000 * round(step / 1000)) <= 500 for step in steps)
+        assert contacts[-1] - contacts[0] >= 4500
+
+
+# --- holes (B6) -------------------------------------------------------------------------------------------------------
+
+
+async def test_b6_a_hole_makes_its_own_tag_bad_and_its_neighbours_are_read_in_one_piece():
+    tags = [word(f"r{register}", register) for register in range(16)]
+    async with device(holes=(9,)) as lbl01, driver(lbl01.port, tags) as opened:
+        for register in (*range(9), *range(10, 16)):
+            await lbl01.set(register, 100 + register)
+        batches = opened.changes()
+        changes = {change.tag_id: change for change in await first(batches)}
+        assert changes.pop("r9") == TagChange("r9", None, StatusCode.BAD_NODE_ID_UNKNOWN)
+        assert {change.value for change in changes.values()} == {
+            100 + register for register in range(16) if register != 9
+        }
+        lbl01.requests.clear()
+        assert await first(batches) == []
+        assert lbl01.reads == [(0, 9), (10, 6)]
+
+
+async def test_b6_a_gap_that_does_not_exist_is_bridged_once_and_never_again():
+    tags = [word(f"r{register}", register) for register in (0, 1, 2, 6, 7, 8)]
+    async with device(holes=(4,)) as lbl01, driver(lbl01.port, tags) as opened:
+        batches = opened.changes()
+        assert [change.status_code for change in await first(batches)] == [StatusCode.GOOD] * 6
+        assert opened.statistics.refusals == 1
+        lbl01.requests.clear()
+        for _ in range(3):
+            assert await first(batches) == []
+        assert lbl01.reads == [(0, 3), (6, 3)] * 3
+        assert opened.statistics.refusals == 1
+
+
+async def test_a_busy_device_makes_the_tags_bad_for_one_poll_and_is_not_taken_for_a_hole():
+    busy = iter([True])
+    async with liar(lambda asked: asked.frame(b"\x83\x06") if next(busy, False) else honest_read(asked, 5)) as plc:
+        async with driver(plc.port, [word("state", 0), word("good", 1)]) as opened:
+            batches = opened.changes()
+            assert [change.status_code for change in await first(batches)] == [0x80040000] * 2
+            assert [change.value for change in await first(batches)] == [5, 5]
+
+
+# --- lies (B2) --------------------------------------------------------------------------------------------------------
+
+LIES = {
+    "one register for ten": lambda asked: asked.frame(b"\x03\x02\x00\x07"),
+    "reply to FC6": lambda asked: asked.frame(b"\x06" + asked.pdu[1:]),
+    "unknown function": lambda asked: asked.frame(b"\x55\x00"),
+    "byte count too small": lambda asked: asked.frame(b"\x03\x12" + bytes(20)),
+    "two bytes too many": lambda asked: asked.frame(b"\x03\x14" + bytes(22)),
+    "no transaction number": lambda asked: asked.frame(b"\x03\x14" + bytes(20), transaction=0),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+async def test_b2_a_reply_that_does_not_answer_the_request_gives_a_bad_tag_and_no_value(lie):
+    tags = [word(f"r{register}", register) for register in range(10)]
+    async with liar(LIES[lie]) as plc, driver(plc.port, tags) as opened:
+        changes = await opened.read([tag.tag_id for tag in tags])
+        assert {(change.value, change.status_code) for change in changes} == {
+            (None, StatusCode.BAD_COMMUNICATION_ERROR)
+        }
+        assert opened.statistics.broken_replies == 1
+        plc.answer = honest_read
+        assert [change.value for change in await opened.read(["r0"])] == [0]
+
+
+@pytest.mark.parametrize("lie", [{"unit": 9}, {"transaction": 9999}], ids=["other unit", "other transaction"])
+async def test_b2_a_reply_for_somebody_else_is_no_reply(lie):
+    async with liar(lambda asked: asked.frame(b"\x03\x02\x00\x07", **lie)) as plc:
+        async with driver(plc.port, [word("state", 0)], timeout="50ms", retries_before_lost=1) as opened:
+            with pytest.raises(LinkLost, match="no answer within 0.05 s, 2 times in a row"):
+                await opened.read(["state"])
+            assert len(plc.asked) == 2
+
+
+async def test_b2_a_late_reply_is_never_taken_for_the_answer_to_a_later_request():
+    held_back: list[bytes] = []
+
+    def answer(asked):
+        """The first request is answered only together with the second: 111 belongs to register 0, 222 to register 200."""
+        reply = asked.frame(b"\x03\x02" + struct.pack(">H", 222 if held_back else 111))
+        held_back.append(reply)
+        return None if len(held_back) == 1 else held_back[0] + reply
+
+    async with liar(answer) as plc, driver(plc.port, [word("r0", 0), word("r200", 200)], timeout="50ms") as opened:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await opened.read(["r0"])
+        assert [change.value for change in await opened.read(["r200"])] == [222]
+
+
+async def test_b2_a_wrong_echo_is_no_success():
+    async with liar(lambda asked: asked.frame(asked.pdu[:3] + b"\x00\x07")) as plc:
+        async with driver(plc.port, [word("seq", 100)]) as opened:
+            assert await opened.write([TagWrite("seq", 1234)]) == [
+                WriteResult("seq", StatusCode.BAD_COMMUNICATION_ERROR)
+            ]
+
+
+# --- writes -----------------------------------------------------------------------------------------------------------
+
+PARAMETERS = [word(f"p{register}", register) for register in range(110, 119)]
+DOWNLOAD = [*PARAMETERS, word("crc", 119), word("seq", 100), word("status", 102), word("error", 103)]
+
+
+async def test_a_parameter_set_travels_as_one_sealed_block_and_the_sequence_number_after_it():
+    async with device() as lbl01, driver(lbl01.port, DOWNLOAD, blocks=[SEALED]) as opened:
+        await lbl01.set(110, *range(1, 11))
+        results = await opened.write([TagWrite("p112", 1750), TagWrite("p110", 4), TagWrite("seq", 7)])
+        assert results == [WriteResult("p112"), WriteResult("p110"), WriteResult("seq")]
+        content = [4, 2, 1750, 4, 5, 6, 7, 8, 9]
+        crc = crc16_modbus(struct.pack(">9H", *content))
+        assert lbl01.writes == [(16, 110, [*content, crc]), (6, 100, [7])]
+        assert await lbl01.get(119) == [crc]
+
+
+async def test_neighbouring_registers_are_written_together_and_a_single_one_with_fc6():
+    async with device() as lbl01, driver(lbl01.port, DOWNLOAD) as opened:
+        await opened.write([TagWrite("status", 1), TagWrite("error", 2), TagWrite("seq", 3)])
+        assert lbl01.writes == [(16, 102, [1, 2]), (6, 100, [3])]
+
+
+async def test_the_checksum_itself_is_nobodys_to_write():
+    async with device() as lbl01, driver(lbl01.port, DOWNLOAD, blocks=[SEALED]) as opened:
+        assert await opened.write([TagWrite("crc", 1)]) == [WriteResult("crc", StatusCode.BAD_NOT_WRITABLE)]
+        assert lbl01.requests == []
+
+
+async def test_a_value_out_of_range_is_refused_without_a_packet_and_the_others_are_written():
+    async with device() as lbl01, driver(lbl01.port, DOWNLOAD) as opened:
+        results = await opened.write([TagWrite("seq", 65_536), TagWrite("status", "x"), TagWrite("error", 5)])
+        assert [result.status_code for result in results] == [
+            StatusCode.BAD_OUT_OF_RANGE,
+            StatusCode.BAD_TYPE_MISMATCH,
+            StatusCode.GOOD,
+        ]
+        assert lbl01.writes == [(6, 103, [5])]
+
+
+async def test_a_refused_write_is_a_result_and_not_an_error():
+    async with device(holes=(100,)) as lbl01, driver(lbl01.port, DOWNLOAD) as opened:
+        assert await opened.write([TagWrite("seq", 1), TagWrite("error", 2)]) == [
+            WriteResult("seq", StatusCode.BAD_NODE_ID_UNKNOWN),
+            WriteResult("error"),
+        ]
+
+
+async def test_b3_an_unanswered_write_is_sent_once_and_nothing_follows_it():
+    async with liar(lambda asked: None) as plc:
+        async with driver(plc.port, DOWNLOAD, timeout="50ms") as opened:
+            results = await opened.write([TagWrite("p110", 1), TagWrite("seq", 2)])
+            assert results == [WriteResult("p110", StatusCode.BAD_TIMEOUT), WriteResult("seq", NOT_SENT)]
+            assert [asked.pdu for asked in plc.asked] == [b"\x06" + struct.pack(">HH", 110, 1)]
+
+
+async def test_b3_an_unanswered_read_is_repeated_and_the_link_survives_one_lost_answer():
+    silences = iter([True])
+    async with liar(lambda asked: None if next(silences, False) else honest_read(asked, 5)) as plc:
+        async with driver(plc.port, [word("state", 0)], timeout="50ms") as opened:
+            assert [change.value for change in await opened.read(["state"])] == [5]
+            assert (len(plc.asked), opened.statistics.timeouts) == (2, 1)
+
+
+async def test_a_write_waits_for_one_read_and_not_for_a_whole_poll():
+    tags = [word(f"r{register}", register) for register in range(0, 200, 20)]
+    async with device() as lbl01, driver(lbl01.port, tags, max_registers=1, timeout="1s") as opened:
+        polling = asyncio.ensure_future(anext(opened.changes()))
+        lbl01.delay = 0.01
+        while not lbl01.requests:
+            await asyncio.sleep(0.001)
+        await opened.write([TagWrite("r0", 1)])
+        position = [request.values is not None for request in lbl01.requests].index(True)
+        assert position <= 2
+        assert len((await polling).changes) == 10
+
+
+# --- the link ---------------------------------------------------------------------------------------------------------
+
+
+async def test_b4_a_device_that_is_not_there_is_a_lost_link_with_the_reason():
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        with pytest.raises(LinkLost, match=rf"127.0.0.1:{port} unit 1: cannot be connected: Connection refused"):
+            async with driver(port, [word("state", 0)]):
+                pass
+
+
+async def test_a_device_that_falls_silent_is_lost_after_the_retries():
+    async with liar(honest_read) as plc:
+        async with driver(plc.port, [word("state", 0)], timeout="50ms", retries_before_lost=2) as opened:
+            batches = opened.changes()
+            assert len(await first(batches)) == 1
+            plc.answer = lambda asked: None
+            with pytest.raises(LinkLost, match="no answer within 0.05 s, 3 times in a row"):
+                await first(batches)
+            assert len(plc.asked) == 1 + 3
+
+
+async def test_b5_a_device_that_hangs_up_in_the_middle_of_a_request_is_lost_at_once():
+    async with liar(lambda asked: plc.hang_up()) as plc:
+        async with driver(plc.port, [word("state", 0)], timeout="5s") as opened:
+            async with asyncio.timeout(1):
+                with pytest.raises(LinkLost, match="closed the connection"):
+                    await opened.read(["state"])
+                with pytest.raises(LinkLost, match="closed the connection"):
+                    await opened.write([TagWrite("state", 1)])
+
+
+async def test_small_requests_leave_at_once_and_nothing_is_left_behind():
+    before = asyncio.all_tasks()
+    async with device() as lbl01, driver(lbl01.port, [word("state", 0)]) as opened:
+        await first(opened.changes())
+        open_socket = opened._link._client.ctx.transport.get_extra_info("socket")
+        assert open_socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+    assert open_socket.fileno() == -1
+    assert asyncio.all_tasks() == before
