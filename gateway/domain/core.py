@@ -82,6 +82,11 @@ class Core:
             tag.tag_id for item in self._on_device.get(device, ()) for tag in item.spec.tags if tag.device == device
         ]
 
+    @property
+    def links(self) -> Mapping[str, bool]:
+        """Which devices are in reach."""
+        return self._links
+
     # --- facts --------------------------------------------------------------------------------------------------
 
     def handle_changes(self, device: str, batch: Batch, now: Timestamp) -> None:

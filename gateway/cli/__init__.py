@@ -1,0 +1,5 @@
+"""The command `gateway`."""
+
+from gateway.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,71 @@
+"""The subcommands. Each does one thing and says in words how it went; what they need is imported when it is used."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gateway import __version__
+
+app = typer.Typer(
+    name="gateway",
+    help="Shop-floor gateway: PLC and SCADA tags to MES orders, counts and states over MQTT, parameter sets back down.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ConfigFolder = Annotated[
+    Path, typer.Option("-c", "--config", help="Folder with the plant's *.yaml files.", show_default=True)
+]
+
+
+@app.command()
+def run(
+    config: ConfigFolder = Path("config"),
+    play: Annotated[
+        str | None,
+        typer.Option(help="Run on a played scenario's clock: START@EPOCHxRATE, as the simulators print it."),
+    ] = None,
+    report: Annotated[bool, typer.Option(help="Print the gateway's own figures as JSON lines.")] = False,
+    log_json: Annotated[bool, typer.Option(help="Log as JSON lines, for a collector.")] = False,
+) -> None:
+    """Run the gateway until SIGTERM or Ctrl-C."""
+    from gateway.cli.run import run_gateway
+
+    raise typer.Exit(run_gateway(config, play, report=report, log_json=log_json))
+
+
+@app.command()
+def check(config: ConfigFolder = Path("config")) -> None:
+    """Check the configuration without touching any device: every error of all files at once. Exit 2 if there is one."""
+    from gateway.cli.check import check_config
+
+    raise typer.Exit(check_config(config))
+
+
+@app.command()
+def demo(
+    seconds: Annotated[
+        float | None, typer.Option("--for", help="Stop after so many seconds of your time instead of at the end.")
+    ] = None,
+    broker: Annotated[
+        str | None, typer.Option(help="Use this broker instead of the embedded one: mqtt://host:port")
+    ] = None,
+    speed: Annotated[float, typer.Option(min=1, max=100, help="How many times as fast as real time.")] = 20,
+) -> None:
+    """Three simulated machines, a broker, an MES and this gateway, live; exit 0 only if every figure is right."""
+    from gateway.cli.demo import run_demo
+
+    raise typer.Exit(run_demo(seconds, broker, speed))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def main() -> None:
+    """Entry point."""
+    app()

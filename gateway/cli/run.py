@@ -1,0 +1,81 @@
+"""`gateway run`: configuration, logging, signals, and the daemon between them."""
+
+import asyncio
+import re
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from gateway.cli.check import show_problems
+from gateway.config.load import load_plant
+from gateway.config.plant import Plant
+from gateway.config.problems import ConfigError
+from gateway.domain.times import parse_timestamp
+from gateway.drivers.base import Clock
+from gateway.mqtt.payloads import encode_json
+from gateway.runtime.clock import PlayClock, SystemClock
+from gateway.runtime.daemon import Daemon
+from gateway.runtime.logs import LogThread, configure_logging
+from gateway.store.schema import StoreError
+
+
+def run_gateway(folder: Path, play: str | None, *, report: bool, log_json: bool) -> int:
+    """Run until a signal. Exit 2 if the configuration is wrong, 1 if the gateway cannot go on."""
+    try:
+        plant, clock = load_plant(folder), _clock(play)
+    except ConfigError as error:
+        show_problems(error)
+        return 2
+    except ValueError as error:
+        print(f"--play: {error}", file=sys.stderr)  # noqa: T201 - logging is not up yet
+        return 2
+    with LogThread(sys.stderr) as logs:
+        configure_logging(logs, as_json=log_json)
+        return _run(plant, clock, _reporter() if report else None)
+
+
+def _run(plant: Plant, clock: Clock, report: Callable[[dict[str, Any]], None] | None) -> int:
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_until_signal(Daemon(plant, clock), report))
+    except StoreError as error:
+        structlog.get_logger().error("the record cannot be used", reason=str(error))
+        return 1
+    return 0
+
+
+async def _until_signal(daemon: Daemon, report: Callable[[dict[str, Any]], None] | None) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await daemon.run(stop, report)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop where it exists; the standard loop does the same, slower."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _clock(play: str | None) -> Clock:
+    if play is None:
+        return SystemClock()
+    match = re.fullmatch(r"(?P<start>[^@]+)@(?P<epoch>[^@]+)x(?P<rate>[0-9.]+)", play)
+    if match is None:
+        raise ValueError(f"{play!r} is not START@EPOCHxRATE, for example 2026-03-02T06:00:00Z@2026-11-22T17:00:00Zx20")
+    return PlayClock(parse_timestamp(match["start"]), parse_timestamp(match["epoch"]), float(match["rate"]))
+
+
+def _reporter() -> Callable[[dict[str, Any]], None]:
+    def report(figures: dict[str, Any]) -> None:
+        sys.stdout.buffer.write(encode_json(figures) + b"\n")
+        sys.stdout.buffer.flush()
+
+    return report

@@ -1,0 +1,77 @@
+"""From effects to one transaction, again and again: what arrives during a commit forms the next one."""
+
+import asyncio
+from collections.abc import Callable
+
+from gateway.domain.core import Core
+from gateway.domain.download import Operation
+from gateway.domain.effects import Effects
+from gateway.drivers.base import Clock
+from gateway.mqtt import payloads
+from gateway.mqtt.topics import Topics
+from gateway.store.records import OutboxMessage, StoredAnswer, Transaction
+from gateway.store.store import Store
+
+
+class Committer:
+    """Takes the core's effects, commits them, and only then lets operations start and the broker link look."""
+
+    def __init__(self, core: Core, store: Store, topics: Topics, clock: Clock) -> None:
+        self._core = core
+        self._store = store
+        self._topics = topics
+        self._clock = clock
+        self._wanted = asyncio.Event()
+        self._waiting: asyncio.Future[None] | None = None
+
+    def request(self) -> None:
+        """Something may have happened: commit it soon."""
+        self._wanted.set()
+
+    async def committed(self) -> None:
+        """Wait until everything that the core knows by now is committed."""
+        if self._waiting is None:
+            self._waiting = asyncio.get_running_loop().create_future()
+        self._wanted.set()
+        await asyncio.shield(self._waiting)
+
+    async def run(self, operate: Callable[[Operation], None], wake: Callable[[], None]) -> None:
+        """Commit until cancelled; a failing store ends the daemon, since nothing could be promised any more."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            waiting, self._waiting = self._waiting, None
+            effects = self._core.take_effects(self._clock.now())
+            if effects is not None:
+                await self._store.commit(self.transaction(effects))
+                for operation in effects.operations:
+                    operate(operation)
+                wake()
+            if waiting is not None and not waiting.done():
+                waiting.set_result(None)
+
+    def transaction(self, effects: Effects) -> Transaction:
+        """The effects as the store takes them."""
+        topics = self._topics
+        messages = [
+            OutboxMessage(topics.event(e.equipment, e.type), payloads.encode_event(e), True, e.equipment, e.seq)
+            for e in effects.events
+        ]
+        messages += [
+            OutboxMessage(topics.telemetry(t.equipment), payloads.encode_telemetry(t), False, t.equipment, t.seq)
+            for t in effects.telemetry
+        ]
+        answers = []
+        for path, answer in effects.answers:
+            payload = payloads.encode_answer(answer)
+            messages.append(OutboxMessage(topics.answer(path, answer.type), payload, True, None, 0))
+            answers.append(StoredAnswer(answer.cmd, answer.at, payload))
+        return Transaction(
+            messages=messages,
+            retained={
+                topics.retained(path, kind): payloads.encode_json(payload)
+                for (path, kind), payload in effects.retained.items()
+            },
+            checkpoints=effects.checkpoints,
+            answers=[answer for answer in answers if answer.cmd],
+        )

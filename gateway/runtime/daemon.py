@@ -1,0 +1,178 @@
+"""The daemon: one core, one store, a link per device, a link to the broker, all under one roof."""
+
+import asyncio
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from gateway import __version__
+from gateway.config.plant import Plant
+from gateway.domain.commands import Objection
+from gateway.domain.core import Core
+from gateway.domain.download import Operation, OperationResult
+from gateway.domain.effects import GatewayIdentity
+from gateway.domain.values import Batch
+from gateway.drivers.base import Clock
+from gateway.mqtt.client import Incoming
+from gateway.mqtt.payloads import Refused, decode_answer, decode_command, encode_json
+from gateway.mqtt.topics import Topics
+from gateway.runtime.broker_link import BrokerLink
+from gateway.runtime.commit import Committer
+from gateway.runtime.device_link import DeviceLink
+from gateway.store.store import Store
+
+log = structlog.get_logger()
+
+ANSWERS_KEPT = 7 * 86_400_000
+"""Milliseconds for which a command's id is known."""
+
+LONGEST_NAP = 1_000
+"""Milliseconds of plant time after which deadlines are looked at in any case."""
+
+REPORT = 0.25
+"""Seconds between two status reports."""
+
+DRAIN = 5.0
+"""Seconds given to the outbox at the end."""
+
+
+class Daemon:
+    """Runs one plant until `stop` is set. Facts meet the core here, and nothing else is decided here."""
+
+    def __init__(self, plant: Plant, clock: Clock) -> None:
+        self._plant = plant
+        self._clock = clock
+        self._topics = Topics(plant.topic_root, plant.site, plant.gateway_id)
+        self._links: dict[str, DeviceLink] = {}
+        self._timers = asyncio.Event()
+        self._core: Core
+        self._committer: Committer
+        self._store: Store
+        self._broker: BrokerLink
+
+    async def run(self, stop: asyncio.Event, report: Callable[[dict[str, Any]], None] | None = None) -> None:
+        """Open the store, run everything, and end in good order: no new facts, commit, drain, close."""
+        path = Path(self._plant.store)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        async with Store(path, new_epoch=uuid.uuid4().hex[:12]) as self._store:
+            await self._restore()
+            async with asyncio.TaskGroup() as tasks:
+                broker = tasks.create_task(self._broker.run())
+                commit = tasks.create_task(self._committer.run(self._operate, self._broker.wake))
+                sources = [tasks.create_task(link.run()) for link in self._links.values()]
+                sources.append(tasks.create_task(self._watch_deadlines()))
+                if report is not None:
+                    sources.append(tasks.create_task(self._report(report)))
+                await stop.wait()
+                log.info("stopping")
+                await _cancel(sources)
+                await self._committer.committed()
+                await self._broker.drain(DRAIN)
+                await _cancel([commit, broker])
+
+    async def _restore(self) -> None:
+        now, plant = self._clock.now(), self._plant
+        answers = await self._store.answers(now - ANSWERS_KEPT)
+        identity = GatewayIdentity(plant.gateway_id, plant.fingerprint, self._store.epoch, __version__)
+        known = {answer.cmd: decode_answer(answer.payload) for answer in answers}
+        self._core = Core(plant.equipment, identity, await self._store.checkpoints(), known, now)
+        self._committer = Committer(self._core, self._store, self._topics, self._clock)
+        self._links = {name: DeviceLink(device, self, self._clock) for name, device in plant.devices.items()}
+        self._broker = BrokerLink(
+            plant.mqtt, self._store, self._clock, self,
+            filters=self._topics.command_filters([spec.path for spec in plant.equipment]),
+            status=(self._topics.status, self._status("online"), self._status("offline")),
+        )  # fmt: skip
+        began = "new record" if self._store.is_new else "record restored"
+        log.info(began, epoch=self._store.epoch, config=plant.fingerprint, file=str(self._store.path))
+        self._committer.request()
+
+    def _status(self, state: str) -> bytes:
+        plant = self._plant
+        status = {"state": state, "gw": plant.gateway_id, "version": __version__, "cfg": plant.fingerprint}
+        return encode_json({**status, "epoch": self._store.epoch, "eq": [spec.path for spec in plant.equipment]})
+
+    # --- facts from devices -------------------------------------------------------------------------------------
+
+    def link_changed(self, device: str, up: bool, detail: str | None) -> None:
+        """A device's link came up or went down."""
+        now = self._clock.now()
+        self._core.handle_link(device, up, now, now, detail)
+        self._committer.request()
+
+    async def take_batch(self, device: str, batch: Batch) -> None:
+        """A batch arrived; returns when it is committed."""
+        self._core.handle_changes(device, batch, self._clock.now())
+        await self._committer.committed()
+
+    def operation_done(self, result: OperationResult) -> None:
+        """A device operation ended."""
+        self._core.handle_operation(result, self._clock.now())
+        self._timers.set()
+        self._committer.request()
+
+    def _operate(self, operation: Operation) -> None:
+        self._links[operation.device].submit(operation)
+
+    # --- facts from the broker ----------------------------------------------------------------------------------
+
+    def broker_connected(self) -> None:
+        """The broker is in reach."""
+        now = self._clock.now()
+        self._core.handle_broker(True, now, now)
+        self._committer.request()
+
+    def broker_lost(self, reason: str) -> None:
+        """The broker is out of reach; `reason` is logged by the link."""
+        now = self._clock.now()
+        self._core.handle_broker(False, now, now)
+        self._committer.request()
+
+    async def handle_message(self, incoming: Incoming) -> None:
+        """A message came on a command topic; returns when its answer is committed."""
+        topic = self._topics.parse_command(incoming.topic)
+        if topic is None:
+            log.warning("message on a topic that is no command topic", topic=incoming.topic)
+            return
+        now, known = self._clock.now(), {spec.path for spec in self._plant.equipment}
+        path = topic.equipment if topic.equipment in known else None
+        command = decode_command(topic.type, incoming.payload)
+        if incoming.retain:
+            objection = Objection("retained", "a retained command would be carried out at every reconnect")
+            self._core.refuse_command(command.cmd, topic.type, objection, path, now)
+        elif isinstance(command, Refused):
+            self._core.refuse_command(command.cmd, topic.type, command.objection, path, now)
+        else:
+            self._core.handle_command(command, now)
+        self._timers.set()
+        await self._committer.committed()
+
+    # --- time ---------------------------------------------------------------------------------------------------
+
+    async def _watch_deadlines(self) -> None:
+        while True:
+            now = self._clock.now()
+            self._core.handle_deadline(now)
+            self._committer.request()
+            deadline = self._core.next_deadline()
+            nap = LONGEST_NAP if deadline is None else min(LONGEST_NAP, max(1, deadline - now))
+            self._timers.clear()
+            try:
+                await asyncio.wait_for(self._timers.wait(), nap / 1000 / self._clock.rate)
+            except TimeoutError:
+                continue
+
+    async def _report(self, report: Callable[[dict[str, Any]], None]) -> None:
+        while True:
+            store, broker = self._store.statistics, self._broker.connected
+            report({"queued": store.queued, "published": store.published, "broker": broker, "links": self._core.links})
+            await asyncio.sleep(REPORT)
+
+
+async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

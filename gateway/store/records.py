@@ -1,0 +1,61 @@
+"""What goes into the store and what comes out."""
+
+import msgspec
+from msgspec import field
+
+
+class OutboxMessage(msgspec.Struct, frozen=True):
+    """One message to be published. A critical one is kept after its acknowledgement, for replay; others are not."""
+
+    topic: str
+    payload: bytes
+    critical: bool
+    equipment: str | None
+    seq: int
+
+
+class StoredAnswer(msgspec.Struct, frozen=True):
+    """The newest answer to a command id; `at` in milliseconds UTC."""
+
+    cmd: str
+    at: int
+    payload: bytes
+
+
+class Transaction(msgspec.Struct, frozen=True):
+    """What is committed together or not at all. A checkpoint of None is deleted."""
+
+    messages: list[OutboxMessage] = field(default_factory=list)
+    retained: dict[str, bytes] = field(default_factory=dict)
+    checkpoints: dict[str, bytes | None] = field(default_factory=dict)
+    answers: list[StoredAnswer] = field(default_factory=list)
+
+
+class OutboxRow(msgspec.Struct, frozen=True):
+    """A message that waits for its acknowledgement; ids rise in the order of commits."""
+
+    id: int
+    topic: str
+    payload: bytes
+
+
+class RetainedRow(msgspec.Struct, frozen=True):
+    """The newest payload of a retained topic. `version` tells whether it is still the newest when it was sent."""
+
+    topic: str
+    payload: bytes
+    version: int
+
+
+class Statistics(msgspec.Struct):
+    """How many messages are in which condition."""
+
+    queued_critical: int = 0
+    queued_telemetry: int = 0
+    published: int = 0
+    quarantined: int = 0
+
+    @property
+    def queued(self) -> int:
+        """Everything that waits for the broker."""
+        return self.queued_critical + self.queued_telemetry
