@@ -7,7 +7,6 @@ import signal
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -29,24 +28,22 @@ _NOT_YET: Final = 2.0**40
 """An epoch for the time in which the servers open and nothing moves."""
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Declare the commands."""
-    for command, names in (("line", [*DEVICES]), *((name.lower(), [name]) for name in DEVICES)):
-        parser = commands.add_parser(
-            command, help=f"play {', '.join(names)} behind {'its' if len(names) == 1 else 'their'} own server"
-        )
-        options.add_play(parser)
-        options.add_host(parser)
-        parser.add_argument("--until", help="HH:MM:SS of the scenario from which the machines stand still")
-        parser.add_argument("--ledger", type=Path, help="write what truly happened here, at the end and at exit")
-        for name in names:
-            parser.add_argument(f"--{name.lower()}-port", type=int, default=0, help="0 takes a free one")
-        parser.set_defaults(run=partial(run, names=names))
+def declare(parser: argparse.ArgumentParser, command: str) -> None:
+    """The options of `line`, or of one device alone."""
+    names = [*DEVICES] if command == "line" else [command.upper()]
+    options.add_play(parser)
+    options.add_host(parser)
+    parser.add_argument("--until", help="HH:MM:SS of the scenario from which the machines stand still")
+    parser.add_argument("--ledger", type=Path, help="write what truly happened here, at the end and at exit")
+    for name in names:
+        parser.add_argument(f"--{name.lower()}-port", type=int, default=0, help="0 takes a free one")
+    parser.set_defaults(devices=names)
 
 
-def run(args: argparse.Namespace, names: list[str]) -> None:
+def run(args: argparse.Namespace) -> int:
     """Play until SIGTERM or SIGINT."""
-    asyncio.run(_play(args, names))
+    asyncio.run(_play(args, args.devices))
+    return 0
 
 
 async def _play(args: argparse.Namespace, names: list[str]) -> None:

@@ -1,0 +1,197 @@
+"""`python -m simulators mes`: the MES around the gateway, a plain MQTT client that sends commands and keeps what comes.
+
+It subscribes to everything with QoS 1 and a persistent session, so that the broker keeps for it what it misses, and
+writes each message down before it is acknowledged. It knows nothing of the gateway but the contract.
+"""
+
+import argparse
+import json
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, Final, TextIO
+from urllib.parse import urlsplit
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from simulators import options, passwords
+from simulators.clock import PlayClock
+from simulators.mes_commands import ROOT, messages
+from simulators.options import UsageError
+
+_SESSION_S: Final = 7 * 24 * 3600
+_KEEPALIVE_S: Final = 10
+_RETRY_S: Final = 0.2
+_SLOWEST_RETRY_S: Final = 5
+_MQTT_PORT: Final = 1883
+
+
+class Broker:
+    """Where the broker is and how to get in, from `mqtt://user@host:port` and a password file."""
+
+    def __init__(self, url: str, password_file: Path | None) -> None:
+        parts = urlsplit(url)
+        if parts.scheme != "mqtt" or not parts.hostname:
+            raise UsageError(f"--broker {url} is no broker; write mqtt://user@host:port")
+        if parts.password:
+            raise UsageError("--broker must not hold a password, others can see it; put it into --password-file")
+        self.host: Final = parts.hostname
+        self.port: Final = parts.port or _MQTT_PORT
+        self.user: Final = parts.username
+        self.password: Final = passwords.read(password_file) if password_file else None
+
+
+class Record:
+    """Writes down every message in order of arrival, one JSON object a line."""
+
+    def __init__(self, outputs: list[TextIO]) -> None:
+        self._outputs = outputs
+
+    def keep(self, message: mqtt.MQTTMessage) -> None:
+        """Write one message and flush it: after that it may be acknowledged."""
+        row = {
+            "topic": message.topic,
+            "payload": _payload(message.payload),
+            "retain": bool(message.retain),
+            "t_rx": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        }
+        line = json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n"
+        for output in self._outputs:
+            output.write(line)
+            output.flush()
+
+
+def _payload(raw: bytes | bytearray) -> Any:
+    """What the message says; one that is no JSON is kept as hexadecimal."""
+    try:
+        return json.loads(raw)
+    except ValueError:
+        return {"undecodable": raw.hex()}
+
+
+def declare(parser: argparse.ArgumentParser, _command: str) -> None:
+    """The options of the command."""
+    options.add_play(parser)
+    parser.add_argument("--broker", required=True, help="mqtt://user@host:port")
+    parser.add_argument("--password-file", type=Path, help="the broker's password, mode 0600")
+    parser.add_argument("--client-id", default="mes", help="names the persistent session")
+    parser.add_argument("--capture", type=Path, help="append every message to this file, one JSON object a line")
+    parser.add_argument("--print", action="store_true", help="write the same lines to stdout")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Send what is due and keep what comes, until SIGTERM or SIGINT. What is overdue is sent at once."""
+    scenario = options.scenario(args)
+    clock = PlayClock(scenario, options.epoch(args, time.time()), args.speed)
+    broker = Broker(args.broker, args.password_file)
+    stop: SimpleQueue[int] = SimpleQueue()  # unlike an Event, it may be filled by a signal handler
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda caught, _frame: stop.put(caught))
+    with _record(args) as record:
+        protocol = _protocol(broker, stop)
+        if protocol is None:
+            return 0
+        client = _client(broker, args.client_id, record, protocol)
+        client.loop_start()
+        try:
+            for message in messages(scenario):
+                if _stopped(stop, max(clock.wall_seconds_until(message.at * 1000), 0)):
+                    return 0
+                # Offline, paho keeps it and sends it when the broker is back.
+                client.publish(message.topic, json.dumps(message.body, ensure_ascii=False), qos=1)
+            stop.get()
+        finally:
+            client.disconnect()
+            client.loop_stop()
+    return 0
+
+
+@contextmanager
+def _record(args: argparse.Namespace) -> Iterator[Record]:
+    outputs: list[TextIO] = [sys.stdout] if args.print else []
+    if args.capture is None:
+        yield Record(outputs)
+        return
+    with args.capture.open("a", encoding="utf-8") as file:
+        yield Record([file, *outputs])
+
+
+def _client(broker: Broker, client_id: str, record: Record, protocol: MQTTProtocolVersion) -> mqtt.Client:
+    """A client that subscribes whenever it is connected, keeps every message and comes back by itself."""
+    clean = False if protocol == MQTTProtocolVersion.MQTTv311 else None
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id, clean_session=clean, protocol=protocol)
+    client.username_pw_set(broker.user, broker.password)
+    client.reconnect_delay_set(min_delay=1, max_delay=_SLOWEST_RETRY_S)
+    client.on_connect = _on_connect
+    client.on_disconnect = _on_disconnect
+    client.on_message = lambda _client, _userdata, message: record.keep(message)
+    if protocol == MQTTProtocolVersion.MQTTv5:
+        session = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho has no hints here
+        session.SessionExpiryInterval = _SESSION_S
+        client.connect_async(broker.host, broker.port, _KEEPALIVE_S, clean_start=False, properties=session)
+    else:
+        client.connect_async(broker.host, broker.port, _KEEPALIVE_S)
+    return client
+
+
+def _stopped(stop: SimpleQueue[int], seconds: float) -> bool:
+    """Wait that long, or until a signal asks to stop."""
+    try:
+        stop.get(timeout=seconds)
+    except Empty:
+        return False
+    return True
+
+
+def _protocol(broker: Broker, stop: SimpleQueue[int]) -> MQTTProtocolVersion | None:
+    """MQTT 5 if the broker takes it, else 3.1.1. A broker that is not there yet is waited for; None if that was
+    stopped."""
+    while True:
+        try:
+            return MQTTProtocolVersion.MQTTv5 if _takes_mqtt5(broker) else MQTTProtocolVersion.MQTTv311
+        except OSError:
+            if _stopped(stop, _RETRY_S):
+                return None
+
+
+def _takes_mqtt5(broker: Broker) -> bool:
+    """Ask for a connection once and see; raises `OSError` if nobody listens."""
+    answers: list[ReasonCode] = []
+    probe = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
+    probe.username_pw_set(broker.user, broker.password)
+    probe.on_connect = lambda _client, _userdata, _flags, reason, _properties: answers.append(reason)
+    probe.connect(broker.host, broker.port, _KEEPALIVE_S)
+    while not answers and probe.loop(_RETRY_S) == mqtt.MQTT_ERR_SUCCESS:
+        pass
+    probe.disconnect()
+    probe.loop(_RETRY_S)
+    return bool(answers) and not answers[0].is_failure
+
+
+def _on_connect(
+    client: mqtt.Client, _userdata: object, _flags: mqtt.ConnectFlags, reason: ReasonCode, _properties: object
+) -> None:
+    if reason.is_failure:
+        _say(f"the broker refused: {reason}")
+        return
+    client.subscribe(f"{ROOT}/#", qos=1)
+    _say("connected")
+
+
+def _on_disconnect(
+    _client: mqtt.Client, _userdata: object, _flags: object, reason: ReasonCode, _properties: object
+) -> None:
+    _say(f"disconnected: {reason}")
+
+
+def _say(what: str) -> None:
+    print(f"mes: {what}", file=sys.stderr)  # noqa: T201 - a command line tells its transitions on stderr
