@@ -1,6 +1,7 @@
 """The Modbus driver against real servers: one that is honest, one that lies."""
 
 import asyncio
+import itertools
 import socket
 import struct
 from contextlib import asynccontextmanager
@@ -143,7 +144,7 @@ async def test_a_scenario_at_50_times_speed_polls_50_times_as_often():
     ):
         batches = opened.changes()
         contacts = [(await anext(batches)).contact for _ in range(6)]
-        steps = [later - earlier for earlier, later in zip(contacts, contacts[1:], strict=False)]
+        steps = [later - earlier for earlier, later in itertools.pairwise(contacts)]
         assert all(abs(step - 1000 * round(step / 1000)) <= 500 for step in steps)
         assert contacts[-1] - contacts[0] >= 4500
 
@@ -296,11 +297,10 @@ async def test_a_refused_write_is_a_result_and_not_an_error():
 
 
 async def test_b3_an_unanswered_write_is_sent_once_and_nothing_follows_it():
-    async with liar(lambda asked: None) as plc:
-        async with driver(plc.port, DOWNLOAD, timeout="50ms") as opened:
-            results = await opened.write([TagWrite("p110", 1), TagWrite("seq", 2)])
-            assert results == [WriteResult("p110", StatusCode.BAD_TIMEOUT), WriteResult("seq", NOT_SENT)]
-            assert [asked.pdu for asked in plc.asked] == [b"\x06" + struct.pack(">HH", 110, 1)]
+    async with liar(lambda asked: None) as plc, driver(plc.port, DOWNLOAD, timeout="50ms") as opened:
+        results = await opened.write([TagWrite("p110", 1), TagWrite("seq", 2)])
+        assert results == [WriteResult("p110", StatusCode.BAD_TIMEOUT), WriteResult("seq", NOT_SENT)]
+        assert [asked.pdu for asked in plc.asked] == [b"\x06" + struct.pack(">HH", 110, 1)]
 
 
 async def test_b3_an_unanswered_read_is_repeated_and_the_link_survives_one_lost_answer():

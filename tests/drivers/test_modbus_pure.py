@@ -1,8 +1,9 @@
 """Codec, planner, checksum and the joining of writes: no I/O, so properties rather than examples where possible."""
 
+import contextlib
 import math
 import struct
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import pytest
 from hypothesis import given
@@ -156,7 +157,7 @@ def fewest_blocks(wanted: list[Span], max_count: int) -> int:
     for parts in range(1, len(wanted) + 1):
         for cuts in combinations(range(1, len(wanted)), parts - 1):
             edges = [0, *cuts, len(wanted)]
-            groups = [wanted[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+            groups = [wanted[a:b] for a, b in pairwise(edges)]
             if all(enclose(group).size <= max_count for group in groups):
                 return parts
     raise AssertionError("a value is longer than max_count")
@@ -268,7 +269,5 @@ def test_an_echo_of_another_value_is_not_believed():
 
 @given(st.binary(max_size=300), st.integers(1, 125))
 def test_no_bytes_whatever_pass_for_a_reply_unless_their_length_is_exact(reply, count):
-    try:
+    with contextlib.suppress(BrokenReply, Refused):
         assert len(registers_of(reply, 3, count)) == 2 * count
-    except (BrokenReply, Refused):
-        pass
