@@ -100,7 +100,8 @@ class Core:
             if equipment.out_of_contact and not batch.changes:
                 equipment.regain_contact(contact, now)
             equipment.run_scans(now)
-            equipment.settle(self._settled(equipment), now)
+            known = self._contact(equipment)
+            equipment.settle(known, known, now)
             self._commands.handle_scan(equipment.spec.path, now)
 
     def handle_link(self, device: str, up: bool, at: Timestamp, now: Timestamp, detail: str | None = None) -> None:
@@ -157,7 +158,7 @@ class Core:
                 self._lose(equipment, contact, now)
             deadline = equipment.deadline()
             if deadline is not None and deadline + GRACE <= now:
-                equipment.settle(max(self._settled(equipment), now - GRACE), now)
+                equipment.settle(max(contact, now - GRACE), contact, now)
         self._commands.handle_timer(now)
 
     def next_deadline(self) -> Timestamp | None:
@@ -197,13 +198,10 @@ class Core:
         return effects
 
     def _contact(self, equipment: Equipment) -> Timestamp:
+        """Up to when everything about an equipment is known: the earliest contact of its devices."""
         return min(
             (self._contacts.get(device, self._started) for device in equipment.spec.devices), default=self._started
         )
-
-    def _settled(self, equipment: Equipment) -> Timestamp:
-        """Up to when everything about an equipment is known: the earliest contact of its devices."""
-        return self._contact(equipment)
 
     def _close_gap(self, device: str, last: Timestamp | None, at: Timestamp, now: Timestamp) -> None:
         for equipment in self._on_device.get(device, ()):

@@ -134,9 +134,12 @@ class Equipment:
             self._scan(start, pending[begin:end], now)
             begin = end
 
-    def settle(self, until: Timestamp, now: Timestamp) -> None:
-        """Everything up to `until` is known: close what ends there."""
-        self._check_heartbeats(until, now)
+    def settle(self, until: Timestamp, contact: Timestamp, now: Timestamp) -> None:
+        """Everything up to `until` is known, or will never be: close what ends there.
+
+        Only up to `contact` could the device say anything, so only up to then a heartbeat can be missed.
+        """
+        self._check_heartbeats(contact, now)
         if self._states is not None:
             self._apply(self._states.settle(until), now)
         self.attribution.close_windows(until, now)
