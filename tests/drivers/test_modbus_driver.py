@@ -126,7 +126,7 @@ async def test_polls_keep_to_the_plant_time_grid_however_long_they_take():
     async with device() as lbl01, driver(lbl01.port, [word("state", 0)], clock, poll_interval="1s") as opened:
         batches = opened.changes()
         contacts = [(await anext(batches)).contact - start]
-        # The consumer takes 300 ms, then 2,400 ms of plant time for its batch; two grid points are missed, none is made up.
+        # The consumer takes 300 ms, then 2,400 ms of plant time: two grid points are missed and none is made up.
         for busy in (0.3, 2.4, 0.0):
             clock._now += round(busy * 1000)
             waiting = asyncio.ensure_future(anext(batches))
@@ -183,11 +183,13 @@ async def test_b6_a_gap_that_does_not_exist_is_bridged_once_and_never_again():
 
 async def test_a_busy_device_makes_the_tags_bad_for_one_poll_and_is_not_taken_for_a_hole():
     busy = iter([True])
-    async with liar(lambda asked: asked.frame(b"\x83\x06") if next(busy, False) else honest_read(asked, 5)) as plc:
-        async with driver(plc.port, [word("state", 0), word("good", 1)]) as opened:
-            batches = opened.changes()
-            assert [change.status_code for change in await first(batches)] == [0x80040000] * 2
-            assert [change.value for change in await first(batches)] == [5, 5]
+    async with (
+        liar(lambda asked: asked.frame(b"\x83\x06") if next(busy, False) else honest_read(asked, 5)) as plc,
+        driver(plc.port, [word("state", 0), word("good", 1)]) as opened,
+    ):
+        batches = opened.changes()
+        assert [change.status_code for change in await first(batches)] == [0x80040000] * 2
+        assert [change.value for change in await first(batches)] == [5, 5]
 
 
 # --- lies (B2) --------------------------------------------------------------------------------------------------------
@@ -217,18 +219,20 @@ async def test_b2_a_reply_that_does_not_answer_the_request_gives_a_bad_tag_and_n
 
 @pytest.mark.parametrize("lie", [{"unit": 9}, {"transaction": 9999}], ids=["other unit", "other transaction"])
 async def test_b2_a_reply_for_somebody_else_is_no_reply(lie):
-    async with liar(lambda asked: asked.frame(b"\x03\x02\x00\x07", **lie)) as plc:
-        async with driver(plc.port, [word("state", 0)], timeout="50ms", retries_before_lost=1) as opened:
-            with pytest.raises(LinkLost, match="no answer within 0.05 s, 2 times in a row"):
-                await opened.read(["state"])
-            assert len(plc.asked) == 2
+    async with (
+        liar(lambda asked: asked.frame(b"\x03\x02\x00\x07", **lie)) as plc,
+        driver(plc.port, [word("state", 0)], timeout="50ms", retries_before_lost=1) as opened,
+    ):
+        with pytest.raises(LinkLost, match=r"no answer within 0\.05 s, 2 times in a row"):
+            await opened.read(["state"])
+        assert len(plc.asked) == 2
 
 
 async def test_b2_a_late_reply_is_never_taken_for_the_answer_to_a_later_request():
     held_back: list[bytes] = []
 
     def answer(asked):
-        """The first request is answered only together with the second: 111 belongs to register 0, 222 to register 200."""
+        """The first request is answered only with the second: 111 is register 0, 222 is register 200."""
         reply = asked.frame(b"\x03\x02" + struct.pack(">H", 222 if held_back else 111))
         held_back.append(reply)
         return None if len(held_back) == 1 else held_back[0] + reply
@@ -241,11 +245,11 @@ async def test_b2_a_late_reply_is_never_taken_for_the_answer_to_a_later_request(
 
 
 async def test_b2_a_wrong_echo_is_no_success():
-    async with liar(lambda asked: asked.frame(asked.pdu[:3] + b"\x00\x07")) as plc:
-        async with driver(plc.port, [word("seq", 100)]) as opened:
-            assert await opened.write([TagWrite("seq", 1234)]) == [
-                WriteResult("seq", StatusCode.BAD_COMMUNICATION_ERROR)
-            ]
+    async with (
+        liar(lambda asked: asked.frame(asked.pdu[:3] + b"\x00\x07")) as plc,
+        driver(plc.port, [word("seq", 100)]) as opened,
+    ):
+        assert await opened.write([TagWrite("seq", 1234)]) == [WriteResult("seq", StatusCode.BAD_COMMUNICATION_ERROR)]
 
 
 # --- writes -----------------------------------------------------------------------------------------------------------
@@ -305,10 +309,12 @@ async def test_b3_an_unanswered_write_is_sent_once_and_nothing_follows_it():
 
 async def test_b3_an_unanswered_read_is_repeated_and_the_link_survives_one_lost_answer():
     silences = iter([True])
-    async with liar(lambda asked: None if next(silences, False) else honest_read(asked, 5)) as plc:
-        async with driver(plc.port, [word("state", 0)], timeout="50ms") as opened:
-            assert [change.value for change in await opened.read(["state"])] == [5]
-            assert (len(plc.asked), opened.statistics.timeouts) == (2, 1)
+    async with (
+        liar(lambda asked: None if next(silences, False) else honest_read(asked, 5)) as plc,
+        driver(plc.port, [word("state", 0)], timeout="50ms") as opened,
+    ):
+        assert [change.value for change in await opened.read(["state"])] == [5]
+        assert (len(plc.asked), opened.statistics.timeouts) == (2, 1)
 
 
 async def test_a_write_waits_for_one_read_and_not_for_a_whole_poll():
@@ -337,24 +343,28 @@ async def test_b4_a_device_that_is_not_there_is_a_lost_link_with_the_reason():
 
 
 async def test_a_device_that_falls_silent_is_lost_after_the_retries():
-    async with liar(honest_read) as plc:
-        async with driver(plc.port, [word("state", 0)], timeout="50ms", retries_before_lost=2) as opened:
-            batches = opened.changes()
-            assert len(await first(batches)) == 1
-            plc.answer = lambda asked: None
-            with pytest.raises(LinkLost, match="no answer within 0.05 s, 3 times in a row"):
-                await first(batches)
-            assert len(plc.asked) == 1 + 3
+    async with (
+        liar(honest_read) as plc,
+        driver(plc.port, [word("state", 0)], timeout="50ms", retries_before_lost=2) as opened,
+    ):
+        batches = opened.changes()
+        assert len(await first(batches)) == 1
+        plc.answer = lambda asked: None
+        with pytest.raises(LinkLost, match=r"no answer within 0\.05 s, 3 times in a row"):
+            await first(batches)
+        assert len(plc.asked) == 1 + 3
 
 
 async def test_b5_a_device_that_hangs_up_in_the_middle_of_a_request_is_lost_at_once():
-    async with liar(lambda asked: plc.hang_up()) as plc:
-        async with driver(plc.port, [word("state", 0)], timeout="5s") as opened:
-            async with asyncio.timeout(1):
-                with pytest.raises(LinkLost, match="closed the connection"):
-                    await opened.read(["state"])
-                with pytest.raises(LinkLost, match="closed the connection"):
-                    await opened.write([TagWrite("state", 1)])
+    async with (
+        liar(lambda asked: plc.hang_up()) as plc,
+        driver(plc.port, [word("state", 0)], timeout="5s") as opened,
+    ):
+        async with asyncio.timeout(1):
+            with pytest.raises(LinkLost, match="closed the connection"):
+                await opened.read(["state"])
+            with pytest.raises(LinkLost, match="closed the connection"):
+                await opened.write([TagWrite("state", 1)])
 
 
 async def test_small_requests_leave_at_once_and_nothing_is_left_behind():

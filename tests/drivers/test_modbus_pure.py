@@ -244,12 +244,20 @@ def test_a_right_reply_gives_its_registers_and_bits():
     assert bits_of(b"\x01\x02\xcd\x01", 1, 10) == bytes([1, 0, 1, 1, 0, 0, 1, 1, 1, 0])
 
 
-@pytest.mark.parametrize(
-    "reply",
-    [b"", b"\x03", b"\x06\x04\x00\x01\x00\x02", b"\x03\x02\x00\x01", b"\x03\x04\x00\x01", b"\x03\x04\x00\x01\x00\x02\x00",
-     b"\x03\x03\x00\x01\x00\x02", b"\x83", b"\x84\x02"],
-    ids=["empty", "no count", "FC6", "one of two", "cut short", "too long", "wrong count", "no code", "other exception"],
-)  # fmt: skip
+NO_ANSWERS = {
+    "empty": b"",
+    "no count": b"\x03",
+    "reply to FC6": b"\x06\x04\x00\x01\x00\x02",
+    "one of two": b"\x03\x02\x00\x01",
+    "cut short": b"\x03\x04\x00\x01",
+    "too long": b"\x03\x04\x00\x01\x00\x02\x00",
+    "wrong count": b"\x03\x03\x00\x01\x00\x02",
+    "exception without code": b"\x83",
+    "exception to FC4": b"\x84\x02",
+}
+
+
+@pytest.mark.parametrize("reply", NO_ANSWERS.values(), ids=NO_ANSWERS)
 def test_a_reply_that_is_none_to_the_question_is_not_believed(reply):
     with pytest.raises(BrokenReply):
         registers_of(reply, 3, 2)
