@@ -33,11 +33,15 @@ UNSUPPORTED_VERSION: Final = "Unsupported protocol version"
 
 
 class BrokerLost(Exception):  # noqa: N818 - it says what happened, and reads so where it is caught
-    """There is no connection; the text says where it was and why. `wrong_version`: try the other protocol."""
+    """There is no connection; the text says where it was and why.
 
-    def __init__(self, reason: str, *, wrong_version: bool = False) -> None:
+    `unanswered`: the broker was there but did not accept our greeting. Perhaps it does not speak this version of the
+    protocol: some brokers say so, some close, and some (amqtt with MQTT 5 and a password) say nothing at all.
+    """
+
+    def __init__(self, reason: str, *, unanswered: bool = False) -> None:
         super().__init__(reason)
-        self.wrong_version = wrong_version
+        self.unanswered = unanswered
 
 
 class Acknowledgement(NamedTuple):
@@ -103,7 +107,8 @@ class MqttConnection:
         except TimeoutError:
             await self._close()
             seconds = f"{settings.connect_timeout:g} s"
-            raise BrokerLost(f"{self._where}: accepted the connection but did not answer within {seconds}") from None
+            text = f"{self._where}: accepted the connection but did not answer within {seconds}"
+            raise BrokerLost(text, unanswered=True) from None
         except OSError as error:
             await self._close()
             raise BrokerLost(f"{self._where}: {error.strerror or error}") from None
@@ -285,7 +290,7 @@ class MqttConnection:
             return
         if reason.is_failure:
             wrong = str(reason) == UNSUPPORTED_VERSION
-            self._up.set_exception(BrokerLost(f"{self._where}: refused the connection ({reason})", wrong_version=wrong))
+            self._up.set_exception(BrokerLost(f"{self._where}: refused the connection ({reason})", unanswered=wrong))
             return
         self.window = min(self.window, getattr(properties, "ReceiveMaximum", self.window))
         self.maximum_packet = getattr(properties, "MaximumPacketSize", None)
@@ -294,7 +299,7 @@ class MqttConnection:
     def _take_lost(self, lost: BrokerLost) -> None:
         self._lost = lost
         if not self._up.done():
-            self._up.set_exception(lost)
+            self._up.set_exception(BrokerLost(str(lost), unanswered=True))
         if self._subscribed is not None and not self._subscribed.done():
             self._subscribed.set_exception(lost)
         self._changed.set()

@@ -59,6 +59,7 @@ class BrokerLink:
         self._filters = filters
         self._status_topic, self._online, self._offline = status
         self._modern = settings.protocol != "3.1.1"
+        self._proven = False
         self._backoff = Backoff()
         self._connection: MqttConnection | None = None
         self._outbox = _Outbox(store, clock)
@@ -84,9 +85,8 @@ class BrokerLink:
                 await self._live()
             except BrokerLost as lost:
                 self._lost(str(lost))
-                if lost.wrong_version and self._settings.protocol == "auto":
+                if lost.unanswered and self._settings.protocol == "auto" and not self._proven:
                     self._modern = not self._modern
-                    continue
             await self._clock.sleep(self._backoff.next())
 
     async def drain(self, seconds: float) -> None:
@@ -140,6 +140,7 @@ class BrokerLink:
     def _found(self, connection: MqttConnection) -> None:
         self._connection = connection
         self._said = None
+        self._proven = True
         self._backoff.reset()
         where = f"{self._settings.host}:{self._settings.port}"
         log.info("broker connected", broker=where, protocol="MQTT 5" if self._modern else "MQTT 3.1.1")

@@ -194,7 +194,8 @@ class _Demo:
             "FIL01_URL": urls["FIL01"], "SCADA_URL": urls["SCADA"], "LBL01_PORT": str(labeller.port),
         }  # fmt: skip
         if self._plan.broker is None:
-            environment |= {"MQTT_USERNAME": "demo", "MQTT_PASSWORD_FILE": str(self._plan.folder / "password")}
+            secret = str(self._plan.folder / "password")
+            environment |= {"MQTT_USERNAME": "demo", "MQTT_PASSWORD_FILE": secret, "MQTT_PROTOCOL": "3.1.1"}
         return environment
 
     async def _follow_mes(self, mes: Child) -> None:

@@ -116,13 +116,14 @@ class Session:
             raise self.fail(f"cannot be connected: {reason_of(error)}") from None
 
     async def _read_server(self) -> None:
-        array, *limits = await self.read(
+        array, *limits = await read_values(
+            self,
             [
                 make_node_id(ObjectIds.Server_NamespaceArray),
                 make_node_id(ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerRead),
                 make_node_id(ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerWrite),
                 make_node_id(ObjectIds.Server_ServerCapabilities_OperationLimits_MaxMonitoredItemsPerCall),
-            ]
+            ],
         )
         if array.Value is None or not array.Value.Value:
             raise self.fail("has no readable NamespaceArray, so no node can be told from another")
@@ -180,37 +181,6 @@ class Session:
             return decoder(body)
         except Exception as error:  # noqa: BLE001 - asyncua's decoder, fed with bytes of a stranger, raises anything
             raise self.fail(f"sent an answer that cannot be decoded: {error!r}") from None
-
-    async def read(self, node_ids: list[ua.NodeId]) -> list[ua.DataValue]:
-        """The Value attribute of each node with both timestamps, straight from the device (MaxAge 0)."""
-        results: list[ua.DataValue] = []
-        for start in range(0, len(node_ids), self.limits.nodes_per_read):
-            request = ua.ReadRequest()
-            request.Parameters.TimestampsToReturn = ua.TimestampsToReturn.Both
-            request.Parameters.NodesToRead = [
-                ua.ReadValueId(NodeId=node_id, AttributeId=AttributeIds.Value)
-                for node_id in node_ids[start : start + self.limits.nodes_per_read]
-            ]
-            results += self.all_of(request.Parameters.NodesToRead, await self.call(request, ua.ReadResponse))
-        return results
-
-    async def write(self, values: list[tuple[ua.NodeId, ua.Variant]]) -> list[int]:
-        """Write the Value attribute of each node, without timestamps: S7 and Kepware refuse those (trap A16)."""
-        status_codes: list[int] = []
-        for start in range(0, len(values), self.limits.nodes_per_write):
-            chunk = values[start : start + self.limits.nodes_per_write]
-            request = ua.WriteRequest()
-            request.Parameters.NodesToWrite = [
-                ua.WriteValue(node_id, AttributeIds.Value, None, ua.DataValue(variant, None))
-                for node_id, variant in chunk
-            ]
-            try:
-                response = await self.call(request, ua.WriteResponse)
-            except ServiceFault as fault:
-                status_codes += [fault.code] * len(chunk)
-            else:
-                status_codes += [result.value for result in self.all_of(chunk, response)]
-        return status_codes
 
     def all_of(self, asked: list[Any], response: Any) -> list[Any]:
         """The per-item results, one for each item asked; a server that answers with fewer cannot be believed."""
