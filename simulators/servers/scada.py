@@ -79,9 +79,8 @@ class ScadaDevice(OpcUaDevice):
 
     def _event(self, alarm: Occurrence, at: int) -> Any:
         active, acknowledged = alarm.active(at), alarm.acknowledged(at)
-        message = ua.LocalizedText(alarm.text)
         # asyncua has no hints here: it adds an event's fields at run time.
-        event: Any = OffNormalAlarm(message=message, severity=alarm.severity)  # type: ignore[no-untyped-call]
+        event: Any = OffNormalAlarm(message=alarm.text, severity=alarm.severity)  # type: ignore[no-untyped-call]
         event.add_property("NodeId", self.node_id(f"PAL01.Alarm.{alarm.code}"), ua.VariantType.NodeId)
         event.emitting_node = ua.NodeId(ua.Int32(ObjectIds.Server))
         event.SourceNode = self.node_id("PAL01")
