@@ -42,12 +42,22 @@ def _real(largest: float) -> Callable[[Scalar], int]:
     return check
 
 
+def _text(value: Scalar) -> int:
+    if type(value) is not str:
+        return StatusCode.BAD_TYPE_MISMATCH
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return StatusCode.BAD_OUT_OF_RANGE  # a lone surrogate, which JSON can carry and no device can
+    return StatusCode.GOOD
+
+
 _CHECKS: Final[dict[DataType, Callable[[Scalar], int]]] = {
     **{data_type: _integer(*limits) for data_type, limits in INTEGER_RANGES.items()},
     DataType.BOOL: _instance_of(bool),
     DataType.FLOAT32: _real(_LARGEST_FLOAT32),
     DataType.FLOAT64: _real(math.nextafter(math.inf, 0)),
-    DataType.STRING: _instance_of(str),
+    DataType.STRING: _text,
     DataType.DATETIME: _integer(*INTEGER_RANGES[DataType.INT64]),
     DataType.BYTES: _instance_of(bytes),
 }

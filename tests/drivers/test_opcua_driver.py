@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from gateway.domain.values import DataType, StatusCode, TagChange, TagWrite, WriteResult
 from gateway.drivers.base import LinkLost, Tag
-from gateway.drivers.opcua import session
+from gateway.drivers.opcua import channel
 from gateway.drivers.opcua.config import OpcUaAddress, OpcUaSettings
 from gateway.drivers.opcua.driver import OpcUaDriver
 
@@ -471,7 +471,7 @@ async def test_an_answer_that_cannot_be_decoded_ends_the_link_and_nothing_else(s
 
 
 async def test_the_channel_is_renewed_before_its_token_expires(server, monkeypatch):
-    monkeypatch.setattr(session, "CHANNEL_LIFETIME", 400)
+    monkeypatch.setattr(channel, "CHANNEL_LIFETIME", 400)
     count = await server.add("count", 0)
     async with driver(server.port, [tag("count")]) as opened:
         batches = opened.changes()

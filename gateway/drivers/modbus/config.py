@@ -194,7 +194,9 @@ def _check_number(tag: Tag[ModbusAddress]) -> list[str]:
     problems = _idle_keys(address, f"{tag.type}", swap_bytes=True, word_order=needed == 1)
     if address.span.size != needed:
         right = Span(address.span.first, needed)
-        problems.append(f"{tag.type} takes {needed} register(s), but {address.span} was given; write {right}")
+        problems.append(
+            f"register {address.span} has {16 * address.span.size} bits, {tag.type} has {16 * needed}; write {right}"
+        )
     if address.encoding is not None and (address.encoding != "bcd" or tag.type not in _BCD_TYPES):
         problems.append(
             f"encoding {address.encoding} does not fit {tag.type}; bcd is for uint16, uint32 and uint64, "

@@ -54,6 +54,15 @@ class OpcUaSettings(DeviceSettings):
     request_timeout: PositiveSeconds = 4.0
     keepalive: PositiveSeconds = 5.0
 
+    @property
+    def lifetime(self) -> float:
+        """Wall seconds for which the server shall keep what belongs to a gateway that says nothing.
+
+        Long enough for a consumer that stalls and for three keep-alives (trap A6); no longer, for a gateway that died
+        still holds one of the few sessions and subscriptions that a PLC allows.
+        """
+        return max(60.0, 3 * self.keepalive)
+
 
 class OpcUaAddress(TagAddress):
     """One node; `sampling_interval` and `queue_size` override those of the device."""

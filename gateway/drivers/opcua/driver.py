@@ -8,10 +8,11 @@ from asyncua import ua
 
 from gateway.domain.values import Batch, TagChange, TagId, TagWrite, WriteResult
 from gateway.drivers.base import Clock, Tag
+from gateway.drivers.opcua.channel import Channel, ServiceFault
 from gateway.drivers.opcua.config import OpcUaAddress, OpcUaSettings
 from gateway.drivers.opcua.monitored_items import wanted_items
 from gateway.drivers.opcua.node_ids import make_node_id
-from gateway.drivers.opcua.session import ServiceFault, Session
+from gateway.drivers.opcua.session import Session
 from gateway.drivers.opcua.subscription import Statistics, Subscription
 from gateway.drivers.opcua.values import ValueDecoder, encode
 
@@ -30,17 +31,19 @@ class OpcUaDriver:
         self._settings = settings
         self._tags = list(tags)
         self._clock = clock
-        self._session = Session(settings.url, settings.request_timeout)
+        self._channel = Channel(settings.url, settings.request_timeout, settings.lifetime)
+        self._session = Session(self._channel)
         self._subscription: Subscription | None = None
         self._node_ids: dict[TagId, ua.NodeId] = {}
         self._types = {tag.tag_id: tag.type for tag in tags}
 
     async def __aenter__(self) -> Self:
-        await self._session.open()
+        await self._channel.open()
         try:
+            await self._session.open()
             self._node_ids = {tag.tag_id: self._resolve(tag) for tag in self._tags}
         except BaseException:
-            await self._session.close()
+            await self._channel.close()
             raise
         return self
 
@@ -49,7 +52,7 @@ class OpcUaDriver:
     ) -> None:
         if self._subscription is not None:
             await self._subscription.close()
-        await self._session.close()
+        await self._channel.close()
 
     def _resolve(self, tag: Tag[OpcUaAddress]) -> ua.NodeId:
         node = tag.address.node

@@ -11,7 +11,7 @@ from asyncua.ua.attribute_ids import AttributeIds
 from gateway.domain.values import TagChange
 from gateway.drivers.base import Tag
 from gateway.drivers.opcua.config import OpcUaAddress, OpcUaSettings
-from gateway.drivers.opcua.session import Session
+from gateway.drivers.opcua.session import Session, chunks
 from gateway.drivers.opcua.status_codes import status_name
 
 _log = structlog.get_logger(__name__)
@@ -59,18 +59,17 @@ class MonitoredItems:
         """Create the items at these places (None: all); answers with the tags whose refusal is news."""
         places = list(range(len(self._wanted)) if places is None else places)
         news: list[TagChange] = []
-        chunk = self._session.limits.items_per_create
-        for start in range(0, len(places), chunk):
-            news += await self._create_chunk(subscription_id, places[start : start + chunk])
+        for chunk in chunks(places, self._session.limits.items_per_create):
+            news += await self._create_chunk(subscription_id, chunk)
         self._report_revised()
         return news
 
-    async def _create_chunk(self, subscription_id: int, places: list[int]) -> list[TagChange]:
+    async def _create_chunk(self, subscription_id: int, places: Sequence[int]) -> list[TagChange]:
         request = ua.CreateMonitoredItemsRequest()
         request.Parameters.SubscriptionId = subscription_id
         request.Parameters.TimestampsToReturn = ua.TimestampsToReturn.Both
         request.Parameters.ItemsToCreate = [self._request_for(place) for place in places]
-        response = await self._session.call(request, ua.CreateMonitoredItemsResponse)
+        response = await self._session.channel.call(request, ua.CreateMonitoredItemsResponse)
         results = self._session.all_of(places, response)
         news = [self._settle(place, result) for place, result in zip(places, results, strict=True)]
         return [change for change in news if change is not None]

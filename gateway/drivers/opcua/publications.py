@@ -1,7 +1,8 @@
 """What one publish response says, decoded.
 
 This is the hot path and the seam for a faster decoder: whoever replaces it offers `decode(body) -> Publication` and
-touches nothing else. asyncua's generic decoder is most of the cost, see `tests/drivers/measure_opcua_decoding.py`.
+touches nothing else. A double with both timestamps costs 6.4 µs, 5.7 of them in asyncua's generic decoder (measured by
+`tests/drivers/measure_drivers.py`).
 """
 
 from collections.abc import Sequence

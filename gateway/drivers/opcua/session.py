@@ -1,235 +1,105 @@
-"""The link to one OPC UA server: a secure channel and a session, made once and never mended.
+"""What one session knows of its server, and the services on its nodes."""
 
-asyncua gives the channel, the session handshake and the codec. Its `Client.connect` is left alone: that starts a
-watchdog which counts a server 1.3 s slow as lost (trap A7) and a publish loop that outlives the session (A1). Here
-every service goes through `call`, and whoever supervises the driver makes a new one when the link is gone.
-"""
-
-import asyncio
-import contextlib
-import logging
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final, TypeVar
 
 from asyncua import ua
-from asyncua.client.client import Client
-from asyncua.client.ua_client import UaClientState
-from asyncua.common.utils import Buffer
 from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.object_ids import ObjectIds
-from asyncua.ua.status_codes import StatusCodes
-from asyncua.ua.ua_binary import struct_from_binary
-from asyncua.ua.uaerrors import UaError, UaStatusCodeError
 
-from gateway.drivers.base import LinkLost
+from gateway.drivers.opcua.channel import Channel, ServiceFault
 from gateway.drivers.opcua.node_ids import make_node_id
-from gateway.drivers.opcua.status_codes import status_name
-from gateway.drivers.reasons import reason_of
 
-CHANNEL_LIFETIME: Final = 3_600_000
-"""Milliseconds asked for; the token is renewed after three quarters of what the server grants (Part 4 §5.6.2)."""
-_SESSION_TIMEOUT: Final = 60_000
-"""Milliseconds that a server keeps the session of a gateway that died; short, for many allow but a few."""
-_RENEW_AFTER: Final = 0.75
 _DEFAULT_NODES_PER_CALL: Final = 1_000
-_WAIT_FOREVER: Final = 0.0
-"""asyncua's word for no timeout, also on the wire (TimeoutHint): as long as the link lives."""
+_OPERATION_LIMITS: Final = (
+    ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerRead,
+    ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerWrite,
+    ObjectIds.Server_ServerCapabilities_OperationLimits_MaxMonitoredItemsPerCall,
+)
 
-_LINK_CODES: Final = frozenset(
-    getattr(StatusCodes, name)
-    for name in (
-        "BadCommunicationError", "BadConnectionClosed", "BadSecureChannelClosed", "BadSecureChannelIdInvalid",
-        "BadSecurityChecksFailed", "BadServerHalted", "BadServerNotConnected", "BadSessionClosed",
-        "BadSessionIdInvalid", "BadSessionNotActivated", "BadShutdown", "BadTimeout",
-    )
-)  # fmt: skip
-"""Service results that end the session, whatever was asked."""
-
-Response = TypeVar("Response")
-Decoded = TypeVar("Decoded")
-
-
-class ServiceFault(Exception):  # noqa: N818 - the protocol's own word for it
-    """The server refused a whole service call while the session goes on; `code` says why."""
-
-    def __init__(self, what: str, code: int) -> None:
-        super().__init__(f"{what} was refused with {status_name(code)}")
-        self.code = code
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
 class OperationLimits:
-    """How many nodes the server takes in one call (OPC 10000-5 §6.3.11); it says 0 where it has no limit."""
+    """How many nodes go into one call: what the server allows (OPC 10000-5 §6.3.11), 1,000 where it says nothing."""
 
-    nodes_per_read: int
-    nodes_per_write: int
-    items_per_create: int
+    nodes_per_read: int = _DEFAULT_NODES_PER_CALL
+    nodes_per_write: int = _DEFAULT_NODES_PER_CALL
+    items_per_create: int = _DEFAULT_NODES_PER_CALL
 
 
 class Session:
-    """One session; `namespaces` and `limits` are read from the server when it opens.
+    """One session on an open channel. Raises `LinkLost` as the channel does."""
 
-    Every method raises `LinkLost` when the server is out of reach, silent for `request_timeout` seconds, or says
-    something that cannot be decoded.
-    """
-
-    def __init__(self, url: str, request_timeout: float) -> None:
-        self._url = url
-        self._timeout = request_timeout
-        self._client = Client(url, timeout=request_timeout)
-        self._client.application_uri = self._client.product_uri = "urn:shopfloor-gateway"
-        self._client.description = "shopfloor-gateway"
-        self._client.secure_channel_timeout = CHANNEL_LIFETIME
-        self._client.session_timeout = _SESSION_TIMEOUT
-        self._lost: str | None = None
-        self._renewal: asyncio.Task[None] | None = None
+    def __init__(self, channel: Channel) -> None:
+        self.channel: Final = channel
         self.namespaces: list[str] = []
-        self.limits = OperationLimits(*[_DEFAULT_NODES_PER_CALL] * 3)
+        self.limits = OperationLimits()
 
     async def open(self) -> None:
-        """Open channel and session and read what every session must know anew."""
-        _quieten_asyncua()
+        """Read what every session must know anew: the namespaces, and the server's limits."""
         try:
-            await self._connect()
-            await self._read_server()
-        except ServiceFault as fault:
-            await self.close()
-            raise LinkLost(f"{self._url}: {fault}") from None
-        except BaseException:
-            await self.close()
-            raise
-        self._renewal = asyncio.create_task(self._renew_channel(), name=f"channel renewal {self._url}")
-
-    async def _connect(self) -> None:
-        client = self._client
-        try:
-            await client.connect_socket()
-            await client.send_hello()
-            await client.open_secure_channel()
-            await client.create_session()
-            await client.activate_session()
-        except TimeoutError:
-            raise self.fail(f"does not answer within {self._timeout:g} s") from None
-        except (OSError, UaError) as error:
-            raise self.fail(f"cannot be connected: {reason_of(error)}") from None
-
-    async def _read_server(self) -> None:
-        array, *limits = await read_values(
-            self,
-            [
-                make_node_id(ObjectIds.Server_NamespaceArray),
-                make_node_id(ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerRead),
-                make_node_id(ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerWrite),
-                make_node_id(ObjectIds.Server_ServerCapabilities_OperationLimits_MaxMonitoredItemsPerCall),
-            ],
-        )
-        if array.Value is None or not array.Value.Value:
-            raise self.fail("has no readable NamespaceArray, so no node can be told from another")
-        self.namespaces = list(array.Value.Value)
-        # An absent limit is a Bad status without value; servers that have none say 0.
-        self.limits = OperationLimits(
-            *(
-                limit.Value.Value or _DEFAULT_NODES_PER_CALL if limit.Value else _DEFAULT_NODES_PER_CALL
-                for limit in limits
+            array, *limits = await self.read(
+                [make_node_id(ObjectIds.Server_NamespaceArray), *map(make_node_id, _OPERATION_LIMITS)]
             )
+        except ServiceFault as fault:
+            raise self.channel.lost(str(fault)) from None
+        if array.Value is None or not array.Value.Value:
+            raise self.channel.lost("has no readable NamespaceArray, so no node can be told from another")
+        self.namespaces = list(array.Value.Value)
+        # An absent limit comes without value, and a server without limit says 0.
+        self.limits = OperationLimits(
+            *((limit.Value and limit.Value.Value) or _DEFAULT_NODES_PER_CALL for limit in limits)
         )
 
     def namespace_index(self, uri: str) -> int:
         """The index of a namespace in this session; raises `LinkLost` that names those that exist."""
-        try:
-            return self.namespaces.index(uri)
-        except ValueError:
-            raise LinkLost(
-                f"{self._url}: the server has no namespace {uri!r}; it has {', '.join(self.namespaces)}"
-            ) from None
+        if uri not in self.namespaces:
+            raise self.channel.lost(f"has no namespace {uri!r}; it has {', '.join(self.namespaces)}")
+        return self.namespaces.index(uri)
 
-    async def call(self, request: Any, response_type: type[Response]) -> Response:
-        """One service call; raises `ServiceFault` when the server refuses it as a whole."""
-        body = await self._exchange(request, self._timeout)
-        response: Response = self.decode(partial(struct_from_binary, response_type), body)
-        return response
-
-    async def publish(self, acknowledgements: list[ua.SubscriptionAcknowledgement]) -> Buffer:
-        """Send one PublishRequest; gives back the undecoded answer, however long the server takes to have one."""
-        request = ua.PublishRequest()
-        request.Parameters.SubscriptionAcknowledgements = acknowledgements
-        return await self._exchange(request, _WAIT_FOREVER)
-
-    async def _exchange(self, request: Any, patience: float) -> Buffer:
-        """Send a request, give back the undecoded answer; wait for it `patience` seconds of wall time."""
-        what = type(request).__name__
-        protocol = self._client.uaclient.protocol
-        if protocol is None or self._lost is not None:
-            raise LinkLost(f"{self._url}: {self._lost or 'is not connected'}")
-        try:
-            return await protocol.send_request(request, patience)
-        except TimeoutError:
-            raise self.fail(f"does not answer a {what} within {self._timeout:g} s") from None
-        except UaStatusCodeError as error:
-            closing = protocol.transport is None or protocol.transport.is_closing()
-            if closing or error.code in _LINK_CODES:
-                raise self.fail(f"ended the session: {status_name(error.code)}") from None
-            raise ServiceFault(what, error.code) from None
-        except (OSError, UaError) as error:
-            raise self.fail(f"connection lost: {error}") from None
-
-    def decode(self, decoder: Callable[[Buffer], Decoded], body: Buffer) -> Decoded:
-        """Decode an answer; one that cannot be decoded ends the link, for nothing behind it can be believed."""
-        try:
-            return decoder(body)
-        except Exception as error:  # noqa: BLE001 - asyncua's decoder, fed with bytes of a stranger, raises anything
-            raise self.fail(f"sent an answer that cannot be decoded: {error!r}") from None
-
-    def all_of(self, asked: list[Any], response: Any) -> list[Any]:
-        """The per-item results, one for each item asked; a server that answers with fewer cannot be believed."""
-        if len(response.Results) != len(asked):
-            raise self.fail(f"answered {len(response.Results)} results to {len(asked)} items")
-        results: list[Any] = response.Results
+    async def read(self, node_ids: Sequence[ua.NodeId]) -> list[ua.DataValue]:
+        """The Value attribute of each node with both timestamps, straight from the device (MaxAge 0)."""
+        results: list[ua.DataValue] = []
+        for chunk in chunks(node_ids, self.limits.nodes_per_read):
+            request = ua.ReadRequest()
+            request.Parameters.TimestampsToReturn = ua.TimestampsToReturn.Both
+            request.Parameters.NodesToRead = [
+                ua.ReadValueId(NodeId=node_id, AttributeId=AttributeIds.Value) for node_id in chunk
+            ]
+            results += self.all_of(chunk, await self.channel.call(request, ua.ReadResponse))
         return results
 
-    def fail(self, reason: str) -> LinkLost:
-        """End the link at once, so that whatever waits on it wakes up; answers with the error to raise."""
-        if self._lost is None:
-            self._lost = reason
-            protocol = self._client.uaclient.protocol
-            if protocol is not None and protocol.transport is not None:
-                protocol.transport.abort()
-        return LinkLost(f"{self._url}: {self._lost}")
+    async def write(self, values: Sequence[tuple[ua.NodeId, ua.Variant]]) -> list[int]:
+        """Write the Value attribute of each node, without timestamps: S7 and Kepware refuse those (trap A16).
 
-    async def _renew_channel(self) -> None:
-        while True:
-            await asyncio.sleep(self._client.secure_channel_timeout / 1000 * _RENEW_AFTER)
+        A chunk that the server refuses as a whole gives that status code to all its nodes.
+        """
+        status_codes: list[int] = []
+        for chunk in chunks(values, self.limits.nodes_per_write):
+            request = ua.WriteRequest()
+            request.Parameters.NodesToWrite = [
+                ua.WriteValue(node_id, AttributeIds.Value, None, ua.DataValue(variant, None))
+                for node_id, variant in chunk
+            ]
             try:
-                await self._client.open_secure_channel(renew=True)
-                self._client.uaclient.revolve_security_token()
-            except (OSError, TimeoutError, UaError) as error:
-                self.fail(f"the secure channel could not be renewed: {reason_of(error)}")
-                return
+                response = await self.channel.call(request, ua.WriteResponse)
+            except ServiceFault as fault:
+                status_codes += [fault.code] * len(chunk)
+            else:
+                status_codes += [result.value for result in self.all_of(chunk, response)]
+        return status_codes
 
-    async def close(self) -> None:
-        """Close session, channel and socket; takes no longer than one request timeout, and never raises."""
-        if self._renewal is not None:
-            self._renewal.cancel()
-            await asyncio.gather(self._renewal, return_exceptions=True)
-        uaclient = self._client.uaclient
-        if uaclient.state is UaClientState.CONNECTED and self._lost is None:
-            with contextlib.suppress(LinkLost, ServiceFault):
-                await self.call(ua.CloseSessionRequest(DeleteSubscriptions=True), ua.CloseSessionResponse)
-                await uaclient.close_secure_channel()
-        async with uaclient.subscribe_state() as state:
-            self.fail("is closed")
-            if uaclient.protocol is not None:
-                with contextlib.suppress(TimeoutError):
-                    await state.wait_for_state(UaClientState.DISCONNECTED, timeout=self._timeout)
+    def all_of(self, asked: Sequence[Any], response: Any) -> list[Any]:
+        """The per-item results, one for each item asked; a server that answers with fewer cannot be believed."""
+        results: list[Any] = response.Results
+        if len(results) != len(asked):
+            raise self.channel.fail(f"answered {len(results)} results to {len(asked)} items")
+        return results
 
 
-def _quieten_asyncua() -> None:
-    """asyncua logs tracebacks for a lost link (trap A1) and, below WARNING, whole requests with passwords (A22).
-
-    All that matters reaches us as an exception and is said once, by us.
-    """
-    logging.getLogger("asyncua").setLevel(logging.WARNING)
-    for part in ("asyncua.client", "asyncua.common", "asyncua.crypto"):
-        logging.getLogger(part).setLevel(logging.CRITICAL)
+def chunks(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+    """The items in their order, at most `size` at a time."""
+    return [items[start : start + size] for start in range(0, len(items), size)]

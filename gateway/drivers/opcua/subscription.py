@@ -16,18 +16,17 @@ from asyncua.ua.status_codes import StatusCodes
 
 from gateway.domain.values import Batch, TagChange, Timestamp
 from gateway.drivers.base import Clock
+from gateway.drivers.opcua.channel import ServiceFault
 from gateway.drivers.opcua.config import OpcUaSettings
 from gateway.drivers.opcua.monitored_items import MonitoredItems, WantedItem
 from gateway.drivers.opcua.publications import Publication, PublicationDecoder
-from gateway.drivers.opcua.session import ServiceFault, Session
+from gateway.drivers.opcua.session import Session
 from gateway.drivers.opcua.status_codes import status_name
 from gateway.drivers.opcua.values import ValueDecoder
 
 _OUTSTANDING_REQUESTS: Final = 3
 """One answer may be in the consumer's hands, and two requests still wait at the server."""
 _KEEP_ALIVES_MISSED: Final = 3
-_LEAST_LIFETIME: Final = 60.0
-"""Wall seconds for which a consumer may stop asking before the server drops the subscription (Part 4 §5.14.1.1)."""
 _MAX_NOTIFICATIONS: Final = 10_000
 _RETRY_FIRST: Final = 5.0
 _RETRY_LAST: Final = 60.0
@@ -55,7 +54,7 @@ class Subscription:
         self, session: Session, device: str, settings: OpcUaSettings, wanted: Sequence[WantedItem], clock: Clock
     ) -> None:
         self.statistics = Statistics()
-        self._session = session
+        self._channel = session.channel
         self._device = device
         self._settings = settings
         self._clock = clock
@@ -79,7 +78,7 @@ class Subscription:
             await self._create()
             self._refusals = await self._items.create(self._id)
         except ServiceFault as fault:
-            raise self._session.fail(f"no subscription: {fault}") from None
+            raise self._channel.lost(f"no subscription: {fault}") from None
         loops = [self._publish() for _ in range(_OUTSTANDING_REQUESTS)]
         if self._items.refused:
             loops.append(self._retry_refused())
@@ -88,15 +87,14 @@ class Subscription:
     async def _create(self) -> None:
         interval = self._settings.publishing_interval / self._clock.rate
         keep_alive_count = max(1, round(self._settings.keepalive / self._settings.publishing_interval))
-        lifetime = max(_LEAST_LIFETIME, _KEEP_ALIVES_MISSED * keep_alive_count * interval)
         request = ua.CreateSubscriptionRequest()
         request.Parameters = ua.CreateSubscriptionParameters(
             RequestedPublishingInterval=1000 * interval,
-            RequestedLifetimeCount=math.ceil(lifetime / interval),
+            RequestedLifetimeCount=math.ceil(self._settings.lifetime / interval),
             RequestedMaxKeepAliveCount=keep_alive_count,
             MaxNotificationsPerPublish=_MAX_NOTIFICATIONS,
         )
-        response = await self._session.call(request, ua.CreateSubscriptionResponse)
+        response = await self._channel.call(request, ua.CreateSubscriptionResponse)
         revised = response.Parameters
         self._id = revised.SubscriptionId
         if revised.RevisedPublishingInterval > request.Parameters.RequestedPublishingInterval:
@@ -116,7 +114,7 @@ class Subscription:
             async with asyncio.timeout(self._silence):
                 received = await self._received.get()
         except TimeoutError:
-            raise self._session.fail(f"has published nothing for {self._silence:g} s, not even a keep-alive") from None
+            raise self._channel.fail(f"has published nothing for {self._silence:g} s, not even a keep-alive") from None
         if isinstance(received, Exception):
             raise received
         publication, contact = received
@@ -134,7 +132,7 @@ class Subscription:
 
     def _take_note(self, publication: Publication) -> None:
         if publication.status is not None:
-            raise self._session.fail(f"ended the subscription: {status_name(publication.status)}")
+            raise self._channel.fail(f"ended the subscription: {status_name(publication.status)}")
         self.statistics.publications += 1
         self.statistics.changes += len(publication.changes)
         if publication.overflows:
@@ -158,14 +156,14 @@ class Subscription:
         """Keep one PublishRequest outstanding; the next one is sent when a batch was committed, and says so."""
         while True:
             try:
-                body = await self._session.publish(self._take_acknowledgements())
+                body = await self._channel.publish(self._take_acknowledgements())
             except ServiceFault as fault:
                 if fault.code == StatusCodes.BadTooManyPublishRequests and self._publishing > 1:
                     self._publishing -= 1
                     return
-                raise self._session.fail(f"stopped publishing: {fault}") from None
+                raise self._channel.fail(f"stopped publishing: {fault}") from None
             contact = self._clock.now()
-            self._received.put_nowait((self._session.decode(self._decoder.decode, body), contact))
+            self._received.put_nowait((self._channel.decode(self._decoder.decode, body), contact))
             await self._committed.acquire()
 
     def _take_acknowledgements(self) -> list[ua.SubscriptionAcknowledgement]:
@@ -180,7 +178,7 @@ class Subscription:
             try:
                 self._refusals += await self._items.create(self._id, list(self._items.refused))
             except ServiceFault as fault:
-                raise self._session.fail(f"no monitored items: {fault}") from None
+                raise self._channel.fail(f"no monitored items: {fault}") from None
 
     async def _report(self, loop: Awaitable[None]) -> None:
         """Whatever ends a loop, a defect too, ends `next_batch`: nothing dies in silence."""
