@@ -119,7 +119,7 @@ def _sequences(events: list[Event]) -> Iterator[Comparison]:
             (f"{got} where {want} was due" for want, got in zip(wanted, numbers, strict=False) if want != got), None
         )
         received = broken or (f"1 to {len(numbers)}" if len(numbers) == last else f"{len(numbers)} of {last}")
-        yield Comparison("", equipment, "sequence", f"1 to {last}", received)
+        yield Comparison("", equipment.rsplit("/", 1)[-1], "sequence", f"1 to {last}", received)
 
 
 def declare(parser: argparse.ArgumentParser, _command: str) -> None:

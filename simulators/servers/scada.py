@@ -78,22 +78,32 @@ class ScadaDevice(OpcUaDevice):
         return sorted(moments, key=lambda moment: moment[0])
 
     def _event(self, alarm: Occurrence, at: int) -> Any:
+        """The condition as it is after what happened at that moment."""
         active, acknowledged = alarm.active(at), alarm.acknowledged(at)
         # asyncua has no hints here: it adds an event's fields at run time.
         event: Any = OffNormalAlarm(message=alarm.text, severity=alarm.severity)  # type: ignore[no-untyped-call]
-        event.add_property("NodeId", self.node_id(f"PAL01.Alarm.{alarm.code}"), ua.VariantType.NodeId)
         event.emitting_node = ua.NodeId(ua.Int32(ObjectIds.Server))
-        event.SourceNode = self.node_id("PAL01")
-        event.SourceName = self._line.palletiser.name
-        event.EventId = f"{alarm.code}@{alarm.raised}:{at}".encode()
-        event.Time = event.ReceiveTime = self.moment(at)
-        event.ConditionName = alarm.code
-        event.Retain = alarm.retained(at)
-        setattr(event, "EnabledState/Id", True)
-        setattr(event, "ActiveState/Id", active)
-        setattr(event, "ActiveState/TransitionTime", self.moment(alarm.raised if active else alarm.cleared))
-        setattr(event, "AckedState/Id", acknowledged)
-        event.EnabledState = ua.LocalizedText("Enabled")
-        event.ActiveState = ua.LocalizedText("Active" if active else "Inactive")
-        event.AckedState = ua.LocalizedText("Acknowledged" if acknowledged else "Unacknowledged")
+        changed = self.moment(alarm.raised if active else alarm.cleared)
+        for name, value, kind in (
+            ("NodeId", self.node_id(f"PAL01.Alarm.{alarm.code}"), ua.VariantType.NodeId),
+            ("EventId", f"{alarm.code}@{alarm.raised}:{at}".encode(), ua.VariantType.ByteString),
+            ("SourceNode", self.node_id("PAL01"), ua.VariantType.NodeId),
+            ("SourceName", self._line.palletiser.name, ua.VariantType.String),
+            ("Time", self.moment(at), ua.VariantType.DateTime),
+            ("ReceiveTime", self.moment(at), ua.VariantType.DateTime),
+            ("ConditionName", alarm.code, ua.VariantType.String),
+            ("Retain", alarm.retained(at), _BOOL),
+            ("EnabledState", ua.LocalizedText("Enabled"), ua.VariantType.LocalizedText),
+            ("EnabledState/Id", True, _BOOL),
+            ("ActiveState", ua.LocalizedText("Active" if active else "Inactive"), ua.VariantType.LocalizedText),
+            ("ActiveState/Id", active, _BOOL),
+            ("ActiveState/TransitionTime", changed, ua.VariantType.DateTime),
+            (
+                "AckedState",
+                ua.LocalizedText("Acknowledged" if acknowledged else "Unacknowledged"),
+                ua.VariantType.LocalizedText,
+            ),
+            ("AckedState/Id", acknowledged, _BOOL),
+        ):
+            event.add_property(name, value, kind)
         return event

@@ -95,7 +95,7 @@ async def test_a_refresh_sends_the_alarms_that_still_matter_between_start_and_en
         method = ua.NodeId(ua.ObjectIds.ConditionType_ConditionRefresh)
         await condition_type.call_method(method, ua.Variant(number, ua.VariantType.UInt32))
         await eventually(lambda: "RefreshEndEventType" in events.seen)
-        return events.seen
+        return [*events.seen]
 
     await stage.to(185)
     during = await refreshed()
