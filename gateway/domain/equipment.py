@@ -165,11 +165,11 @@ class Equipment:
         self.attribution.finish_orders(self._states, now)
 
     def deadline(self) -> Timestamp | None:
-        """The next moment of source time at which something closes."""
-        times = [self.attribution.deadline(), self._states.deadline() if self._states else None]
-        times += [
-            at + 3 * self._period(slot) + 1 for slot, at in self._heartbeats.items() if not self.inputs.stale[slot]
-        ]
+        """The next moment of source time at which something closes by itself.
+
+        A missed heartbeat is none: it is seen when the device is next heard of, for only then it was missed.
+        """
+        times = (self.attribution.deadline(), self._states.deadline() if self._states else None)
         return min((at for at in times if at is not None), default=None)
 
     # --- one scan -----------------------------------------------------------------------------------------------

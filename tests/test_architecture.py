@@ -1,0 +1,97 @@
+"""Imports go one way: domain <- drivers, mqtt, store <- config <- runtime <- cli, web; and never around the corner."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+MAY_IMPORT = {
+    "domain": {"domain"},
+    "drivers": {"domain", "drivers"},
+    "mqtt": {"domain", "mqtt"},
+    "store": {"domain", "store"},
+    "config": {"domain", "drivers", "mqtt", "store", "config"},
+    "runtime": {"domain", "drivers", "mqtt", "store", "config", "runtime"},
+    "cli": {"domain", "drivers", "mqtt", "store", "config", "runtime", "cli"},
+}
+ONLY_IMPORTER = {"asyncua": "drivers", "pymodbus": "drivers", "paho": "mqtt", "sqlite3": "store", "typer": "cli"}
+IMPURE = {"asyncio", "socket", "time", "random", "secrets", "os", "pathlib", "logging", "structlog", "threading", "io"}
+
+
+def modules(package: str) -> list[Path]:
+    found = sorted((ROOT / package).rglob("*.py"))
+    assert found, f"{package} has no modules: the test looks in the wrong place"
+    return found
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively; write the whole name"
+            yield str(node.module)
+
+
+def part_of(path: Path) -> str:
+    """`domain` for gateway/domain/states.py."""
+    return path.relative_to(ROOT / "gateway").parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", modules("gateway"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_imports_only_what_lies_below_it(path: Path) -> None:
+    part = part_of(path)
+    if part in ("__init__", "__main__"):
+        return
+    own = [name for name in imports(path) if name.split(".")[0] == "gateway" and name != "gateway"]
+    wrong = [name for name in own if name.split(".")[1] not in MAY_IMPORT[part]]
+    assert not wrong, f"{part} may import {sorted(MAY_IMPORT[part])}, not {wrong}"
+
+
+@pytest.mark.parametrize("path", modules("gateway"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_library_has_one_importer(path: Path) -> None:
+    for name in imports(path):
+        owner = ONLY_IMPORTER.get(name.split(".")[0])
+        assert owner in (None, part_of(path)), f"only gateway/{owner} imports {name}"
+
+
+@pytest.mark.parametrize("path", modules("gateway/domain"), ids=lambda path: path.name)
+def test_the_domain_knows_no_clock_no_io_and_no_chance(path: Path) -> None:
+    assert not {name.split(".")[0] for name in imports(path)} & IMPURE
+
+
+def test_gateway_and_simulators_meet_on_the_wire_only() -> None:
+    for path in modules("gateway"):
+        assert not [name for name in imports(path) if name.split(".")[0] == "simulators"], path
+    for path in modules("simulators"):
+        assert not [name for name in imports(path) if name.split(".")[0] == "gateway"], path
+
+
+def test_no_code_is_made_from_data() -> None:
+    banned = {"eval", "exec", "compile", "__import__", "load_type_definitions"}
+    for package in ("gateway", "simulators"):
+        for path in modules(package):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+            names = {f.id for f in calls if isinstance(f, ast.Name)} | {
+                f.attr for f in calls if isinstance(f, ast.Attribute) and f.attr == "load_type_definitions"
+            }
+            assert not names & banned, path
+            assert not {"pickle", "marshal", "shelve"} & {name.split(".")[0] for name in imports(path)}, path
+
+
+def test_one_function_writes_to_devices() -> None:
+    """S3: every entry point reaches a device through the same function."""
+    callers = [
+        f"{path.relative_to(ROOT)}:{function.name}"
+        for path in modules("gateway/runtime")
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(function, ast.AsyncFunctionDef | ast.FunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "write"
+        and isinstance(node.func.value, ast.Name) and node.func.value.id == "driver"
+    ]  # fmt: skip
+    assert callers == ["gateway/runtime/device_link.py:_perform"]
