@@ -23,7 +23,11 @@ class StoredAnswer(msgspec.Struct, frozen=True):
 
 
 class Transaction(msgspec.Struct, frozen=True):
-    """What is committed together or not at all. A checkpoint of None is deleted."""
+    """What is committed together or not at all.
+
+    `retained` holds the newest payload by topic: of a retained topic only the newest is ever sent. `checkpoints`
+    holds what must be remembered by key; None deletes a key.
+    """
 
     messages: list[OutboxMessage] = field(default_factory=list)
     retained: dict[str, bytes] = field(default_factory=dict)
@@ -32,7 +36,7 @@ class Transaction(msgspec.Struct, frozen=True):
 
 
 class OutboxRow(msgspec.Struct, frozen=True):
-    """A message that waits for its acknowledgement; ids rise in the order of commits."""
+    """A message that waits for its acknowledgement; ids rise in the order of commits and never come twice."""
 
     id: int
     topic: str
@@ -48,12 +52,13 @@ class RetainedRow(msgspec.Struct, frozen=True):
 
 
 class Statistics(msgspec.Struct):
-    """How many messages are in which condition."""
+    """How many messages are in which condition, and how large the file is, as of the last commit."""
 
     queued_critical: int = 0
     queued_telemetry: int = 0
     published: int = 0
     quarantined: int = 0
+    file_bytes: int = 0
 
     @property
     def queued(self) -> int:
