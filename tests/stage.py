@@ -129,9 +129,13 @@ class Stage:
 
     def dispatch(self, order: str = "4711", qty: int = 100, lot: str = "4711-L1") -> None:
         ops = [{"op": "0010", "eq": "FIL01"}, {"op": "0020", "eq": "LBL01"}, {"op": "0030", "eq": "PAL01"}]
-        assert self.command("dispatch.order", cmd=f"D-{order}", order=order, qty=qty, lot=lot, ops=ops)[0].answer == "done"
+        assert (
+            self.command("dispatch.order", cmd=f"D-{order}", order=order, qty=qty, lot=lot, ops=ops)[0].answer == "done"
+        )
 
-    def answer_operation(self, reads: dict[str, Value] | None = None, refuse: tuple[str, ...] = (), lost: bool = False) -> Operation:
+    def answer_operation(
+        self, reads: dict[str, Value] | None = None, refuse: tuple[str, ...] = (), lost: bool = False
+    ) -> Operation:
         """Play the device: take the oldest operation and answer it."""
         operation = self.operations.pop(0)
         values = reads or {}
