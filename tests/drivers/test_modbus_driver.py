@@ -355,6 +355,27 @@ async def test_a_device_that_falls_silent_is_lost_after_the_retries():
         assert len(plc.asked) == 1 + 3
 
 
+async def test_b8_only_the_setting_decides_how_many_silences_a_link_survives():
+    silences = iter(range(6))
+    async with (
+        liar(lambda asked: None if next(silences, None) is not None else honest_read(asked, 5)) as plc,
+        driver(plc.port, [word("state", 0)], timeout="20ms", retries_before_lost=6) as opened,
+    ):
+        assert [change.value for change in await opened.read(["state"])] == [5]
+        assert (len(plc.asked), opened.statistics.timeouts) == (7, 6)
+
+
+async def test_silences_count_only_in_a_row():
+    answered = iter([False, True] * 5)
+    async with (
+        liar(lambda asked: honest_read(asked, 5) if next(answered) else None) as plc,
+        driver(plc.port, [word("state", 0)], timeout="20ms", retries_before_lost=1) as opened,
+    ):
+        for _ in range(5):
+            assert [change.value for change in await opened.read(["state"])] == [5]
+        assert opened.statistics.timeouts == 5
+
+
 async def test_b5_a_device_that_hangs_up_in_the_middle_of_a_request_is_lost_at_once():
     async with (
         liar(lambda asked: plc.hang_up()) as plc,

@@ -205,6 +205,18 @@ async def test_a11_a_gap_in_the_sequence_numbers_is_seen_counted_and_said(server
         assert [(line["expected"], line["received"], line["missed"]) for line in logs] == [(2, 5, 3)]
 
 
+async def test_a_notification_that_is_repeated_is_delivered_and_not_taken_for_a_gap(server):
+    count = await server.add("count", 0)
+    async with driver(server.port, [tag("count")]) as opened:
+        batches = opened.changes()
+        await anext(batches)
+        for number, value in ((2, 1), (1, 2), (3, 3)):
+            server.subscription._notification_seq = number
+            await count.write_value(value, ua.VariantType.Int32)
+            assert [change.value for change in await changes_of(batches, 1)] == [value]
+        assert opened.statistics.sequence_gaps == 0
+
+
 async def test_sequence_numbers_that_start_again_at_1_after_the_highest_are_no_gap(server):
     count = await server.add("count", 0)
     async with driver(server.port, [tag("count")]) as opened:

@@ -116,8 +116,7 @@ class Link:
     async def close(self) -> None:
         """Close the socket at once, whatever the device does."""
         client, self._client = self._client, None
-        if client is not None and client.ctx.transport is not None:
-            client.ctx.transport.abort()  # type: ignore[attr-defined] # a TCP transport always can
+        if client is not None:
             client.close()
             await asyncio.sleep(0)  # the transport closes its socket in the loop's next round
 

@@ -31,7 +31,8 @@ _MAX_NOTIFICATIONS: Final = 10_000
 _RETRY_FIRST: Final = 5.0
 _RETRY_LAST: Final = 60.0
 """Plant seconds between two tries to create what the server refused (trap A4)."""
-_HIGHEST_SEQUENCE_NUMBER: Final = 0xFFFFFFFF
+_SEQUENCE_NUMBERS: Final = 0xFFFFFFFF
+"""So many there are, for 0 is none: 1 follows 4294967295."""
 
 _log = structlog.get_logger(__name__)
 
@@ -143,14 +144,14 @@ class Subscription:
     def _check_sequence(self, publication: Publication) -> None:
         """Numbers run 1, 2, 3 … 4294967295, 1 (Part 4 §7.5); a keep-alive shows the next one without using it up."""
         number, expected = publication.sequence_number, self._next_sequence_number
-        missed = (number - expected) % _HIGHEST_SEQUENCE_NUMBER
-        if missed > _HIGHEST_SEQUENCE_NUMBER // 2:
+        missed = (number - expected) % _SEQUENCE_NUMBERS
+        if missed > _SEQUENCE_NUMBERS // 2:
             return  # a number from before: repeated, not missed
         if missed:
             self.statistics.sequence_gaps += 1
             self.statistics.missed_notifications += missed
             _log.warning("notifications missed", device=self._device, expected=expected, received=number, missed=missed)
-        self._next_sequence_number = number if publication.is_keep_alive else number % _HIGHEST_SEQUENCE_NUMBER + 1
+        self._next_sequence_number = number if publication.is_keep_alive else number + 1
 
     async def _publish(self) -> None:
         """Keep one PublishRequest outstanding; the next one is sent when a batch was committed, and says so."""
