@@ -34,6 +34,7 @@ class _Loader:
     def __init__(self, documents: list[Document]) -> None:
         self._documents = documents
         self._reporter = Reporter()
+        self._complete = all(document.is_readable for document in documents)
         self._tags: dict[str, list[Tag[Any]]] = {}
         self._devices: dict[str, tuple[DriverEntry, str, DeviceSettings | None]] = {}
 
@@ -77,6 +78,8 @@ class _Loader:
 
     def _single(self, section: str, model: type[Any]) -> Any:
         found = [document for document in self._documents if section in (document.data or {})]
+        if not found and not self._complete:
+            return None
         if not found:
             place = Place(str(Path(self._documents[0].file).parent), 1)
             self._reporter.problems.append(Problem(place, section, f"no file has the section {section!r}"))
@@ -155,6 +158,8 @@ class _Loader:
         """One tag, checked by what all tags have and by its driver. Returns it with its device's name."""
         device = str(body.get("device", equipment_device))
         if device not in self._devices:
+            if not self._complete:  # it may stand in the file that could not be read
+                return None
             known = ", ".join(sorted(self._devices)) or "none"
             where = keys if "device" in body else (*keys[:2], "device")
             self._reporter.report(document, where, f"the device {device!r} is not configured; the devices are: {known}")

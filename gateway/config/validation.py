@@ -32,8 +32,10 @@ class Reporter:
         try:
             return model.model_validate(raw)
         except ValidationError as invalid:
-            for error in invalid.errors(include_url=False):
-                self._explain(model, error, document, path, also_allowed)
+            errors = invalid.errors(include_url=False)
+            for error in errors:
+                if not _follows_from_another(error, errors):
+                    self._explain(model, error, document, path, also_allowed)
             return None
 
     def _explain(
@@ -48,6 +50,13 @@ class Reporter:
             self.report(document, here[:-1], f"the key {location[-1]!r} is missing{_why(str(location[-1]), model)}")
         else:
             self.report(document, here, _sentence(error))
+
+
+def _follows_from_another(error: ErrorDetails, errors: list[ErrorDetails]) -> bool:
+    """A list whose entries are wrong counts as too short too; that would only confuse."""
+    depth = len(error["loc"])
+    deeper = [other for other in errors if other["loc"][:depth] == error["loc"] and len(other["loc"]) > depth]
+    return error["type"] == "too_short" and bool(deeper)
 
 
 def allowed_keys(model: Any) -> list[str]:

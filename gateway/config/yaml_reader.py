@@ -35,6 +35,7 @@ class Document:
         self.data: Any = None
         self.lines: dict[KeyPath, int] = {}
         self.problems: list[Problem] = []
+        self.is_readable = True
 
     def place(self, path: KeyPath) -> Place:
         """Where `path` is, or the nearest key above it."""
@@ -44,26 +45,32 @@ class Document:
 
 
 def read_yaml(path: Path, shown_as: str) -> Document:
-    """Read one file. Errors end up in `problems`; what could be read up to the first of them is in `data`."""
+    """Read one file. Errors end up in `problems`; a file that cannot be read to its end has no data."""
     document = Document(shown_as)
+    _read(document, path)
+    if not document.is_readable:
+        document.data = None
+    return document
+
+
+def _read(document: Document, path: Path) -> None:
+    shown_as, problem = document.file, None
     try:
         content = path.read_bytes()
-    except OSError as error:
-        document.problems.append(Problem(Place(shown_as, 1), "", f"cannot be read: {error.strerror}"))
-        return document
-    if len(content) > MAX_BYTES:
-        text = f"has {len(content):,} bytes; at most {MAX_BYTES:,} are read: split it into several files"
-        document.problems.append(Problem(Place(shown_as, 1), "", text))
-        return document
-    try:
+        if len(content) > MAX_BYTES:
+            raise _Stop(1, f"has {len(content):,} bytes; at most {MAX_BYTES:,} are read: split it into several files")
         _Builder(document).build(content)
+    except OSError as error:
+        problem = Problem(Place(shown_as, 1), "", f"cannot be read: {error.strerror}")
     except _Stop as stop:
-        document.problems.append(Problem(Place(shown_as, stop.line), "", stop.message))
+        problem = Problem(Place(shown_as, stop.line), "", stop.message)
     except yaml.YAMLError as error:
-        document.problems.append(_syntax_problem(error, shown_as))
+        problem = _syntax_problem(error, shown_as)
     except UnicodeDecodeError as error:
-        document.problems.append(Problem(Place(shown_as, 1), "", f"is not UTF-8 text (byte {error.start})"))
-    return document
+        problem = Problem(Place(shown_as, 1), "", f"is not UTF-8 text (byte {error.start})")
+    if problem is not None:
+        document.is_readable = False
+        document.problems.append(problem)
 
 
 class _Stop(Exception):  # noqa: N818 - never leaves this module
