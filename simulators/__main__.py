@@ -6,7 +6,6 @@ from importlib import import_module
 from typing import Final
 
 from simulators.options import UsageError
-from simulators.scenario import ScenarioError
 
 COMMANDS: Final = {
     "line": ("simulators.servers.command", "play the three machines of a scenario behind their servers"),
@@ -34,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     try:
         status: int = args.run(args)
-    except (UsageError, ScenarioError) as error:
+    except UsageError as error:
         print(error, file=sys.stderr)  # noqa: T201 - a command line answers on stderr
         return 2
     return status

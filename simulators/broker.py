@@ -17,10 +17,12 @@ from pathlib import Path
 
 from amqtt.broker import Broker
 from amqtt.contexts import BaseContext
+from amqtt.errors import BrokerError
 from amqtt.plugins.base import BaseAuthPlugin
 from amqtt.session import Session
 
 from simulators import options, passwords
+from simulators.options import UsageError
 
 
 class PasswordPlugin(BaseAuthPlugin):  # type: ignore[misc]  # amqtt has no hints here
@@ -69,7 +71,12 @@ async def _serve(host: str, port: int, password_file: Path) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await broker.start()
+    try:
+        await broker.start()
+    except BrokerError as error:
+        raise UsageError(
+            f"the broker cannot listen on {host}:{port}: {error}; give another --port, 0 is free"
+        ) from error
     try:
         print("demo broker: keeps nothing, loopback only by default, not for production", file=sys.stderr)  # noqa: T201 - the banner
         print(json.dumps({"ready": {"broker": f"mqtt://{host}:{port}"}}), flush=True)  # noqa: T201 - the answer

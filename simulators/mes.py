@@ -27,6 +27,7 @@ from simulators import options, passwords
 from simulators.clock import PlayClock
 from simulators.mes_commands import ROOT, messages
 from simulators.options import UsageError
+from simulators.scenario import Scenario
 
 _SESSION_S: Final = 7 * 24 * 3600
 _KEEPALIVE_S: Final = 10
@@ -51,11 +52,34 @@ class Broker:
         self.password: Final = passwords.read(password_file) if password_file else None
 
 
+class Stop:
+    """Somebody asks to stop: a signal, or the network thread because it cannot go on (`reason` says why)."""
+
+    def __init__(self) -> None:
+        self.reason = ""
+        # Unlike an Event, a simple queue may be filled from a signal handler at any moment.
+        self._asked: SimpleQueue[None] = SimpleQueue()
+
+    def ask(self, reason: str = "") -> None:
+        """End the wait of whoever waits."""
+        self.reason = self.reason or reason
+        self._asked.put(None)
+
+    def asked_within(self, seconds: float | None) -> bool:
+        """Wait that long, or for ever; True as soon as somebody asked."""
+        try:
+            self._asked.get(timeout=seconds)
+        except Empty:
+            return False
+        return True
+
+
 class Record:
     """Writes down every message in order of arrival, one JSON object a line."""
 
-    def __init__(self, outputs: list[TextIO]) -> None:
+    def __init__(self, outputs: list[TextIO], stop: Stop) -> None:
         self._outputs = outputs
+        self._stop = stop
 
     def keep(self, message: mqtt.MQTTMessage) -> None:
         """Write one message and flush it: after that it may be acknowledged."""
@@ -66,9 +90,14 @@ class Record:
             "t_rx": datetime.now(UTC).isoformat(timespec="milliseconds"),
         }
         line = json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n"
-        for output in self._outputs:
-            output.write(line)
-            output.flush()
+        try:
+            for output in self._outputs:
+                output.write(line)
+                output.flush()
+        except OSError as error:
+            # A record with a hole is worse than none. Raising keeps the message from being acknowledged.
+            self._stop.ask(f"cannot write down what came: {error}")
+            raise
 
 
 def _payload(raw: bytes | bytearray) -> Any:
@@ -94,36 +123,43 @@ def run(args: argparse.Namespace) -> int:
     scenario = options.scenario(args)
     clock = PlayClock(scenario, options.epoch(args, time.time()), args.speed)
     broker = Broker(args.broker, args.password_file)
-    stop: SimpleQueue[int] = SimpleQueue()  # unlike an Event, it may be filled by a signal handler
+    stop = Stop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda caught, _frame: stop.put(caught))
-    with _record(args) as record:
-        protocol = _protocol(broker, stop)
-        if protocol is None:
-            return 0
-        client = _client(broker, args.client_id, record, protocol)
-        client.loop_start()
-        try:
-            for message in messages(scenario):
-                if _stopped(stop, max(clock.wall_seconds_until(message.at * 1000), 0)):
-                    return 0
-                # Offline, paho keeps it and sends it when the broker is back.
-                client.publish(message.topic, json.dumps(message.body, ensure_ascii=False), qos=1)
-            stop.get()
-        finally:
-            client.disconnect()
-            client.loop_stop()
+        signal.signal(number, lambda *_: stop.ask())
+    try:
+        with _record(args, stop) as record:
+            protocol = _protocol(broker, stop)
+            if protocol is not None:
+                _play(scenario, clock, _client(broker, args.client_id, record, protocol), stop)
+    except OSError as error:
+        stop.ask(f"cannot write down what came: {error}")
+    if stop.reason:
+        raise UsageError(f"mes: {stop.reason}")
     return 0
 
 
+def _play(scenario: Scenario, clock: PlayClock, client: mqtt.Client, stop: "Stop") -> None:
+    client.loop_start()
+    try:
+        for message in messages(scenario):
+            if stop.asked_within(max(clock.wall_seconds_until(message.at * 1000), 0)):
+                return
+            # Offline, paho keeps it and sends it when the broker is back.
+            client.publish(message.topic, json.dumps(message.body, ensure_ascii=False), qos=1)
+        stop.asked_within(None)
+    finally:
+        client.disconnect()
+        client.loop_stop()
+
+
 @contextmanager
-def _record(args: argparse.Namespace) -> Iterator[Record]:
+def _record(args: argparse.Namespace, stop: Stop) -> Iterator[Record]:
     outputs: list[TextIO] = [sys.stdout] if args.print else []
     if args.capture is None:
-        yield Record(outputs)
+        yield Record(outputs, stop)
         return
     with args.capture.open("a", encoding="utf-8") as file:
-        yield Record([file, *outputs])
+        yield Record([file, *outputs], stop)
 
 
 def _client(broker: Broker, client_id: str, record: Record, protocol: MQTTProtocolVersion) -> mqtt.Client:
@@ -144,23 +180,14 @@ def _client(broker: Broker, client_id: str, record: Record, protocol: MQTTProtoc
     return client
 
 
-def _stopped(stop: SimpleQueue[int], seconds: float) -> bool:
-    """Wait that long, or until a signal asks to stop."""
-    try:
-        stop.get(timeout=seconds)
-    except Empty:
-        return False
-    return True
-
-
-def _protocol(broker: Broker, stop: SimpleQueue[int]) -> MQTTProtocolVersion | None:
+def _protocol(broker: Broker, stop: Stop) -> MQTTProtocolVersion | None:
     """MQTT 5 if the broker takes it, else 3.1.1. A broker that is not there yet is waited for; None if that was
     stopped."""
     while True:
         try:
             return MQTTProtocolVersion.MQTTv5 if _takes_mqtt5(broker) else MQTTProtocolVersion.MQTTv311
         except OSError:
-            if _stopped(stop, _RETRY_S):
+            if stop.asked_within(_RETRY_S):
                 return None
 
 
@@ -182,12 +209,13 @@ def _takes_mqtt5(broker: Broker) -> bool:
 
 
 def _on_connect(
-    client: mqtt.Client, _userdata: object, _flags: mqtt.ConnectFlags, reason: ReasonCode, _properties: object
+    client: mqtt.Client, _userdata: object, flags: mqtt.ConnectFlags, reason: ReasonCode, _properties: object
 ) -> None:
     if reason.is_failure:
         _say(f"the broker refused: {reason}")
         return
-    client.subscribe(f"{ROOT}/#", qos=1)
+    if not flags.session_present:  # else the broker remembers, and would only send retained messages again
+        client.subscribe(f"{ROOT}/#", qos=1)
     _say("connected")
 
 

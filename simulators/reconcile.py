@@ -17,6 +17,7 @@ from rich.table import Table
 from simulators.options import UsageError
 
 _COUNTERS: Final = ("produced", "good", "scrap")
+_EVENT_FIELDS: Final = {"id", "type", "seq", "data"}
 Event = dict[str, Any]
 
 
@@ -42,8 +43,12 @@ def reconcile(ledger: dict[str, Any], messages: Iterable[dict[str, Any]]) -> lis
     Pieces are the deltas of `production.count` added up, and where an `order.completed` came, its totals; pallets are
     the `container.completed`. A repeated (id, rev) counts once, of a revised event the highest revision counts. The
     sequence of each equipment must be 1, 2, 3 … in order of first arrival.
+
+    What came on an event topic without the fields of an event is counted as unreadable.
     """
-    events = list(_first_arrivals(messages))
+    said = [message["payload"] for message in messages if "/evt/" in message["topic"]]
+    readable = [payload for payload in said if payload.keys() >= _EVENT_FIELDS]
+    events = list(_first_arrivals(readable))
     newest: dict[str, Event] = {}
     for event in events:
         if _rev(event) >= _rev(newest.get(event["id"], event)):
@@ -52,14 +57,15 @@ def reconcile(ledger: dict[str, Any], messages: Iterable[dict[str, Any]]) -> lis
         *_pieces(ledger, list(newest.values())),
         *_containers(ledger, list(newest.values())),
         *_sequences(events),
+        Comparison("", "", "unreadable events", 0, len(said) - len(readable)),
     ]
 
 
-def _first_arrivals(messages: Iterable[dict[str, Any]]) -> Iterator[Event]:
+def _first_arrivals(events: Iterable[Event]) -> Iterator[Event]:
     seen: set[tuple[str, int]] = set()
-    for message in messages:
-        event = message["payload"]
-        if "/evt/" in message["topic"] and (key := (event["id"], _rev(event))) not in seen:
+    for event in events:
+        key = event["id"], _rev(event)
+        if key not in seen:
             seen.add(key)
             yield event
 
@@ -91,7 +97,7 @@ def _pieces(ledger: dict[str, Any], events: list[Event]) -> Iterator[Comparison]
                 yield Comparison(order, equipment, f"{figure}, deltas", totals[figure], received)
                 if (order, equipment) in completed:
                     said = completed[order, equipment].get(figure)
-                    yield Comparison(order, equipment, f"{figure}, order.completed", totals[figure], said)
+                    yield Comparison(order, equipment, f"{figure}, completed", totals[figure], said)
 
 
 def _containers(ledger: dict[str, Any], events: list[Event]) -> Iterator[Comparison]:
@@ -103,8 +109,8 @@ def _containers(ledger: dict[str, Any], events: list[Event]) -> Iterator[Compari
             truth, received = (sum(data.get(figure) or 0 for data in side) for side in (ours, theirs))
             yield Comparison(order, "PAL01", told, truth, received)
         yield Comparison(order, "PAL01", "pallets", len(ours), len(theirs))
-        labels = [sorted(str(data["sscc"]) for data in side) for side in (ours, theirs)]
-        yield Comparison(order, "PAL01", "SSCCs", *(", ".join(side) for side in labels))
+        labels, known = ({str(data["sscc"]) for data in side} for side in (ours, theirs))
+        yield Comparison(order, "PAL01", "labels recognised", len(labels), len(labels & known))
 
 
 def _sequences(events: list[Event]) -> Iterator[Comparison]:

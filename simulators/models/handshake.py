@@ -29,7 +29,7 @@ class Refusal(IntEnum):
 class Handshake:
     """One command interface. `check` says whether the written set may be taken; `take` makes it the active one.
 
-    Sequence numbers wrap after `last` (65535 in a Modbus register, 2147483647 in an Int32).
+    After the sequence number `last` (65535 in a Modbus register, 2147483647 in an Int32) comes 1: 0 means none yet.
     """
 
     def __init__(self, duration_s: float, last: int, check: Callable[[], Refusal], take: Callable[[int], None]) -> None:

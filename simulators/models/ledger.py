@@ -31,7 +31,7 @@ def ledger(line: Line) -> dict[str, Any]:
         "start": scenario.iso(0),
         "until": scenario.iso(now),
         "orders": {order: totals for order in line.filler.orders if (totals := _order(line, states, order, now))},
-        "windows": {order: _windows(line, order, now) for order in line.filler.orders if _windows(line, order, now)},
+        "windows": {order: windows for order in line.filler.orders if (windows := _windows(line, order, now))},
         "counters": _counters(line),
         "energy_kwh": line.labeller.kwh(0, now),
         "containers": _containers(line, now),

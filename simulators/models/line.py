@@ -8,7 +8,7 @@ from simulators.models.checkweigher import Checkweigher
 from simulators.models.filler import Filler
 from simulators.models.labeller import Labeller
 from simulators.models.ledger import ledger
-from simulators.models.line_time import LineTime, Written
+from simulators.models.line_time import LineTime
 from simulators.models.palletiser import Palletiser
 from simulators.scenario import Scenario
 
@@ -20,7 +20,7 @@ class Write:
     at: float
     machine: str
     tag: str
-    value: Written | list[int]
+    value: object
     accepted: bool
 
 
@@ -67,7 +67,7 @@ class Line:
         self.filler.handshake.advance(self.time.ms)
         self.labeller.handshake.advance(self.time.ms)
 
-    def note(self, machine: str, tag: str, value: Written | list[int], *, accepted: bool) -> None:
+    def note(self, machine: str, tag: str, value: object, *, accepted: bool) -> None:
         """Keep for the ledger that a client wrote."""
         self.writes.append(Write(self.at, machine, tag, value, accepted))
 

@@ -6,6 +6,7 @@ import json
 import signal
 import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,8 @@ from typing import Final
 from simulators import options
 from simulators.clock import PlayClock
 from simulators.models.line import Line
+from simulators.options import UsageError
+from simulators.scenario import ScenarioError
 from simulators.servers import fil01
 from simulators.servers.lbl01 import ModbusDevice
 from simulators.servers.play import Device, Play
@@ -48,24 +51,36 @@ def run(args: argparse.Namespace) -> int:
 
 async def _play(args: argparse.Namespace, names: list[str]) -> None:
     scenario = options.scenario(args)
-    line = Line(scenario, options.until(args, scenario))
+    try:
+        line = Line(scenario, options.until(args, scenario))
+    except ScenarioError as error:
+        raise UsageError(f"{args.scenario}: {error}") from error
     address = options.host(args)
     play = Play(line, PlayClock(scenario, options.epoch(args, default=_NOT_YET), args.speed))
     devices = [DEVICES[name](play, address, getattr(args, f"{name.lower()}_port")) for name in names]
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    try:
+    async with AsyncExitStack() as opened:
+        opened.callback(_write_ledger, line, args.ledger)
         for device in devices:
-            await device.open()
+            await _open(device)
+            opened.push_async_callback(device.close)
         if args.epoch is None:
             play.clock = PlayClock(scenario, time.time(), args.speed)
         ready = {"ready": {device.name: device.url for device in devices}, "epoch": _iso(play.clock.epoch)}
         print(json.dumps(ready), flush=True)  # noqa: T201 - the ready line is the command's answer
         await _until_stopped(play, devices, stop, args.ledger)
-    finally:
-        await asyncio.gather(*(device.close() for device in devices))
-        _write_ledger(line, args.ledger)
+
+
+async def _open(device: Device) -> None:
+    try:
+        await device.open()
+    except (OSError, RuntimeError) as error:  # pymodbus raises RuntimeError where it cannot listen
+        option = f"--{device.name.lower()}-port"
+        raise UsageError(
+            f"{device.name} cannot listen on {device.url}: {error}; give another {option}, 0 is free"
+        ) from error
 
 
 async def _until_stopped(play: Play, devices: list[Device], stop: asyncio.Event, ledger: Path | None) -> None:

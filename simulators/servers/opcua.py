@@ -78,6 +78,8 @@ class OpcUaDevice:
     async def open(self) -> None:
         """Build the address space, show the first scan and listen."""
         logging.getLogger("asyncua").setLevel(logging.ERROR)
+        # It tells of a port that is taken by a traceback, and then raises what says so better.
+        logging.getLogger("asyncua.server.server").setLevel(logging.CRITICAL)
         server = self._server
         self.prepare(server)
         await server.init()
@@ -182,10 +184,11 @@ class OpcUaDevice:
             return
         for write, status in zip(event.request_params.NodesToWrite, event.response_params, strict=True):
             name = self._names.get(write.NodeId)
-            value = write.Value.Value.Value if write.Value.Value is not None else None
-            if name is None or value is None:
+            if name is None:
                 continue
-            accepted = status.is_good() and self._write(name, value)
+            value = write.Value.Value.Value if write.Value.Value is not None else None
+            # asyncua lets an array or nothing at all into a scalar variable; the machine does not.
+            accepted = status.is_good() and isinstance(value, Written) and self._write(name, value)
             self._play.line.note(self.name, name, value, accepted=accepted)
-            self._shown.pop(name, None)  # the machine's own idea of it is shown again
+            del self._shown[name]  # the machine's own idea of it is shown again
         await self.publish()

@@ -129,6 +129,13 @@ async def test_points_that_belong_to_the_machine_cannot_be_written(machine: Mach
     assert [w.accepted for w in stage.line.writes] == [False, False]
 
 
+async def test_an_array_does_not_get_into_a_machine_that_wants_a_number(machine: Machine, stage: Stage) -> None:
+    await machine.write("Command.Parameter[0].Value", [1.0, 2.0], ua.VariantType.Float)
+
+    assert await machine.read("Command.Parameter[0].Value") == [0.0]
+    assert [w.accepted for w in stage.line.writes] == [False]
+
+
 async def test_an_alarm_entry_shows_when_it_came_and_was_acknowledged(machine: Machine, stage: Stage) -> None:
     await stage.to(166)
     trigger, code, text, came, acked = await machine.read(

@@ -126,9 +126,9 @@ def test_weights_follow_the_active_volume_and_are_the_same_in_every_play(scenari
 
 
 def test_a_sample_flips_the_toggle_and_counts_up(line: Line) -> None:
-    seen = [(_at(line, s).checkweigher.tags()["CW01.SampleToggle"], line.checkweigher.tags()["CW01.SampleSeq"]) for s in (89, 90, 120)]  # fmt: skip # noqa: E501 - one row a sample
+    samples = [_at(line, second).checkweigher.tags() for second in (89, 90, 120)]
 
-    assert seen == [(False, 0), (True, 1), (False, 2)]
+    assert [(s["CW01.SampleToggle"], s["CW01.SampleSeq"]) for s in samples] == [(False, 0), (True, 1), (False, 2)]
 
 
 def test_an_alarm_shows_its_three_moments_in_one_entry(line: Line) -> None:
@@ -223,7 +223,8 @@ def test_the_crc_is_the_one_of_modbus() -> None:
 
 
 def test_short_excursions_merge_into_what_was_before_but_a_fault_never_does() -> None:
-    rows = [Interval(0, 10, "RUN"), Interval(10, 12, "STARVED"), Interval(12, 20, "RUN"), Interval(20, 21, "DOWN"), Interval(21, 40, "RUN")]  # fmt: skip # noqa: E501 - one line shows the shape
+    flicker, fault, end = Interval(10, 12, "STARVED"), Interval(20, 21, "DOWN"), Interval(21, 40, "RUN")
+    rows = [Interval(0, 10, "RUN"), flicker, Interval(12, 20, "RUN"), fault, end]
 
     assert debounced(rows, 5) == [Interval(0, 20, "RUN"), Interval(20, 21, "DOWN"), Interval(21, 40, "RUN")]
 

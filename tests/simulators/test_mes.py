@@ -164,6 +164,14 @@ def test_it_waits_for_a_broker_and_speaks_3_1_1_to_one_that_has_no_5(tmp_path: P
     assert [row["payload"]["cmd"] for row in rows] == ["D-1", "C1", "C2"]
 
 
+def test_it_ends_aloud_when_it_cannot_write_down_what_came(mosquitto: int) -> None:
+    options = ["--scenario", str(DEMO), "--speed", "600", "--capture", "/dev/full"]
+    with simulator("mes", "--broker", f"mqtt://mes@127.0.0.1:{mosquitto}", *options, stderr=-1) as process:
+        assert process.wait(timeout=15) == 2
+        assert process.stderr is not None
+        assert "cannot write down what came: " in process.stderr.read()
+
+
 def _publish(port: int, topic: str, payloads: list[str]) -> None:
     client = mqtt.Client(CallbackAPIVersion.VERSION2)
     connected = threading.Event()

@@ -65,8 +65,8 @@ def test_a_faultless_capture_is_equal_in_every_line(ledger: dict[str, Any], capt
     comparisons = reconcile(ledger, capture)
 
     assert _differences(comparisons) == []
-    # FIL01 and LBL01 3 figures, PAL01 1, each as deltas and as completed; 4 of pallets; 3 sequences.
-    assert len(comparisons) == 2 * 7 + 4 + 3
+    # FIL01 and LBL01 3 figures, PAL01 1, each as deltas and as completed; 4 of pallets; 3 sequences; unreadable events.
+    assert len(comparisons) == 2 * 7 + 4 + 3 + 1
 
 
 def _find(capture: Messages, unit: str, kind: str) -> dict[str, Any]:
@@ -104,6 +104,10 @@ def _wrong_order(capture: Messages) -> None:
     _find(capture, "PAL01", "production.count")["payload"]["order"] = {"id": "82"}
 
 
+def _garble(capture: Messages) -> None:
+    capture.append({"topic": "mfg/v1/ACME/HZ/PACK/L1/FIL01/evt/production.count", "payload": {"undecodable": "00"}})
+
+
 def _swap(capture: Messages) -> None:
     capture[0], capture[1] = capture[1], capture[0]
 
@@ -114,14 +118,18 @@ def _swap(capture: Messages) -> None:
         (_lose_one, [("FIL01", "produced, deltas"), ("FIL01", "sequence")]),
         (_repeat_with_known_id, []),
         (_repeat_with_new_id, [("LBL01", "produced, deltas")]),
-        (_claim_more, [("PAL01", "good, order.completed")]),
-        (_mislabel, [("PAL01", "SSCCs")]),
+        (_claim_more, [("PAL01", "good, completed")]),
+        (_mislabel, [("PAL01", "labels recognised")]),
         (
             _lose_a_pallet,
-            [("PAL01", name) for name in ("bottles on pallets", "cases on pallets", "pallets", "SSCCs", "sequence")],
+            [
+                ("PAL01", name)
+                for name in ("bottles on pallets", "cases on pallets", "pallets", "labels recognised", "sequence")
+            ],
         ),
         (_wrong_order, [("PAL01", "good, deltas")]),
         (_swap, [("FIL01", "sequence")]),
+        (_garble, [("", "unreadable events")]),
     ],
 )
 def test_what_was_tampered_with_is_the_only_difference(

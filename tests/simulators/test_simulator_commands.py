@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -84,6 +85,23 @@ def test_what_cannot_be_done_is_said_with_what_would_be_right(arguments: list[st
     assert (done.returncode, done.stdout) == (2, "")
     assert complaint in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "port"), [("fil01", "--fil01-port"), ("lbl01", "--lbl01-port"), ("broker", "--port")]
+)
+def test_a_port_that_is_taken_is_named_with_a_way_out(tmp_path: Path, command: str, port: str) -> None:
+    arguments = ["--password-file", str(tmp_path / "password")] if command == "broker" else ["--scenario", str(DEMO)]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        with simulator(command, *arguments, port, str(number), stderr=-1) as process:
+            assert process.wait(timeout=20) == 2
+            assert process.stderr is not None
+            complaint = process.stderr.read()
+
+    assert f"127.0.0.1:{number}" in complaint
+    assert f"give another {port}" in complaint
+    assert "Traceback" not in complaint
 
 
 def _wait_for(path: Path) -> None:
