@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from simulators.scenario import Command, ParameterItem, Scenario, seconds_since
+from simulators.scenario import Scenario
+from simulators.scenario_parts import Command, ParameterItem, seconds_since
 
 ROOT: Final = "mfg/v1"
 _VALID_S: Final = 600

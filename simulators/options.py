@@ -4,7 +4,8 @@ import argparse
 from datetime import datetime
 from pathlib import Path
 
-from simulators.scenario import Scenario, ScenarioError, load, seconds_since
+from simulators.scenario import Scenario, ScenarioError, load
+from simulators.scenario_parts import seconds_since
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 

@@ -7,7 +7,8 @@ from typing import Final, NamedTuple
 from simulators.models.filler import Filler
 from simulators.models.line_time import LineTime
 from simulators.models.states import executes
-from simulators.scenario import ParameterItem, Scenario
+from simulators.scenario import Scenario
+from simulators.scenario_parts import ParameterItem
 
 SUBGROUP: Final = 5
 

@@ -10,7 +10,8 @@ from simulators.models.flow import Flow, Run, sort_out, within
 from simulators.models.handshake import Handshake, Refusal
 from simulators.models.line_time import LineTime, Written
 from simulators.models.states import Interval, canonical, debounced, executes, suspended
-from simulators.scenario import FillerRow, Scenario, ScenarioError
+from simulators.scenario import Scenario, ScenarioError
+from simulators.scenario_parts import FillerRow
 
 PARAMETERS: Final = (("fill_volume", "mL"), ("speed", "/min"))
 """Name and unit of Command.Parameter[0] and [1]."""

@@ -58,7 +58,8 @@ class Labeller:
         self._part = part = scenario.labeller
         self._time = time
         self._length = scenario.length
-        arrivals = _arrivals(upstream, part.transit_s, scenario.length)
+        shift = part.transit_s
+        arrivals = [Run(run.start + shift, run.end + shift, run.order) for run in upstream.runs]
         self.total_in = Flow(sort_out(arrivals, part.reject_windows), upstream.rate)
         self.reject = self.total_in.only(lambda run: run.rejected)
         self.good = self.total_in.only(lambda run: not run.rejected)
@@ -140,7 +141,7 @@ class Labeller:
     def _oven_actual(self, second: int) -> int:
         """The oven heats up in a straight line while warming up and keeps its set-point afterwards."""
         start, end = self._part.warm_up
-        heated = min(max(second - start, 0) / (end - start), 1.0)
+        heated = min(max(second - start, 0) / (end - start), 1.0) if end > start else 1.0
         return round(_ROOM_TEMPERATURE + (self._active[0] - _ROOM_TEMPERATURE) * heated)
 
     def _raw_energy(self, second: int) -> int:
@@ -157,11 +158,6 @@ class Labeller:
         self.written = [min(value, limit) for value, limit in zip(self.written, self._limits, strict=True)]
         self.crc = crc16(self.written)
         self._active = list(self.written)
-
-
-def _arrivals(upstream: Flow, transit_s: int, length: int) -> list[Run]:
-    shifted = (Run(run.start + transit_s, min(run.end + transit_s, length), run.order) for run in upstream.runs)
-    return [run for run in shifted if run.start < run.end]
 
 
 def _order_windows(arrivals: list[Run]) -> dict[str, tuple[int, int]]:

@@ -50,9 +50,7 @@ class Palletiser:
         self._part = part = scenario.palletiser
         self._time = time
         self.good = labeller.good
-        self.orders = {
-            order: (start, min(part.order_end[order], scenario.length)) for order, (start, _) in labeller.orders.items()
-        }
+        self.orders = {order: (start, part.order_end[order]) for order, (start, _) in labeller.orders.items()}
         self.good_of = {order: self.good.of(order) for order in self.orders}
         self.pallets = list(self._pallets(scenario))
         self._leaving = [pallet.at for pallet in self.pallets]

@@ -7,7 +7,8 @@ excursion than `debounce_s` merges into what was before it, DOWN never does).
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from simulators.scenario import FillerRow, Scenario
+from simulators.scenario import Scenario
+from simulators.scenario_parts import FillerRow
 
 
 class Interval(NamedTuple):

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from simulators.clock import PlayClock
 from simulators.models.line import Line
-from simulators.scenario import Fault
+from simulators.scenario_parts import Fault
 
 
 class Device(Protocol):

@@ -229,6 +229,103 @@ def test_short_excursions_merge_into_what_was_before_but_a_fault_never_does() ->
     assert debounced(rows, 5) == [Interval(0, 20, "RUN"), Interval(20, 21, "DOWN"), Interval(21, 40, "RUN")]
 
 
+def test_an_excursion_takes_the_state_that_was_before_it() -> None:
+    rows = [Interval(0, 10, "IDLE"), Interval(10, 12, "RUN"), Interval(12, 20, "STARVED")]
+
+    assert debounced(rows, 5) == [Interval(0, 12, "IDLE"), Interval(12, 20, "STARVED")]
+
+
+def test_a_suspended_filler_is_starved_or_else_blocked(small: dict[str, Any]) -> None:
+    rows = small["filler"]["timeline"]
+    rows[2:3] = [{"at": "23:57:40", "state": 5, "starved": True}]
+    rows[3] |= {"starved": False}
+    starved = _at(Line(parse(small)), 165).filler.tags()
+    rows[2] |= {"starved": False}
+    blocked = _at(Line(parse(small)), 165).filler.tags()
+    interlock = "FIL01.Status.EquipmentInterlock"
+
+    assert (starved[f"{interlock}.Starved"], starved[f"{interlock}.Blocked"]) == (True, False)
+    assert (blocked[f"{interlock}.Starved"], blocked[f"{interlock}.Blocked"]) == (False, True)
+
+
+def _with_a_second_order(small: dict[str, Any]) -> Line:
+    small["orders"]["82"] = {**small["orders"]["81"], "qty": 20, "lot": "82-L1"}
+    small["filler"]["timeline"][4:] = [
+        {"at": "23:59:30", "state": 4, "order": None},
+        {"at": "00:01:00", "state": 6, "order": "82"},
+        {"at": "00:01:20", "state": 4, "order": None},
+    ]
+    small["palletiser"]["order_end"]["82"] = "00:02:00"
+    small["commands"][1] |= {"at": "00:00:40", "order": "82", "rev": "A", "done": "00:00:42"}
+    return Line(parse(small))
+
+
+def test_the_count_of_a_job_begins_anew_with_the_next_job_the_accumulated_one_goes_on(small: dict[str, Any]) -> None:
+    line = _with_a_second_order(small)
+    before, after = _at(line, 359).filler.tags(), _at(line, 365).filler.tags()
+
+    assert (before[f"{PRODUCED}.Count"], before[f"{PRODUCED}.AccCount"]) == (200, 150)
+    assert (after[f"{PRODUCED}.Count"], after[f"{PRODUCED}.AccCount"]) == (5, 155)
+
+
+def test_weights_are_those_of_the_set_that_the_order_had_then(small: dict[str, Any]) -> None:
+    # 81 ran before anything was released for it: the first revision, 495..505. 82 has A released: the same figures.
+    line = _with_a_second_order(small)
+    line.filler.write("FIL01.Command.Parameter[0].Value", 503.0)
+    line.filler.write("FIL01.MES.CmdSeq", 1)
+    _at(line, 100).filler.write("FIL01.Command.Parameter[0].Value", 497.0)
+    line.filler.write("FIL01.MES.CmdSeq", 2)
+    _at(line, 400)
+
+    # What was weighed at 90 stays what it was, whatever became active at 102.
+    assert sum(line.checkweigher.weights(1)) / 5 == pytest.approx(503, abs=0.3)
+    assert sum(line.checkweigher.weights(2)) / 5 == pytest.approx(497, abs=0.3)
+
+
+def test_a_download_counts_for_the_weights_from_its_done_on(small: dict[str, Any]) -> None:
+    small["commands"][1] |= {"at": "23:56:40", "done": "23:56:42"}
+    line = Line(parse(small))
+
+    # Samples at 90 and 120; revision B (328..334) is active from 102 on, before that the first one (495..505) holds.
+    assert 495 <= sum(line.checkweigher.weights(1)) / 5 <= 505
+    assert 328 <= sum(line.checkweigher.weights(2)) / 5 <= 334
+
+
+def test_a_reel_is_changed_at_each_splice(small: dict[str, Any]) -> None:
+    small["labeller"]["reels"] = {"material": "L", "labels": 100, "low_after": 90, "splices": ["23:57:00", "23:58:00"]}
+    line = Line(parse(small))
+
+    assert [_at(line, second).labeller.tags()["reel"] for second in (119, 120, 180)] == [1, 2, 3]
+
+
+def test_the_oven_heats_up_while_warming_up(line: Line) -> None:
+    assert [_at(line, second).labeller.tags()["oven_actual"] for second in (0, 20, 40, 100)] == [200, 850, 1500, 1500]
+
+
+def test_an_oven_without_warm_up_is_hot_from_the_start(small: dict[str, Any]) -> None:
+    small["labeller"]["warm_up"] = ["23:55:00", "23:55:00"]
+
+    assert Line(parse(small)).labeller.tags()["oven_actual"] == 1500
+
+
+def test_what_happens_after_the_end_does_not_happen(small: dict[str, Any]) -> None:
+    small["end"] = "2026-03-02T23:59:40Z"
+    line = Line(parse(small))
+    line.step(3600)
+
+    # The last 10 bottles are still on the belt, and the last pallet has not left.
+    assert line.ledger()["orders"]["81"]["LBL01"]["produced"] == 180
+    completed = {name: window["completed"] for name, window in line.ledger()["windows"]["81"].items()}
+    assert completed == {"FIL01": True, "LBL01": False, "PAL01": False}
+
+
+def test_alarms_stand_still_with_their_machines(scenario: Scenario) -> None:
+    line = Line(scenario, until=165)
+
+    assert _at(line, 400).filler.tags()["FIL01.Admin.Alarm[0].Trigger"] is True
+    assert line.labeller.tags()["alarm_word"] == 0
+
+
 def test_machines_stand_still_from_until_on_but_stay_switched_on(scenario: Scenario) -> None:
     line = Line(scenario, until=100)
     beats = {_at(line, second).filler.tags()["FIL01.Machine.Heartbeat"] for second in (500, 501)}

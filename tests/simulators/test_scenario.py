@@ -41,6 +41,10 @@ def test_the_demo_can_be_read() -> None:
             lambda y: y["labeller"].update(warm_up=[21600, "06:08:00"]),
             "labeller.warm_up.0: Value error, 21600 is not a time",
         ),
+        (
+            lambda y: y["labeller"].update(warm_up=["06:08:00", "06:00:00"]),
+            "labeller.warm_up: Value error, the window ends",
+        ),
         (lambda y: y["labeller"].update(warmup=1), "labeller.warmup: Extra inputs are not permitted"),
         (lambda y: y["filler"]["timeline"][0].pop("mode"), "first row of the timeline"),
         (lambda y: y["filler"]["timeline"].reverse(), "first row of the timeline"),
