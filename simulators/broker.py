@@ -26,16 +26,15 @@ from simulators.options import UsageError
 
 
 class PasswordPlugin(BaseAuthPlugin):  # type: ignore[misc]  # amqtt has no hints here
-    """Lets in whoever gives a user name and the one password."""
+    """Lets in whoever gives the one password."""
 
     def __init__(self, context: BaseContext) -> None:
         super().__init__(context)
         self._password = passwords.read(Path(self.config.password_file))
 
     async def authenticate(self, *, session: Session) -> bool:
-        """True for the right password with any user name, so never for an anonymous client."""
-        given = session.password or ""
-        return bool(session.username) and hmac.compare_digest(given.encode(), self._password.encode())
+        """True for the right password, which is never empty, so never for an anonymous client."""
+        return hmac.compare_digest((session.password or "").encode(), self._password.encode())
 
     @dataclass
     class Config:

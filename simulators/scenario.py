@@ -47,11 +47,11 @@ class Scenario(Part):
     labeller: Labeller
     palletiser: Palletiser
     checkweigher: Checkweigher
-    alarms: list[Alarm] = []
-    chatter: list[Chatter] = []
-    parameter_sets: dict[str, dict[str, dict[str, ParameterItem]]] = {}
-    commands: list[Command] = []
-    faults: list[Fault] = []
+    alarms: tuple[Alarm, ...] = ()
+    chatter: tuple[Chatter, ...] = ()
+    parameter_sets: dict[str, dict[str, dict[str, ParameterItem]]] = Field(default_factory=dict)
+    commands: tuple[Command, ...] = ()
+    faults: tuple[Fault, ...] = ()
 
     @property
     def length(self) -> int:

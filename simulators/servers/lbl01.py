@@ -81,11 +81,10 @@ class ModbusDevice:
 
     def _write(self, address: int, values: list[int]) -> bool:
         self._play.touch()
-        addresses = range(address, address + len(values))
         accepted = True
-        if addresses == range(registers.COMMAND, registers.COMMAND + 1):
+        if address == registers.COMMAND and len(values) == 1:
             self._labeller.handshake.request(values[0], self._play.line.time.ms)
-        elif addresses[0] in registers.PARAMETERS and addresses[-1] in registers.PARAMETERS:
+        elif address in registers.PARAMETERS:  # they are the last registers: whatever is longer is refused before
             self._labeller.write_parameters(address - registers.PARAMETERS.start, values)
         else:
             accepted = False

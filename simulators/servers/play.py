@@ -55,7 +55,7 @@ class Play:
 
     async def run(self, devices: Sequence[Device]) -> None:
         """Scan for ever, the first time at once. A late scan is made up for, with its own time stamp."""
-        self.line.advance_to(max(self.clock.plant_ms(), 0) // 1000 * 1000)
+        self.line.advance_to(self.clock.plant_ms() // 1000 * 1000)
         while True:
             await self._play_faults(devices)
             for device in devices:

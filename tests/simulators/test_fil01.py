@@ -116,7 +116,8 @@ async def test_what_a_client_wrote_carries_plant_time_too(machine: Machine, stag
     await machine.write("MES.Hold", True, ua.VariantType.Boolean)
     value = await machine.node("MES.Hold").read_data_value()
 
-    assert (value.Value.Value, value.SourceTimestamp) == (True, datetime(2026, 3, 2, 23, 55, 30, tzinfo=UTC))
+    at = datetime(2026, 3, 2, 23, 55, 30, tzinfo=UTC)
+    assert (value.Value.Value, value.SourceTimestamp, value.ServerTimestamp) == (True, at, at)
 
 
 async def test_points_that_belong_to_the_machine_cannot_be_written(machine: Machine, stage: Stage) -> None:

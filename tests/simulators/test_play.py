@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -84,6 +84,33 @@ async def test_before_the_epoch_the_machines_stand_at_their_start(line: Line) ->
     assert screen.shown == [0]
 
 
+async def test_a_write_while_the_play_is_late_does_not_swallow_the_scans_that_are_due(line: Line) -> None:
+    screen = Screen(line)
+    async with playing(line, [screen], speed=100) as play:
+        await eventually(lambda: len(screen.shown) > 5)
+        time.sleep(0.1)  # ten scans are due
+        before = len(screen.shown)
+        play.touch()
+        await eventually(lambda: len(screen.shown) > before + 20)
+
+    assert [ms for ms in screen.shown if ms % 1000 == 0] == [*range(0, screen.shown[-1] // 1000 * 1000 + 1, 1000)]
+
+
+async def test_a_handshake_that_ends_within_a_second_is_not_kept_waiting(small: dict[str, Any]) -> None:
+    small["filler"]["handshake_s"] = 0.25
+    line = Line(parse(small))
+    screen = Screen(line)
+    async with playing(line, [screen], speed=0.2, at=20.1) as play:
+        await eventually(lambda: screen.shown)
+        await asyncio.sleep(0)
+        play.touch()
+        line.filler.write("FIL01.MES.CmdSeq", 1)
+        due = line.due_ms
+        await eventually(lambda: line.filler.tags()["FIL01.MES.CmdStatus"] == 2, seconds=4)
+
+    assert screen.shown == [20_000, due]
+
+
 async def test_a_handshake_is_shown_when_it_is_done_not_a_scan_later(line: Line) -> None:
     screen = Screen(line)
     async with playing(line, [screen], speed=10, at=20) as play:
@@ -141,6 +168,35 @@ async def test_an_opcua_server_goes_away_and_comes_back_on_its_port_and_only_a_c
         assert kept is not restart
     finally:
         client.disconnect_socket()
+        await device.close()
+
+
+@pytest.mark.parametrize("server", [fil01.server, ModbusDevice])
+async def test_nobody_slips_in_while_the_link_is_being_cut(
+    scenario: Scenario, server: Callable[[Play], Device]
+) -> None:
+    device = server(Play(Line(scenario), PlayClock(scenario, 2.0**40, 1)))
+    await device.open()
+    port = int(device.url.rpartition(":")[2])
+
+    async def knock() -> bytes:
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            return b""
+        try:
+            return await asyncio.wait_for(reader.read(), 2)  # ends when the server hangs up
+        except ConnectionResetError:
+            return b""
+        finally:
+            writer.close()
+
+    knocking = [asyncio.create_task(knock()) for _ in range(30)]
+    await asyncio.sleep(0)
+    try:
+        await device.cut(restart=False)
+        assert await asyncio.gather(*knocking) == [b""] * 30
+    finally:
         await device.close()
 
 
