@@ -36,11 +36,7 @@ class PlayedLine:
 
     def __enter__(self) -> Self:
         self._start("mes", "mes", "--broker", f"mqtt://127.0.0.1:{self.port}", "--capture", str(self.capture))
-        machines = self._start("machines", "line", "--ledger", str(self.ledger))
-        assert machines.stdout is not None
-        line = machines.stdout.readline()
-        assert line, self.log("machines")
-        self.urls = json.loads(line)["ready"]
+        self.start_machines()
         return self
 
     def __exit__(
@@ -60,6 +56,23 @@ class PlayedLine:
     @property
     def ledger(self) -> Path:
         return self.folder / "ledger.json"
+
+    def start_machines(self) -> None:
+        """Start them, for the first time or again, on the same ports."""
+        ports = [f"--{name.lower()}-port={urlsplit(url).port}" for name, url in self.urls.items()]
+        machines = self._start("machines", "line", "--ledger", str(self.ledger), *ports)
+        assert machines.stdout is not None
+        line = machines.stdout.readline()
+        assert line, self.log("machines")
+        self.urls = json.loads(line)["ready"]
+
+    def stop_machines(self) -> None:
+        """All three devices are gone at once."""
+        machines = self._others["machines"]
+        machines.terminate()
+        machines.wait(10)
+        assert machines.stdout is not None
+        machines.stdout.close()
 
     def start_gateway(self) -> None:
         """Start it, for the first time or again, on the same record."""
@@ -126,7 +139,14 @@ class PlayedLine:
         return (self.folder / f"{name}.log").read_text(encoding="utf-8", errors="replace")[-3000:]
 
     def _start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
-        play = ["--scenario", str(self.scenario), "--epoch", format_timestamp(round(self.epoch * 1000)), "--speed", f"{self.speed:g}"]
+        play = [
+            "--scenario",
+            str(self.scenario),
+            "--epoch",
+            format_timestamp(round(self.epoch * 1000)),
+            "--speed",
+            f"{self.speed:g}",
+        ]
         with (self.folder / f"{name}.log").open("wb") as log:
             process = self._others[name] = subprocess.Popen(
                 [sys.executable, "-m", "simulators", *arguments, *play],

@@ -7,7 +7,18 @@ import pytest
 from tests.brokers import Mosquitto
 from tests.end_to_end.playing import PlayedLine
 
-KILLS = ["06:02:40", "06:04:00", "06:05:30", "06:07:00", "06:08:30", "06:10:00", "06:11:30", "06:13:00", "06:14:30", "06:16:00"]
+KILLS = [
+    "06:02:40",
+    "06:04:00",
+    "06:05:30",
+    "06:07:00",
+    "06:08:30",
+    "06:10:00",
+    "06:11:30",
+    "06:13:00",
+    "06:14:30",
+    "06:16:00",
+]
 
 
 @pytest.mark.timeout(180)
@@ -28,5 +39,7 @@ def test_ten_kills_while_counting_lose_and_double_nothing(mosquitto: Mosquitto, 
         for event in line.events():
             first = known.setdefault((event["id"], event["rev"]), event)
             assert first == event, "a repeated id must say the same"
-        completed = {event["eq"][-5:]: event["data"]["good"] for event in known.values() if event["type"] == "order.completed"}
+        completed = {
+            event["eq"][-5:]: event["data"]["good"] for event in known.values() if event["type"] == "order.completed"
+        }
         assert completed == {"FIL01": 1350, "LBL01": 1340, "PAL01": 1340}

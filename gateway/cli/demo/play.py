@@ -47,6 +47,9 @@ class Stopped(Exception):  # noqa: N818 - it says what happened
 def run_demo(seconds: float | None, broker: str | None, speed: float) -> int:
     """0 if every figure is right, 1 with the differences, 130 if it was stopped."""
     console = Console(highlight=False)
+    if broker is not None and (urlsplit(broker).scheme != "mqtt" or not urlsplit(broker).hostname):
+        console.print(f"--broker {broker} is no broker; write mqtt://host:port", markup=False)
+        return 2
     with tempfile.TemporaryDirectory(prefix="gateway-demo-") as folder:
         try:
             plan = _Plan(Path(folder), _scenario(), seconds, broker, speed)
@@ -57,7 +60,7 @@ def run_demo(seconds: float | None, broker: str | None, speed: float) -> int:
         except (Stopped, KeyboardInterrupt):
             console.print("stopped; everything it started is ended")
             return 130
-        return _verdict(Path(folder))
+        return _verdict(Path(folder), console)
 
 
 class _Plan:
@@ -228,8 +231,13 @@ def _scenario() -> Scenario:
     return Scenario(path, facts["name"], parse_timestamp(facts["start"]), parse_timestamp(facts["end"]))
 
 
-def _verdict(folder: Path) -> int:
+def _verdict(folder: Path, console: Console) -> int:
     """Machine truth against what the MES received, told by the simulators, who know the truth."""
     command = [sys.executable, "-m", "simulators", "reconcile"]
     files = ["--ledger", str(folder / "ledger.json"), "--capture", str(folder / "capture.jsonl")]
-    return subprocess.run([*command, *files], check=False).returncode  # noqa: S603 - our own module
+    wrong = subprocess.run([*command, *files], check=False).returncode  # noqa: S603 - our own module
+    if wrong:
+        console.print("[red]not every figure is right[/]; the verdict column says by how much")
+    else:
+        console.print("[green]every figure that the MES received is what the machines did[/]")
+    return 1 if wrong else 0
