@@ -5,8 +5,8 @@ import asyncio
 import json
 import signal
 import time
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -45,32 +45,47 @@ def declare(parser: argparse.ArgumentParser, command: str) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Play until SIGTERM or SIGINT."""
-    asyncio.run(_play(args, args.devices))
-    return 0
-
-
-async def _play(args: argparse.Namespace, names: list[str]) -> None:
     scenario = options.scenario(args)
     try:
         line = Line(scenario, options.until(args, scenario))
     except ScenarioError as error:
         raise UsageError(f"{args.scenario}: {error}") from error
-    address = options.host(args)
-    play = Play(line, PlayClock(scenario, options.epoch(args, default=_NOT_YET), args.speed))
-    devices = [DEVICES[name](play, address, getattr(args, f"{name.lower()}_port")) for name in names]
-    stop = asyncio.Event()
+    if args.ledger is not None and not args.ledger.parent.is_dir():
+        raise UsageError(f"--ledger {args.ledger}: there is no folder {args.ledger.parent}; make it first")
+    epoch = options.epoch(args, default=_NOT_YET)
+    asyncio.run(_run_until_signalled(_serve(args, line, PlayClock(scenario, epoch, args.speed), options.host(args))))
+    return 0
+
+
+async def _run_until_signalled(work: Coroutine[None, None, None]) -> None:
+    task = asyncio.create_task(work)
+
+    def stop() -> None:
+        if not task.cancelling():  # a second signal must not disturb the tidying up after the first
+            task.cancel()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def _serve(args: argparse.Namespace, line: Line, clock: PlayClock, host: str) -> None:
+    """Open the devices, say so, play. However it ends, the devices are closed and the ledger is written."""
+    play = Play(line, clock)
+    devices = [DEVICES[name](play, host, getattr(args, f"{name.lower()}_port")) for name in args.devices]
     async with AsyncExitStack() as opened:
         opened.callback(_write_ledger, line, args.ledger)
         for device in devices:
             await _open(device)
             opened.push_async_callback(device.close)
         if args.epoch is None:
-            play.clock = PlayClock(scenario, time.time(), args.speed)
+            play.clock = PlayClock(line.scenario, time.time(), args.speed)
         ready = {"ready": {device.name: device.url for device in devices}, "epoch": _iso(play.clock.epoch)}
         print(json.dumps(ready), flush=True)  # noqa: T201 - the ready line is the command's answer
-        await _until_stopped(play, devices, stop, args.ledger)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(play.run(devices))
+            tasks.create_task(_write_at_the_end(play, args.ledger))
 
 
 async def _open(device: Device) -> None:
@@ -81,18 +96,6 @@ async def _open(device: Device) -> None:
         raise UsageError(
             f"{device.name} cannot listen on {device.url}: {error}; give another {option}, 0 is free"
         ) from error
-
-
-async def _until_stopped(play: Play, devices: list[Device], stop: asyncio.Event, ledger: Path | None) -> None:
-    running = asyncio.create_task(play.run(devices))
-    ended = asyncio.create_task(_write_at_the_end(play, ledger))
-    stopped = asyncio.create_task(stop.wait())
-    done, pending = await asyncio.wait([running, stopped], return_when=asyncio.FIRST_COMPLETED)
-    for task in (*pending, ended):
-        task.cancel()
-    await asyncio.gather(*pending, ended, return_exceptions=True)
-    for task in done:
-        task.result()
 
 
 async def _write_at_the_end(play: Play, ledger: Path | None) -> None:

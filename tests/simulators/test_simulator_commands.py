@@ -70,6 +70,7 @@ def test_the_epoch_says_when_the_scenario_starts(tmp_path: Path) -> None:
     [
         (["line", "--scenario", "none.yaml"], "none.yaml: cannot be read"),
         (["line", "--scenario", str(DEMO), "--host", "0.0.0.0"], "lets others in; add --allow-remote"),
+        (["line", "--scenario", str(DEMO), "--ledger", "none/ledger.json"], "there is no folder none"),
         (["line", "--scenario", str(DEMO), "--speed", "0"], "stands still"),
         (["line", "--scenario", str(DEMO), "--epoch", "2026-01-01T00:00:00"], "has no time zone"),
         (["line", "--scenario", str(DEMO), "--until", "6:3"], "--until: '6:3' is not a time"),
@@ -85,6 +86,22 @@ def test_what_cannot_be_done_is_said_with_what_would_be_right(arguments: list[st
     assert (done.returncode, done.stdout) == (2, "")
     assert complaint in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks into /proc to see when SIGTERM is caught")
+def test_a_line_that_is_told_to_stop_while_it_still_starts_stops(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger.json"
+    with simulator("line", "--scenario", str(DEMO), "--ledger", str(ledger), stderr=-1) as process:
+        _wait_for_handlers(process.pid)
+        process.send_signal(signal.SIGTERM)
+        asked = time.monotonic()
+        assert process.wait(timeout=5) == 0
+        assert time.monotonic() - asked < 2
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert (process.stdout.read(), process.stderr.read()) == ("", "")
+
+    assert json.loads(ledger.read_text())["until"] == "2026-03-02T06:00:00.000Z"
 
 
 @pytest.mark.parametrize(
@@ -109,3 +126,16 @@ def _wait_for(path: Path) -> None:
     while not path.exists():
         assert time.monotonic() < deadline, f"{path.name} was not written"
         time.sleep(0.02)
+
+
+def _wait_for_handlers(pid: int) -> None:
+    """Until the process catches SIGTERM, which it does before it opens anything."""
+    deadline = time.monotonic() + 10
+    while not _caught_signals(pid) & 1 << (signal.SIGTERM - 1):
+        assert time.monotonic() < deadline, "SIGTERM is not caught"
+        time.sleep(0.005)
+
+
+def _caught_signals(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(next(row for row in status.splitlines() if row.startswith("SigCgt")).split()[1], 16)
