@@ -77,7 +77,8 @@ async def _serve(host: str, port: int, password_file: Path) -> None:
             f"the broker cannot listen on {host}:{port}: {error}; give another --port, 0 is free"
         ) from error
     try:
-        print("demo broker: keeps nothing, loopback only by default, not for production", file=sys.stderr)  # noqa: T201 - the banner
+        banner = "demo broker: keeps nothing over a restart, not for production"
+        print(banner, file=sys.stderr)  # noqa: T201 - for whoever starts it by hand
         print(json.dumps({"ready": {"broker": f"mqtt://{host}:{port}"}}), flush=True)  # noqa: T201 - the answer
         await stop.wait()
     finally:

@@ -42,12 +42,16 @@ class Broker:
 
     def __init__(self, url: str, password_file: Path | None) -> None:
         parts = urlsplit(url)
-        if parts.scheme != "mqtt" or not parts.hostname:
-            raise UsageError(f"--broker {url} is no broker; write mqtt://user@host:port")
         if parts.password:
             raise UsageError("--broker must not hold a password, others can see it; put it into --password-file")
+        try:
+            port = parts.port or _MQTT_PORT
+        except ValueError:
+            port = 0
+        if parts.scheme != "mqtt" or not parts.hostname or not port:
+            raise UsageError(f"--broker {url} is no broker; write mqtt://user@host:port")
         self.host: Final = parts.hostname
-        self.port: Final = parts.port or _MQTT_PORT
+        self.port: Final = port
         self.user: Final = parts.username
         self.password: Final = passwords.read(password_file) if password_file else None
 
@@ -89,7 +93,7 @@ class Record:
             "retain": bool(message.retain),
             "t_rx": datetime.now(UTC).isoformat(timespec="milliseconds"),
         }
-        line = json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n"
+        line = json.dumps(row, separators=(",", ":")) + "\n"
         try:
             for output in self._outputs:
                 output.write(line)
@@ -104,7 +108,7 @@ def _payload(raw: bytes | bytearray) -> Any:
     """What the message says; one that is no JSON is kept as hexadecimal."""
     try:
         return json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {"undecodable": raw.hex()}
 
 
@@ -138,7 +142,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _play(scenario: Scenario, clock: PlayClock, client: mqtt.Client, stop: "Stop") -> None:
+def _play(scenario: Scenario, clock: PlayClock, client: mqtt.Client, stop: Stop) -> None:
     client.loop_start()
     try:
         for message in messages(scenario):

@@ -47,7 +47,7 @@ def reconcile(ledger: dict[str, Any], messages: Iterable[dict[str, Any]]) -> lis
     What came on an event topic without the fields of an event is counted as unreadable.
     """
     said = [message["payload"] for message in messages if "/evt/" in message["topic"]]
-    readable = [payload for payload in said if payload.keys() >= _EVENT_FIELDS]
+    readable = [payload for payload in said if isinstance(payload, dict) and payload.keys() >= _EVENT_FIELDS]
     events = list(_first_arrivals(readable))
     newest: dict[str, Event] = {}
     for event in events:

@@ -142,13 +142,14 @@ def test_it_gets_what_came_while_it_was_away(mosquitto: int, tmp_path: Path) -> 
     arguments = ["mes", "--broker", f"mqtt://mes@127.0.0.1:{mosquitto}", "--scenario", str(DEMO), "--speed", "600"]
     with simulator(*arguments, "--capture", str(capture)):
         _captured(capture, 3)
-    _publish(mosquitto, "mfg/v1/x/evt/y", ['{"n":1}', "not json"])
+    _publish(mosquitto, "mfg/v1/x/evt/y", ['{"n":"\\ud800 产量"}', "not json", "[" * 100_000])
     with simulator(*arguments, "--capture", str(capture)):
-        rows = _captured(capture, 5)
+        rows = _captured(capture, 6)
 
     assert [row["payload"] for row in rows if row["topic"] == "mfg/v1/x/evt/y"] == [
-        {"n": 1},
+        {"n": "\ud800 产量"},
         {"undecodable": b"not json".hex()},
+        {"undecodable": b"[".hex() * 100_000},
     ]
 
 

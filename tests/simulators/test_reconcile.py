@@ -106,6 +106,7 @@ def _wrong_order(capture: Messages) -> None:
 
 def _garble(capture: Messages) -> None:
     capture.append({"topic": "mfg/v1/ACME/HZ/PACK/L1/FIL01/evt/production.count", "payload": {"undecodable": "00"}})
+    capture.append({"topic": "mfg/v1/ACME/HZ/PACK/L1/FIL01/evt/production.count", "payload": [1]})
 
 
 def _swap(capture: Messages) -> None:

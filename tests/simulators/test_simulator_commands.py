@@ -75,6 +75,7 @@ def test_the_epoch_says_when_the_scenario_starts(tmp_path: Path) -> None:
         (["line", "--scenario", str(DEMO), "--epoch", "2026-01-01T00:00:00"], "has no time zone"),
         (["line", "--scenario", str(DEMO), "--until", "6:3"], "--until: '6:3' is not a time"),
         (["mes", "--scenario", str(DEMO), "--broker", "localhost"], "write mqtt://user@host:port"),
+        (["mes", "--scenario", str(DEMO), "--broker", "mqtt://a@h:x"], "write mqtt://user@host:port"),
         (["mes", "--scenario", str(DEMO), "--broker", "mqtt://a:b@localhost"], "must not hold a password"),
         (["mes", "--scenario", str(DEMO), "--broker", "mqtt://a@h", "--password-file", "none"], "none: No such file"),
         (["reconcile", "--ledger", "none", "--capture", "none"], "reconcile: "),
