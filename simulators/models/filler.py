@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from simulators.models.alarms import AlarmArray, occurrences
-from simulators.models.flow import Flow, Run, sort_out, within
+from simulators.models.flow import Flow, Run, order_windows, sort_out, within
 from simulators.models.handshake import Handshake, Refusal
 from simulators.models.line_time import LineTime, Written
 from simulators.models.states import Interval, canonical, debounced, executes, suspended
@@ -32,7 +32,7 @@ class Filler:
         self.produced = Flow(sort_out(runs, part.scrap_windows), part.bottles_per_s)
         self.scrap = self.produced.only(lambda run: run.rejected)
         self.good = self.produced.only(lambda run: not run.rejected)
-        self.orders = _order_windows(self.rows)
+        self.orders = order_windows(self.rows)
         for order in self.orders:
             _check_quantity(scenario, order, self.good.of(order).total)
         self._alarms = AlarmArray(occurrences(scenario, self.name), self.name)
@@ -132,15 +132,6 @@ class Filler:
 
     def _take(self, at_ms: int) -> None:
         self._active.append((at_ms, dict(self._command)))
-
-
-def _order_windows(rows: list[FillerRow]) -> dict[str, tuple[int, int]]:
-    """When each order ran, in order of their start: from its first row to the end of its last."""
-    windows: dict[str, tuple[int, int]] = {}
-    for row in rows:
-        if row.order:
-            windows[row.order] = (windows.get(row.order, (row.start, 0))[0], row.end)
-    return windows
 
 
 def _check_quantity(scenario: Scenario, order: str, good: int) -> None:

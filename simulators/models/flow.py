@@ -4,6 +4,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Protocol
 
 Window = tuple[int, int]
 
@@ -30,6 +31,32 @@ def sort_out(runs: Iterable[Run], windows: Sequence[Window]) -> Iterator[Run]:
         cuts = [run.start, *(edge for edge in edges if run.start < edge < run.end), run.end]
         for start, end in pairwise(cuts):
             yield replace(run, start=start, end=end, rejected=within(start, windows))
+
+
+class Stretch(Protocol):
+    """A stretch of time that may belong to an order."""
+
+    @property
+    def start(self) -> int:
+        """Its first second."""
+
+    @property
+    def end(self) -> int:
+        """The second after its last."""
+
+    @property
+    def order(self) -> str | None:
+        """Whose it is."""
+
+
+def order_windows(stretches: Iterable[Stretch]) -> dict[str, tuple[int, int]]:
+    """When each order ran, in order of their start: from its first stretch to the end of its last."""
+    windows: dict[str, tuple[int, int]] = {}
+    for stretch in stretches:
+        if stretch.order:
+            start, _ = windows.get(stretch.order, (stretch.start, 0))
+            windows[stretch.order] = (start, stretch.end)
+    return windows
 
 
 class Flow:

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Final
 
 from simulators.models.alarms import AlarmWords, occurrences
-from simulators.models.flow import Flow, Run, sort_out, within
+from simulators.models.flow import Flow, Run, order_windows, sort_out, within
 from simulators.models.handshake import Handshake, Refusal
 from simulators.models.line_time import LineTime
 from simulators.models.states import Interval, debounced
@@ -63,7 +63,7 @@ class Labeller:
         self.total_in = Flow(sort_out(arrivals, part.reject_windows), upstream.rate)
         self.reject = self.total_in.only(lambda run: run.rejected)
         self.good = self.total_in.only(lambda run: not run.rejected)
-        self.orders = _order_windows(arrivals)
+        self.orders = order_windows(arrivals)
         self._alarms = AlarmWords(occurrences(scenario, self.name), self.name)
         self._limits = _raw_limits(part.device_max)
         self.written = [parameter.initial for parameter in PARAMETERS]
@@ -158,15 +158,6 @@ class Labeller:
         self.written = [min(value, limit) for value, limit in zip(self.written, self._limits, strict=True)]
         self.crc = crc16(self.written)
         self._active = list(self.written)
-
-
-def _order_windows(arrivals: list[Run]) -> dict[str, tuple[int, int]]:
-    """When the batch id of each order is present: from its first bottle to its last."""
-    windows: dict[str, tuple[int, int]] = {}
-    for run in arrivals:
-        if run.order:
-            windows[run.order] = (windows.get(run.order, (run.start, 0))[0], run.end)
-    return windows
 
 
 def _raw_limits(device_max: dict[str, float]) -> list[int]:
