@@ -17,8 +17,8 @@ import pytest
 
 FOLDERS = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin"])
 
-REQUIRED = "MOSQUITTO_REQUIRED"
-"""Set this variable where a missing mosquitto is a failure, not a reason to skip."""
+REQUIRED = "REQUIRE_ALL"
+"""Set in the environment where a missing program is a failure, not a reason to skip."""
 
 
 def free_port() -> int:
@@ -55,7 +55,7 @@ class Mosquitto:
             "set_tcp_nodelay true",
             "persistence true",
             f"persistence_location {self._folder}/",
-            "max_queued_messages 0",
+            "max_queued_messages 1000000",
             "max_inflight_messages 0",
             "user root",
             *options,
@@ -140,6 +140,10 @@ class Consumer:
         self._client.disconnect()
         self._client.loop_stop()
         self._client._reset_sockets()
+
+    def hear_out(self) -> None:
+        """After the broker's end: read what it had already sent."""
+        until(lambda: not self._client.is_connected(), "the connection is at its end")
 
     def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False, **properties: object) -> None:
         """Publish and wait until the broker has it."""

@@ -1,15 +1,15 @@
 """What the YAML says of the broker."""
 
+import ipaddress
 import stat
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from gateway.domain.times import parse_duration
 
 Seconds = Annotated[float, BeforeValidator(parse_duration)]
-LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class MqttSettings(BaseModel):
@@ -17,7 +17,7 @@ class MqttSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    host: str = "127.0.0.1"
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 1883
     client_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
     username: str | None = None
@@ -31,7 +31,7 @@ class MqttSettings(BaseModel):
     def _credentials_are_safe(self) -> Self:
         if (self.username is None) != (self.password_file is None):
             raise ValueError("username and password_file go together; give both or neither")
-        if self.username is not None and self.host not in LOOPBACK:
+        if self.username is not None and not _is_loopback(self.host):
             raise ValueError(
                 f"a password would go to {self.host} in clear; credentials are only for a broker on this machine "
                 "until TLS is configured"
@@ -39,9 +39,25 @@ class MqttSettings(BaseModel):
         return self
 
     def password(self) -> str | None:
-        """The password, read when it is needed. Raises `PermissionError` if others can read the file too."""
-        if self.password_file is None:
+        """The password, read when it is needed and kept nowhere.
+
+        Raises `OSError` with what to do, also if others than the owner can read the file.
+        """
+        file = self.password_file
+        if file is None:
             return None
-        if self.password_file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise PermissionError(f"{self.password_file} can be read by others; chmod 600 {self.password_file}")
-        return self.password_file.read_text(encoding="utf-8").strip()
+        try:
+            mode, text = file.stat().st_mode, file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "is not UTF-8"
+            raise OSError(f"the password file {file} cannot be read ({reason})") from None
+        if mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise OSError(f"the password file can be read by others; chmod 600 {file}")
+        return text.strip()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

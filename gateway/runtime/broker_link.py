@@ -1,7 +1,10 @@
 """The link to the broker, for ever: connect, empty the outbox, take commands; lose it, wait, connect again."""
 
 import asyncio
-from collections.abc import Sequence
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import aclosing, suppress
 from typing import Final, Protocol
 
 import structlog
@@ -15,11 +18,22 @@ from gateway.store.store import Store
 
 log = structlog.get_logger()
 
-OVERHEAD: Final = 32
-"""Bytes that a PUBLISH packet has beside topic and payload, with room to spare."""
+READ_AHEAD: Final = 200
+"""Rows taken from the store at once: a window's worth."""
 
-STATUS: Final = "status"
-"""Token of the gateway's own status message, which is in no outbox."""
+RETAINED_SHARE: Final = 4
+"""Retained messages get one in four places of the window, so that a backlog does not hold them up, nor they it."""
+
+STRIKES: Final = 3
+"""Connections in a row that may end on the same message before it is put aside (trap C5)."""
+
+ONLINE: Final = "online"
+"""Tokens of the gateway's own status messages, which are in no outbox. The token of any other is its row."""
+OFFLINE: Final = "offline"
+
+_Row = OutboxRow | RetainedRow
+_Identity = int | str
+"""What is the same over connections: a row's id, a retained topic."""
 
 
 class Listener(Protocol):
@@ -50,6 +64,7 @@ class BrokerLink:
         *,
         filters: Sequence[str],
         status: tuple[str, bytes, bytes],
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         """`status` is the gateway's status topic with its payloads for online and offline."""
         self._settings = settings
@@ -59,178 +74,287 @@ class BrokerLink:
         self._filters = filters
         self._status_topic, self._online, self._offline = status
         self._modern = settings.protocol != "3.1.1"
-        self._proven = False
-        self._backoff = Backoff()
-        self._connection: MqttConnection | None = None
-        self._outbox = _Outbox(store, clock)
-        self._idle = asyncio.Event()
-        self._said: str | None = None
+        self._backoff = Backoff(jitter)
+        self._suspicion = _Suspicion()
+        self._delivery: _Delivery | None = None
+        self._listening: asyncio.Task[None] | None = None
+        self._draining = False
+        self._ended = asyncio.Event()
+        self._said: set[str] = set()
 
     @property
     def connected(self) -> bool:
         """True while the broker is in reach."""
-        return self._connection is not None
+        return self._delivery is not None
 
     def wake(self) -> None:
         """Something was committed to the outbox."""
-        self._idle.clear()
-        self._outbox.more = True
-        if self._connection is not None:
-            self._connection.on_change().set()
+        if self._delivery is not None:
+            self._delivery.wake()
 
     async def run(self) -> None:
-        """Supervise the connection until cancelled."""
+        """Supervise the connection until cancelled, or until `drain` has done what it can."""
         while True:
             try:
                 await self._live()
+                break
             except BrokerLost as lost:
-                self._lost(str(lost))
-                if lost.unanswered and self._settings.protocol == "auto" and not self._proven:
-                    self._modern = not self._modern
-            await self._clock.sleep(self._backoff.next())
+                if self._draining:
+                    break
+                if not self._speak_older(lost):
+                    self._lost(str(lost))
+                    await self._clock.sleep(self._backoff.next())
+        self._ended.set()
 
     async def drain(self, seconds: float) -> None:
-        """Give the outbox that long to reach the broker; at once if there is no connection."""
-        if self._connection is None:
-            return
-        self.wake()
-        try:
-            await asyncio.wait_for(self._idle.wait(), seconds)
-            self._connection.publish(STATUS, self._status_topic, self._offline, retain=True)
-            await asyncio.wait_for(self._connection.on_change().wait(), 1)
-        except (TimeoutError, BrokerLost):
-            log.warning("stopped with messages in the outbox; they are sent after the next start")
+        """Give the outbox that long (wall time) to reach the broker, then say offline and disconnect.
+
+        No more commands are taken; the broker keeps them for the next start. Without a connection it returns at once.
+        """
+        if self._delivery is not None and self._listening is not None:
+            self._draining = True
+            self._listening.cancel()
+            self._delivery.finish()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), seconds)
+        if queued := self._store.statistics.queued:
+            log.warning("stopping with messages in the outbox; they are sent after the next start", messages=queued)
+
+    # --- one connection -----------------------------------------------------------------------------------------
 
     async def _live(self) -> None:
+        """One connection, from greeting to goodbye. Raises `BrokerLost` if it ends otherwise."""
         will = Will(self._status_topic, self._offline)
         async with MqttConnection(self._settings, will, modern=self._modern) as connection:
-            await connection.subscribe(self._filters)
-            self._found(connection)
-            tasks = [asyncio.create_task(self._listen(connection)), asyncio.create_task(self._pump(connection))]
+            for topic, reason in (await connection.subscribe(self._filters)).items():
+                log.error("the broker refuses a subscription; commands are not heard", topic=topic, reason=reason)
+            delivery = _Delivery(connection, self._store, self._clock, self._suspicion)
+            delivery.publish_status(ONLINE, self._status_topic, self._online)
+            self._found(delivery)
             try:
-                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-                for task in done:
-                    task.result()
+                await self._work(connection, delivery)
             finally:
-                self._connection = None
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+                self._delivery = self._listening = None
+
+    async def _work(self, connection: MqttConnection, delivery: "_Delivery") -> None:
+        """Send, settle and listen side by side until the connection is lost or the outbox is drained.
+
+        `settle` comes to an end by itself in both cases, and last: no acknowledgement is left unread.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            self._listening = tasks.create_task(self._listen(connection))
+            sending = tasks.create_task(self._send(delivery))
+            lost = await delivery.settle()
+            self._listening.cancel()
+            sending.cancel()
+        if lost is not None:
+            self._suspicion.connection_lost(connection.unacknowledged)
+            raise lost
+
+    async def _send(self, delivery: "_Delivery") -> None:
+        with suppress(BrokerLost):  # `settle` tells
+            await delivery.send()
+            delivery.publish_status(OFFLINE, self._status_topic, self._offline)
 
     async def _listen(self, connection: MqttConnection) -> None:
-        while True:
-            incoming = await connection.next_message()
-            await self._listener.handle_message(incoming)
-            connection.acknowledge(incoming)
+        with suppress(BrokerLost):  # `settle` tells
+            async with aclosing(connection.messages()) as messages:
+                async for incoming in messages:
+                    await self._listener.handle_message(incoming)
+                    connection.acknowledge(incoming)
 
-    async def _pump(self, connection: MqttConnection) -> None:
-        connection.publish(STATUS, self._status_topic, self._online, retain=True)
-        outbox = self._outbox
-        outbox.begin(connection)
-        changed = connection.on_change()
-        while True:
-            changed.clear()
-            await outbox.settle(await connection.acknowledged())
-            await outbox.send()
-            if outbox.is_empty:
-                self._idle.set()
-            if not outbox.can_send:
-                await changed.wait()
+    # --- transitions --------------------------------------------------------------------------------------------
 
-    def _found(self, connection: MqttConnection) -> None:
-        self._connection = connection
-        self._said = None
-        self._proven = True
+    def _found(self, delivery: "_Delivery") -> None:
+        self._delivery = delivery
+        self._said.clear()
         self._backoff.reset()
         where = f"{self._settings.host}:{self._settings.port}"
         log.info("broker connected", broker=where, protocol="MQTT 5" if self._modern else "MQTT 3.1.1")
+        self._modern = self._settings.protocol != "3.1.1"  # the next outage may end with another broker there
         self._listener.broker_connected()
 
     def _lost(self, reason: str) -> None:
-        """Say it once per transition, and again only if the reason is another one."""
-        if self._said is None:
+        """Say it once per transition, and again only if there is a reason not heard before."""
+        if not self._said:
             self._listener.broker_lost(reason)
-        if reason != self._said:
+        if reason not in self._said:
             log.warning("broker lost; messages are kept", reason=reason)
-        self._said = reason
+        self._said.add(reason)
+
+    def _speak_older(self, lost: BrokerLost) -> bool:
+        """With `protocol: auto`: MQTT 3.1.1 next, at once where 5 is refused and in turns where nothing is said."""
+        if self._settings.protocol != "auto" or not (lost.wrong_version or lost.unanswered):
+            return False
+        was_modern, self._modern = self._modern, not self._modern
+        return was_modern and lost.wrong_version
 
 
-class _Outbox:
-    """The way from the store to one connection: in order, window full, off the books when acknowledged."""
+class _Suspicion:
+    """Finds the message that makes a broker hang up (trap C5): before MQTT 5 a broker cannot say that one is too large.
 
-    def __init__(self, store: Store, clock: Clock) -> None:
-        self.more = True
+    Whatever was unacknowledged when a connection broke goes one by one on the next. A broker that was only restarted
+    takes it all. A message that ends the next connection too, and then one more, is convicted.
+    """
+
+    def __init__(self) -> None:
+        self._suspects: set[_Identity] = set()
+        self._strikes = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._suspects)
+
+    def connection_lost(self, unacknowledged: Sequence[object]) -> None:
+        """Note what a connection ended with."""
+        found = {_identity(token) for token in unacknowledged if isinstance(token, _Row)}
+        again = len(found) == 1 and found <= self._suspects
+        self._strikes = self._strikes + 1 if again else 1
+        self._suspects = found
+
+    def convicts(self, row: _Row) -> bool:
+        """True if this message has ended too many connections; it is a suspect no more."""
+        guilty = self._strikes >= STRIKES and _identity(row) in self._suspects
+        if guilty:
+            self._suspects.clear()
+        return guilty
+
+    def acquit(self, row: _Row) -> None:
+        """The broker answered to this message."""
+        self._suspects.discard(_identity(row))
+
+    def drop(self) -> None:
+        """Nothing is left to be sent, so no suspect either."""
+        self._suspects.clear()
+
+
+def _identity(row: _Row) -> _Identity:
+    return row.id if isinstance(row, OutboxRow) else row.topic
+
+
+class _Delivery:
+    """The way from the store to one connection: in order, window full, off the books when acknowledged.
+
+    It begins with the oldest row, so what an earlier connection left unacknowledged is sent again.
+    """
+
+    def __init__(self, connection: MqttConnection, store: Store, clock: Clock, suspicion: _Suspicion) -> None:
+        self._connection = connection
         self._store = store
         self._clock = clock
-        self._connection: MqttConnection
-        self._in_flight: set[object] = set()
+        self._suspicion = suspicion
+        self._work = asyncio.Event()
+        self._finishing = False
+        self._rows: deque[OutboxRow] = deque()
+        self._more_rows = True
         self._last_id = 0
+        self._more_retained = True
+        self._versions_sent: dict[str, int] = {}
+        self._refusals_said: set[tuple[str, str]] = set()
 
-    def begin(self, connection: MqttConnection) -> None:
-        """A new connection: what the last one left unacknowledged is sent again, from the oldest on."""
-        self._connection = connection
-        self._in_flight.clear()
-        self._last_id = 0
-        self.more = True
+    def wake(self) -> None:
+        """Something was committed."""
+        self._more_rows = self._more_retained = True
+        self._work.set()
 
-    @property
-    def is_empty(self) -> bool:
-        """True if nothing waits and nothing is on its way."""
-        return not self.more and not self._in_flight
+    def finish(self) -> None:
+        """Let `send` come to an end when everything is acknowledged."""
+        self._finishing = True
+        self._work.set()
 
-    @property
-    def can_send(self) -> bool:
-        """True if there may be more and the window has room."""
-        return self.more and len(self._in_flight) < self._connection.window
+    def publish_status(self, token: str, topic: str, payload: bytes) -> None:
+        """Say, retained, that the gateway is there or goes."""
+        self._connection.publish(token, topic, payload, retain=True)
 
     async def send(self) -> None:
-        """Fill the window: the outbox in order, then what is retained."""
-        room = self._connection.window - len(self._in_flight)
-        if not self.more or room <= 0:
+        """Keep the window full; returns when everything is acknowledged after `finish`."""
+        while True:
+            room = await self._connection.room(1 if self._suspicion else None)
+            self._work.clear()
+            sent = await self._send_retained(max(1, room // RETAINED_SHARE))
+            if sent < room:
+                sent += await self._send_rows(room - sent)
+            if sent == 0:
+                if self._connection.in_flight == 0:
+                    self._suspicion.drop()
+                if self._finishing and self._is_done:
+                    return
+                await self._work.wait()
+
+    async def settle(self) -> BrokerLost | None:
+        """Strike off what the broker has, until the connection is lost (returns how) or `OFFLINE` is acknowledged."""
+        try:
+            async with aclosing(self._connection.acknowledgements()) as bursts:
+                async for burst in bursts:
+                    await self._strike_off(burst)
+                    if any(token == OFFLINE for token, _ in burst):
+                        return None
+        except BrokerLost as lost:
+            return lost
+        raise AssertionError("acknowledgements end only with the connection")
+
+    @property
+    def _is_done(self) -> bool:
+        nothing_waits = not (self._rows or self._more_rows or self._more_retained)
+        return nothing_waits and self._connection.in_flight == 0 and self._store.statistics.queued == 0
+
+    async def _send_retained(self, room: int) -> int:
+        if not self._more_retained:
+            return 0
+        self._more_retained = False
+        rows = await self._store.unsent_retained(READ_AHEAD)
+        fresh = [row for row in rows if self._versions_sent.get(row.topic) != row.version]
+        for row in fresh[:room]:
+            self._versions_sent[row.topic] = row.version
+            await self._send(row, retain=True)
+        if len(rows) == READ_AHEAD or len(fresh) > room:
+            self._more_retained = True
+        return min(len(fresh), room)
+
+    async def _send_rows(self, room: int) -> int:
+        if not self._rows and self._more_rows:
+            self._more_rows = False
+            self._rows.extend(await self._store.unpublished(self._last_id, READ_AHEAD))
+            if len(self._rows) == READ_AHEAD:
+                self._more_rows = True
+            if self._rows:
+                self._last_id = self._rows[-1].id
+        count = min(room, len(self._rows))
+        for _ in range(count):
+            await self._send(self._rows.popleft())
+        return count
+
+    async def _send(self, row: _Row, *, retain: bool = False) -> None:
+        if self._suspicion.convicts(row):
+            await self._put_aside(row, f"{STRIKES} connections in a row ended with it")
             return
-        self.more = False
-        rows = await self._store.unpublished(self._last_id, room)
-        for row in rows:
-            self._last_id = row.id
-            await self._send_row(row)
-        retained = await self._store.unsent_retained(room) if len(rows) < room else []
-        for entry in retained:
-            self._send_retained(entry)
-        if len(rows) + len(retained) >= room:
-            self.more = True
+        try:
+            self._connection.publish(row, row.topic, row.payload, retain=retain)
+        except ValueError as error:
+            await self._put_aside(row, str(error))
 
-    async def settle(self, acknowledgements: Sequence[Acknowledgement]) -> None:
-        """Strike off what the broker has; what it refused is put aside and said aloud."""
-        published, retained = [], []
-        for token, reason, refused in acknowledgements:
-            self._in_flight.discard(token)
-            match token:
-                case int() as row_id if refused:
-                    await self._put_aside(row_id, f"the broker refused it: {reason}")
-                case int() as row_id:
-                    published.append(row_id)
-                case (str() as topic, int() as version):
-                    retained.append((topic, version))
-                    if refused:
-                        log.error("the broker refuses a retained message", topic=topic, reason=reason)
-        await self._store.mark_published(published, self._clock.now())
-        if retained:
-            await self._store.mark_retained_sent(retained)
+    async def _strike_off(self, burst: Sequence[Acknowledgement]) -> None:
+        rows: list[int] = []
+        retained: list[tuple[str, int]] = []
+        for token, refusal in burst:
+            if not isinstance(token, _Row):
+                continue
+            self._suspicion.acquit(token)
+            if refusal is not None:
+                await self._put_aside(token, f"the broker refused it: {refusal}")
+            elif isinstance(token, OutboxRow):
+                rows.append(token.id)
+            else:
+                retained.append((token.topic, token.version))
+        await self._store.mark_published(rows, self._clock.now())
+        await self._store.mark_retained_sent(retained)
+        self._work.set()
 
-    async def _send_row(self, row: OutboxRow) -> None:
-        size, limit = len(row.topic) + len(row.payload) + OVERHEAD, self._connection.maximum_packet
-        if limit is not None and size > limit:
-            await self._put_aside(row.id, f"its {size} bytes exceed the broker's limit of {limit}")
-            return
-        self._connection.publish(row.id, row.topic, row.payload)
-        self._in_flight.add(row.id)
-
-    def _send_retained(self, row: RetainedRow) -> None:
-        token = (row.topic, row.version)
-        if token not in self._in_flight:
-            self._connection.publish(token, row.topic, row.payload, retain=True)
-            self._in_flight.add(token)
-
-    async def _put_aside(self, row_id: int, reason: str) -> None:
-        log.error("message quarantined", row=row_id, reason=reason)
-        await self._store.quarantine(row_id, reason)
+    async def _put_aside(self, row: _Row, reason: str) -> None:
+        """An outbox row goes into quarantine; of a retained topic, the next version is tried. Said once per reason."""
+        if (row.topic, reason) not in self._refusals_said:
+            self._refusals_said.add((row.topic, reason))
+            log.error("message quarantined; the next ones like it are only counted", topic=row.topic, reason=reason)
+        if isinstance(row, OutboxRow):
+            await self._store.quarantine(row.id, reason)
+        else:
+            await self._store.mark_retained_sent([(row.topic, row.version)])

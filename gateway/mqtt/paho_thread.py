@@ -1,0 +1,243 @@
+"""paho and its thread, from which nothing comes but facts. The only module that imports paho.
+
+paho's thread ends without a word when a callback or its parser raises, and still claims to be connected
+(standards.md §0.3). Here every callback is wrapped, and whatever ends the thread is a fact too.
+"""
+
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
+
+import structlog
+from paho.mqtt import client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from gateway.mqtt.settings import MqttSettings
+
+log = structlog.get_logger()
+
+REFUSED: Final = 128
+"""Reason codes from here on mean that the broker did not do what was asked (MQTT 5 §2.4)."""
+
+UNSUPPORTED_VERSION: Final = 132
+
+SESSION_EXPIRY: Final = 7 * 86_400
+"""Seconds for which the broker keeps commands for a gateway that is away."""
+
+MAX_INCOMING: Final = 1_000
+"""Messages that the broker may send before the first of them is acknowledged (Receive Maximum, MQTT 5 §3.1.2.11.3)."""
+
+PATIENCE: Final = 2.0
+"""Seconds to wait for the thread after its socket was shut down; it takes a few milliseconds."""
+
+
+class Will(NamedTuple):
+    """What the broker publishes, retained and at QoS 1, when the gateway is gone without a word."""
+
+    topic: str
+    payload: bytes
+
+
+class Incoming(NamedTuple):
+    """One message from the broker, to be acknowledged when its effects are committed."""
+
+    topic: str
+    payload: bytes
+    retain: bool
+    mid: int
+    qos: int
+    response_topic: str | None = None
+    correlation_data: bytes | None = None
+
+
+class Accepted(NamedTuple):
+    """The broker lets us in, with its limits where it has any."""
+
+    receive_maximum: int | None
+    maximum_packet: int | None
+
+
+class Refused(NamedTuple):
+    """The broker does not let us in."""
+
+    reason: str
+    wrong_version: bool
+
+
+class Acknowledged(NamedTuple):
+    """The broker's answer to a message: it has it, or why it does not take it."""
+
+    mid: int
+    refusal: str | None
+
+
+class Subscribed(NamedTuple):
+    """The broker's answers to a subscription, in the order asked; None where it agreed."""
+
+    refusals: list[str | None]
+
+
+class Ended(NamedTuple):
+    """The connection is over and paho's thread with it. Always the last fact, and there is always one."""
+
+    reason: str
+
+
+Fact = Accepted | Refused | Acknowledged | Subscribed | Incoming | Ended
+
+
+class PahoThread:
+    """One MQTT conversation on a socket that is already connected. `tell` gets the facts, on paho's thread."""
+
+    def __init__(
+        self, settings: MqttSettings, will: Will, sock: socket.socket, tell: Callable[[Fact], None], *, modern: bool
+    ) -> None:
+        self._settings = settings
+        self._socket = sock
+        self._tell = tell
+        self._modern = modern
+        self._reason: str | None = None
+        self._ended = threading.Event()
+        self._client = _Client(self._converse, sock, settings.client_id, modern=modern)
+        self._client.max_inflight_messages_set(settings.window)
+        self._client.will_set(will.topic, will.payload, qos=1, retain=True)
+        self._client.on_connect = self._guard(self._on_connect)
+        self._client.on_disconnect = self._guard(self._on_disconnect)
+        self._client.on_publish = self._guard(self._on_publish)
+        self._client.on_message = self._guard(self._on_message)
+        self._client.on_subscribe = self._guard(self._on_subscribe)
+
+    def start(self, password: str | None) -> None:
+        """Greet the broker; its answer comes as a fact."""
+        if self._settings.username is not None:
+            self._client.username_pw_set(self._settings.username, password)
+        self._client.loop_start()
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool) -> tuple[int, bool]:
+        """Send at QoS 1; returns the message's id and whether there was a connection."""
+        info = self._client.publish(topic, payload, qos=1, retain=retain)
+        return info.mid, info.rc is MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def subscribe(self, filters: Sequence[str]) -> None:
+        """Subscribe at QoS 1."""
+        self._client.subscribe([(topic, 1) for topic in filters])
+
+    def acknowledge(self, incoming: Incoming) -> None:
+        """Tell the broker that it need not send the message again."""
+        self._client.ack(incoming.mid, incoming.qos)
+
+    def say_goodbye(self) -> None:
+        """Disconnect in good order, so that the broker does not publish the will."""
+        self._client.disconnect()
+
+    def hang_up(self, reason: str | None = None) -> None:
+        """End the connection at once, whatever paho waits for; the broker then publishes the will."""
+        self._reason = self._reason or reason
+        with suppress(OSError):  # it is closed already
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def join(self) -> None:
+        """See the thread end after `hang_up` and give back all its file descriptors; a matter of milliseconds."""
+        if not self._ended.wait(PATIENCE):
+            log.error("the MQTT client's thread does not end", seconds=PATIENCE)
+            return
+        self._client.loop_stop()
+        self._client.release()
+
+    # --- on paho's thread ---------------------------------------------------------------------------------------
+
+    def _converse(self, loop: Callable[[], None]) -> None:
+        """All that the thread does: connect, run paho's loop, and say how it ended."""
+        options: dict[str, Any] = {}
+        if self._modern:
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            properties.SessionExpiryInterval = SESSION_EXPIRY
+            properties.ReceiveMaximum = MAX_INCOMING
+            options = {"clean_start": False, "properties": properties}
+        settings = self._settings
+        try:
+            self._client.connect(settings.host, settings.port, keepalive=round(settings.keepalive), **options)
+            loop()
+        except OSError as error:
+            self._reason = self._reason or error.strerror or str(error)
+        except Exception as error:  # noqa: BLE001 - paho's parser, fed with bytes of a stranger, raises anything
+            self._reason = f"it sent what cannot be understood: {error!r}"
+        finally:
+            self._tell(Ended(self._reason or "the broker closed the connection"))
+            self._ended.set()
+
+    @staticmethod
+    def _guard(callback: Callable[..., None]) -> Callable[..., None]:
+        def guarded(*arguments: Any) -> None:
+            try:
+                callback(*arguments)
+            except Exception:
+                log.exception("callback failed", callback=callback.__name__)
+
+        return guarded
+
+    def _on_connect(self, _: Any, __: Any, ___: Any, reason: ReasonCode, properties: Properties | None) -> None:
+        if reason.is_failure:
+            self._tell(Refused(str(reason), wrong_version=reason.value == UNSUPPORTED_VERSION))
+            return
+        # paho has no attribute for a property that was not sent (standards.md §0.3).
+        receive_maximum = getattr(properties, "ReceiveMaximum", None)
+        self._tell(Accepted(receive_maximum, getattr(properties, "MaximumPacketSize", None)))
+
+    def _on_disconnect(self, _: Any, __: Any, flags: Any, reason: ReasonCode, ____: Any) -> None:
+        # paho has "Unspecified error" for a closed connection, and "Normal disconnection" for our own goodbye.
+        if flags.is_disconnect_packet_from_server or reason.getName() == "Keep alive timeout":
+            self._reason = self._reason or str(reason)
+
+    def _on_publish(self, _: Any, __: Any, mid: int, reason: ReasonCode, ___: Any) -> None:
+        self._tell(Acknowledged(mid, str(reason) if reason.value >= REFUSED else None))
+
+    def _on_subscribe(self, _: Any, __: Any, ___: int, reasons: list[ReasonCode], ____: Any) -> None:
+        self._tell(Subscribed([str(reason) if reason.value >= REFUSED else None for reason in reasons]))
+
+    def _on_message(self, _: Any, __: Any, message: paho.MQTTMessage) -> None:
+        properties = message.properties
+        self._tell(
+            Incoming(
+                message.topic, bytes(message.payload), message.retain, message.mid, message.qos,
+                getattr(properties, "ResponseTopic", None), getattr(properties, "CorrelationData", None),
+            )
+        )  # fmt: skip
+
+
+class _Client(paho.Client):
+    """paho's client with its two seams: it takes a socket that is connected, and its thread runs `converse`."""
+
+    def __init__(
+        self, converse: Callable[[Callable[[], None]], None], sock: socket.socket, client_id: str, *, modern: bool
+    ) -> None:
+        super().__init__(
+            CallbackAPIVersion.VERSION2,
+            client_id=client_id,
+            clean_session=None if modern else False,  # commands must not be lost while the gateway restarts
+            protocol=MQTTProtocolVersion.MQTTv5 if modern else MQTTProtocolVersion.MQTTv311,
+            reconnect_on_failure=False,
+            manual_ack=True,
+        )
+        self._converse = converse
+        self._ready_socket = sock
+
+    def loop_forever(self, timeout: float = 1.0, retry_first_connection: bool = False) -> MQTTErrorCode:
+        """What `loop_start` runs on the thread."""
+        self._converse(lambda: self._run_loop(timeout))
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def release(self) -> None:
+        """Close the socket and the pair that wakes the thread, which paho leaves to the garbage collector."""
+        self._reset_sockets()
+
+    def _run_loop(self, timeout: float) -> None:
+        super().loop_forever(timeout)
+
+    def _create_socket_connection(self) -> socket.socket:
+        return self._ready_socket

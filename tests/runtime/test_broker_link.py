@@ -1,0 +1,542 @@
+"""The link to the broker through everything that happens to brokers: nothing missing, nothing out of order."""
+
+import asyncio
+import os
+import random
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from gateway.domain.values import Timestamp
+from gateway.mqtt.client import Incoming
+from gateway.mqtt.settings import MqttSettings
+from gateway.runtime.broker_link import BrokerLink
+from gateway.store.records import OutboxMessage, Transaction
+from gateway.store.store import Store
+from tests.brokers import Consumer, Gate, Mosquitto, eventually, free_port, mute_broker
+
+STATUS = "mfg/_gw/edge/status"
+
+
+class FastClock:
+    """Plant time at twenty times the wall's pace, so that a backoff of a second takes 50 ms."""
+
+    rate = 20.0
+
+    def now(self) -> Timestamp:
+        return round(time.time() * 1000)
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds / self.rate)
+
+
+class Listener:
+    """A daemon that writes down what it is told. `busy` holds commands up, as a commit that takes its time."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.taken: list[bytes] = []
+        self.seen: list[bytes] = []
+        self.free = asyncio.Event()
+        self.free.set()
+
+    def broker_connected(self) -> None:
+        self.told.append("connected")
+
+    def broker_lost(self, reason: str) -> None:
+        self.told.append("lost")
+
+    async def handle_message(self, incoming: Incoming) -> None:
+        self.seen.append(incoming.payload)
+        await self.free.wait()
+        self.taken.append(incoming.payload)
+
+
+class Uplink:
+    """A store and a running link, as the daemon has them."""
+
+    def __init__(self, store: Store, link: BrokerLink, listener: Listener) -> None:
+        self.store = store
+        self.link = link
+        self.listener = listener
+        self.running = asyncio.create_task(link.run())
+        self._committed = 0
+
+    async def commit(self, count: int, size: int = 0) -> None:
+        """Put the next numbers into the outbox, on three topics in turn."""
+        numbers = range(self._committed, self._committed + count)
+        self._committed += count
+        await self.put([(f"evt/{n % 3}", b"%d" % n + bytes(size)) for n in numbers])
+
+    async def put(self, messages: Sequence[tuple[str, bytes]] = (), retained: dict[str, bytes] | None = None) -> None:
+        rows = [OutboxMessage(topic, payload, n % 2 == 0, None, n) for n, (topic, payload) in enumerate(messages)]
+        await self.store.commit(Transaction(messages=rows, retained=retained or {}))
+        self.link.wake()
+
+    async def is_empty(self, seconds: float = 20) -> None:
+        await eventually(lambda: self.store.statistics.queued == 0, "the outbox is empty", seconds)
+
+    async def is_told(self, *told: str) -> None:
+        await eventually(lambda: self.listener.told == list(told), f"told {told}")
+
+
+@asynccontextmanager
+async def uplink(path: Path, port: int, **more: object) -> AsyncIterator[Uplink]:
+    settings = MqttSettings(port=port, client_id="edge", **{"connect_timeout": "2s", **more})  # type: ignore[arg-type]
+    listener = Listener()
+    async with Store(path / "record.db", new_epoch="e") as store:
+        link = BrokerLink(
+            settings, store, FastClock(), listener,
+            filters=["cmd/+"], status=(STATUS, b'{"state":"online"}', b'{"state":"offline"}'), jitter=lambda: 0.5,
+        )  # fmt: skip
+        up = Uplink(store, link, listener)
+        try:
+            yield up
+        finally:
+            up.running.cancel()
+            await asyncio.gather(up.running, return_exceptions=True)
+
+
+def numbers(consumer: Consumer) -> list[int]:
+    return [int(payload.rstrip(b"\0")) for payload in consumer.payloads("evt/")]
+
+
+def first_seen(values: list[int]) -> list[int]:
+    return list(dict.fromkeys(values))
+
+
+def lines(logs: list, event: str) -> int:
+    return sum(line["event"].startswith(event) for line in logs)
+
+
+# --- without faults -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+async def test_five_thousand_messages_arrive_in_order_exactly_once(
+    mosquitto: Mosquitto, tmp_path: Path, protocol: str
+) -> None:
+    with Consumer(mosquitto.port) as consumer:
+        async with uplink(tmp_path, mosquitto.port, protocol=protocol) as up:
+            for count in (1, 999, 4_000):
+                await up.commit(count)
+            await up.is_empty()
+            statistics = up.store.statistics
+            await eventually(lambda: len(numbers(consumer)) >= 5_000, "all arrived")
+    assert numbers(consumer) == list(range(5_000))
+    # `put` makes every second message telemetry, by its place in the commit: those are gone, the others are kept.
+    assert (statistics.published, statistics.queued_telemetry) == (1 + 500 + 2_000, 0)
+
+
+async def test_a_message_committed_while_all_is_quiet_is_there_at_once(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    with Consumer(mosquitto.port) as consumer:
+        async with uplink(tmp_path, mosquitto.port) as up:
+            await up.is_told("connected")
+            took = []
+            for number in range(50):
+                began = time.perf_counter()
+                await up.commit(1)
+                await eventually(lambda n=number: len(numbers(consumer)) > n, "it arrived")  # type: ignore[misc]
+                took.append(time.perf_counter() - began)
+    assert sorted(took)[25] < 0.05, f"median {sorted(took)[25] * 1000:.1f} ms"
+
+
+async def test_of_a_retained_topic_the_newest_is_what_stays_at_the_broker(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    async with uplink(tmp_path, mosquitto.port) as up:
+        for state in (b"IDLE", b"RUN", b"DOWN"):
+            await up.put(retained={"now/state": state, "now/order": b"A"})
+        await eventually_sent(up)
+    with Consumer(mosquitto.port, "now/#") as late:
+        await eventually(lambda: len(late.messages) == 2, "both came")
+    assert sorted(late.messages) == [("now/order", b"A", True), ("now/state", b"DOWN", True)]
+
+
+async def test_a_retained_state_overtakes_a_backlog(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    with Consumer(mosquitto.port) as consumer:
+        async with uplink(tmp_path, mosquitto.port) as up:
+            await up.commit(6_000)
+            await eventually(lambda: len(numbers(consumer)) > 200, "the backlog is under way")
+            await up.put(retained={"now/state": b"DOWN"})
+            await eventually(lambda: consumer.payloads("now/") == [b"DOWN"], "the state came")
+            before = len(numbers(consumer))
+            await up.is_empty()
+    assert before < 3_000, "it did not have to wait for the rest"
+
+
+# --- outages ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_broker_that_is_not_there_yet_is_said_once_and_gets_everything_when_it_comes(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    mosquitto.stop()
+    with capture_logs() as logs:
+        async with uplink(tmp_path, mosquitto.port) as up:
+            await up.is_told("lost")
+            await up.commit(300)
+            await asyncio.sleep(0.3)  # several tries, of which nobody needs to hear
+            mosquitto.configure("retain_available true")
+            mosquitto.start()
+            await up.is_told("lost", "connected")
+            await up.is_empty()
+            assert up.store.statistics.published == 150
+    assert lines(logs, "broker lost") == 1
+    assert lines(logs, "broker connected") == 1
+
+
+async def test_a_broker_killed_ten_times_in_mid_stream_misses_nothing_and_sees_first_things_first(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    gate, dice, seen, repeats = Gate(mosquitto.port), random.Random(7), [], []
+    consumer = Consumer(mosquitto.port)
+    consumer.__enter__()
+    await gate.open()
+    with capture_logs() as logs:
+        async with uplink(tmp_path, gate.port, connect_timeout="1s") as up:
+            for _ in range(10):
+                target = len(consumer.messages) + dice.randint(100, 600)
+                while len(consumer.messages) < target:
+                    await up.commit(20)
+                    await asyncio.sleep(0.002)
+                mosquitto.kill()
+                await gate.close()
+                consumer.hear_out()
+                consumer.__exit__()
+                repeats.append(len(numbers(consumer)) - len(set(numbers(consumer)) - set(seen)))
+                seen += numbers(consumer)
+                mosquitto.start()
+                consumer = Consumer(mosquitto.port)
+                consumer.__enter__()
+                await up.commit(40)
+                await gate.open()
+            await up.is_empty()
+            committed, statistics = up._committed, up.store.statistics
+            await eventually(lambda: numbers(consumer)[-1:] == [committed - 1], "the last one arrived")
+    consumer.__exit__()
+    await gate.close()
+    seen += numbers(consumer)
+    assert first_seen(seen) == list(range(committed)), "0 missing, and in order"
+    assert max(repeats) <= 200, "never more than a window is sent again"
+    assert statistics.quarantined == 0, "a broker that dies is no reason to suspect a message"
+    assert lines(logs, "broker connected") == 11
+    assert up.listener.told == ["connected", *["lost", "connected"] * 10]
+
+
+async def test_a_frozen_broker_is_noticed_within_twice_the_keepalive_and_misses_nothing(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    with Consumer(mosquitto.port) as consumer:
+        async with uplink(tmp_path, mosquitto.port, keepalive="1s", connect_timeout="500ms") as up:
+            await up.commit(1_000)
+            await up.is_empty()
+            mosquitto.freeze()
+            began = time.monotonic()
+            await up.commit(1_000)
+            await up.is_told("connected", "lost")
+            noticed = time.monotonic() - began
+            await up.commit(1_000)
+            mosquitto.thaw()
+            await up.is_empty()
+            await eventually(lambda: 2_999 in numbers(consumer), "the last one arrived")
+    assert noticed <= 3.0, "twice the keepalive, and the second in which paho looks at its timers"
+    assert first_seen(numbers(consumer)) == list(range(3_000))
+
+
+async def test_a_broker_that_never_answers_is_tried_again_and_again_without_leaving_anything_behind(
+    tmp_path: Path,
+) -> None:
+    async with mute_broker() as port:
+        with capture_logs() as logs:
+            async with uplink(tmp_path, port, connect_timeout="50ms") as up:
+                await up.is_told("lost")
+                before = len(list(Path("/proc/self/fd").iterdir()))
+                await asyncio.sleep(1.5)
+                after = len(list(Path("/proc/self/fd").iterdir()))
+        assert abs(after - before) <= 8, "one attempt's worth at both ends"
+    assert lines(logs, "broker lost") <= 2, "one reason, or two under load"
+    assert up.listener.told == ["lost"]
+
+
+async def test_the_time_between_two_tries_doubles_up_to_thirty_seconds(tmp_path: Path) -> None:
+    slept: list[float] = []
+
+    class Clock(FastClock):
+        async def sleep(self, seconds: float) -> None:
+            slept.append(seconds)
+            await asyncio.sleep(0)
+
+    settings = MqttSettings(port=free_port(), client_id="edge")
+    async with Store(tmp_path / "record.db", new_epoch="e") as store:
+        link = BrokerLink(
+            settings, store, Clock(), Listener(), filters=[], status=(STATUS, b"", b""), jitter=lambda: 1.0
+        )
+        running = asyncio.create_task(link.run())
+        await eventually(lambda: len(slept) >= 7, "seven tries")
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert slept[:7] == [1, 2, 4, 8, 16, 30, 30]
+
+
+async def test_a_wrong_password_is_said_once_and_a_corrected_one_works_without_a_restart(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    option = mosquitto.add_user("edge", "canary-right")
+    mosquitto.stop()
+    mosquitto.configure(option, "allow_anonymous false")
+    mosquitto.start()
+    secret = tmp_path / "secret"
+    secret.touch(mode=0o600)
+    secret.write_text("canary-wrong")
+    with capture_logs() as logs:
+        async with uplink(tmp_path, mosquitto.port, username="edge", password_file=secret) as up:
+            await up.is_told("lost")
+            await up.commit(10)
+            secret.write_text("canary-right")
+            await up.is_told("lost", "connected")
+            await up.is_empty()
+    (lost,) = [line for line in logs if line["event"].startswith("broker lost")]
+    assert "refused the connection (Not authorized)" in lost["reason"]
+    assert "canary" not in str(logs)
+
+
+# --- what a broker will not take ----------------------------------------------------------------------------------
+
+
+async def test_what_the_broker_refuses_is_put_aside_and_said_once_and_the_rest_flows(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    """R5: MQTT 5 answers 135 on one topic; that is no delivery."""
+    (tmp_path / "acl").write_text("topic readwrite evt/#\ntopic readwrite now/mine\ntopic read cmd/#\n")
+    mosquitto.stop()
+    mosquitto.configure(f"acl_file {tmp_path / 'acl'}")
+    mosquitto.start()
+    with capture_logs() as logs, Consumer(mosquitto.port) as consumer:
+        async with uplink(tmp_path, mosquitto.port) as up:
+            await up.put([(["evt/0", "forbidden/x"][n % 2], b"%d" % n) for n in range(100)])
+            await up.put(retained={"now/mine": b"1", "now/theirs": b"2"})
+            await up.is_empty()
+            await eventually_sent(up)
+            statistics = up.store.statistics
+            await eventually(lambda: len(numbers(consumer)) == 50, "the rest arrived")
+    assert (statistics.quarantined, statistics.published, statistics.queued) == (50, 50, 0)
+    refused = [line["topic"] for line in logs if line["event"].startswith("message quarantined")]
+    assert sorted(refused) == ["forbidden/x", "now/theirs"]
+
+
+async def test_a_message_above_the_brokers_maximum_packet_size_never_leaves(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    mosquitto.stop()
+    mosquitto.configure("max_packet_size 2000")
+    mosquitto.start()
+    with capture_logs() as logs, Consumer(mosquitto.port) as consumer:
+        async with uplink(tmp_path, mosquitto.port) as up:
+            await up.commit(3)
+            await up.commit(1, size=2_000)
+            await up.commit(3)
+            await up.put(retained={"now/large": bytes(2_000), "now/small": b"1"})
+            await up.is_empty()
+            await eventually_sent(up)
+            await eventually(lambda: len(numbers(consumer)) == 6, "the others arrived")
+            assert up.store.statistics.quarantined == 1
+    assert numbers(consumer) == [0, 1, 2, 4, 5, 6]
+    assert consumer.payloads("now/") == [b"1"]
+    assert lines(logs, "broker lost") == 0
+    assert up.listener.told == ["connected"]
+
+
+async def test_where_the_broker_cannot_say_so_a_poisonous_message_is_found_in_three_connections(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    """R6, trap C5: an MQTT 3.1.1 broker just hangs up, and everything behind the message would wait for ever."""
+    mosquitto.stop()
+    mosquitto.configure("max_packet_size 2000")
+    mosquitto.start()
+    with capture_logs() as logs, Consumer(mosquitto.port) as consumer:
+        async with uplink(tmp_path, mosquitto.port, protocol="3.1.1") as up:
+            await up.commit(300)
+            await up.commit(1, size=2_000)
+            await up.commit(300)
+            await up.put(retained={"now/large": bytes(2_000), "now/small": b"1"})
+            await up.is_empty()
+            await eventually_sent(up)
+            await eventually(lambda: 600 in numbers(consumer), "those behind it arrived")
+            assert up.store.statistics.quarantined == 1
+    assert first_seen(numbers(consumer)) == [*range(300), *range(301, 601)]
+    assert consumer.payloads("now/")[-1] == b"1"
+    reasons = {line["topic"]: line["reason"] for line in logs if line["event"].startswith("message quarantined")}
+    assert reasons == {
+        "evt/0": "3 connections in a row ended with it",
+        "now/large": "3 connections in a row ended with it",
+    }
+    assert lines(logs, "broker lost") == 6
+
+
+async def test_a_topic_that_no_broker_could_take_stops_nothing(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    async with uplink(tmp_path, mosquitto.port) as up:
+        await up.put([("evt/+", b"1"), ("evt/1", b"2")])
+        await up.is_empty()
+        assert up.store.statistics.quarantined == 1
+        assert up.listener.told == ["connected"]
+
+
+# --- commands -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_command_is_acknowledged_when_its_effects_are_committed_and_comes_again_otherwise(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    gate = Gate(mosquitto.port)
+    await gate.open()
+    with Consumer(mosquitto.port, "nothing") as mes:
+        async with uplink(tmp_path, gate.port) as up:
+            await up.is_told("connected")
+            mes.publish("cmd/a", b"1")
+            await eventually(lambda: up.listener.taken == [b"1"], "the first is taken")
+            up.listener.free.clear()
+            mes.publish("cmd/a", b"2")
+            await eventually(lambda: up.listener.seen == [b"1", b"2"], "the second is being worked on")
+            await gate.close()
+            mes.publish("cmd/a", b"3")
+            up.listener.free.set()
+            await gate.open()
+            await eventually(lambda: up.listener.taken[-1:] == [b"3"], "the third is taken")
+    await gate.close()
+    assert up.listener.seen == [b"1", b"2", b"2", b"3"]
+
+
+async def test_a_refused_subscription_does_not_stop_what_goes_up(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    """mosquitto grants a subscription that it will not serve; what matters is that no reading of it hurts."""
+    (tmp_path / "acl").write_text("topic write #\n")
+    mosquitto.stop()
+    mosquitto.configure(f"acl_file {tmp_path / 'acl'}")
+    mosquitto.start()
+    async with uplink(tmp_path, mosquitto.port) as up:
+        await up.commit(10)
+        await up.is_empty()
+        assert up.store.statistics.published == 5
+
+
+# --- beginning and end --------------------------------------------------------------------------------------------
+
+
+async def test_the_status_is_online_while_we_are_and_offline_after_a_good_or_a_bad_end(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    online, offline = b'{"state":"online"}', b'{"state":"offline"}'
+    with Consumer(mosquitto.port, STATUS) as consumer:
+        async with uplink(tmp_path, mosquitto.port) as up:
+            await eventually(lambda: consumer.payloads() == [online], "online")
+            await up.link.drain(5)
+            await eventually(lambda: consumer.payloads() == [online, offline], "offline by our own hand")
+            await asyncio.wait_for(up.running, 1)
+        async with uplink(tmp_path, mosquitto.port) as up:
+            await eventually(lambda: consumer.payloads()[2:] == [online], "online again")
+        await eventually(lambda: consumer.payloads()[2:] == [online, offline], "offline by the will")
+    with Consumer(mosquitto.port, STATUS) as late:
+        await eventually(lambda: late.messages == [(STATUS, offline, True)], "it is retained")
+
+
+async def test_draining_empties_the_outbox_and_leaves_new_commands_to_the_next_start(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    with Consumer(mosquitto.port) as consumer:
+        async with uplink(tmp_path, mosquitto.port) as up:
+            await up.is_told("connected")
+            await up.commit(3_000)
+            draining = asyncio.create_task(up.link.drain(10))
+            await asyncio.sleep(0)
+            consumer.publish("cmd/late", b"late")
+            await draining
+            assert up.store.statistics.queued == 0
+            assert up.listener.seen == []
+            assert up.running.done()
+            assert up.listener.told == ["connected"], "leaving is no loss"
+        await eventually(lambda: len(numbers(consumer)) == 3_000, "all arrived")
+        async with uplink(tmp_path, mosquitto.port) as up:
+            await eventually(lambda: up.listener.taken == [b"late"], "the command waited")
+
+
+async def test_draining_gives_up_when_its_time_is_over_and_says_what_is_left(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    with capture_logs() as logs:
+        async with uplink(tmp_path, mosquitto.port) as up:
+            await up.is_told("connected")
+            mosquitto.freeze()
+            await up.commit(300)
+            began = time.monotonic()
+            await up.link.drain(0.5)
+        took = time.monotonic() - began
+        mosquitto.thaw()
+        async with uplink(tmp_path, free_port()) as up:
+            await up.is_told("lost")
+            await up.link.drain(5)
+    assert took < 2
+    assert [line["messages"] for line in logs if line["event"].startswith("stopping with")] == [300, 300]
+
+
+async def test_a_bug_in_the_listener_ends_the_link_instead_of_being_hidden(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    async def fail(incoming: Incoming) -> None:
+        raise KeyError("a bug")
+
+    with Consumer(mosquitto.port, "nothing") as mes:
+        async with uplink(tmp_path, mosquitto.port) as up:
+            await up.is_told("connected")
+            up.listener.handle_message = fail  # type: ignore[method-assign]
+            mes.publish("cmd/a", b"1")
+            with pytest.raises(ExceptionGroup) as caught:
+                await asyncio.wait_for(asyncio.shield(up.running), 5)
+    assert caught.group_contains(KeyError)
+
+
+# --- protocol versions --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["it refuses MQTT 5", "it says nothing to MQTT 5 and a name"])
+async def test_a_broker_that_knows_only_mqtt_3_1_1_is_spoken_to_in_it(tmp_path: Path, named: bool) -> None:
+    """amqtt, in a process of its own; with a user name in a CONNECT of MQTT 5 it waits for ever for the rest."""
+    secret, credentials = tmp_path / "secret", {}
+    if named:
+        credentials = {"username": "edge", "password_file": secret}
+    async with demo_broker(secret) as port:
+        with capture_logs() as logs:
+            async with uplink(tmp_path, port, connect_timeout="1s", **credentials) as up:
+                if named:
+                    await up.commit(100)
+                    await up.is_empty()
+                    assert [line["protocol"] for line in logs if "protocol" in line] == ["MQTT 3.1.1"]
+                else:
+                    await up.is_told("lost")
+                    (lost,) = [line for line in logs if line["event"].startswith("broker lost")]
+                    assert "version" not in lost["reason"], "the version was changed at once; what is left is the name"
+
+
+@asynccontextmanager
+async def demo_broker(secret: Path) -> AsyncIterator[int]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "simulators", "broker", "--password-file", str(secret),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, env=dict(os.environ),
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        ready = await asyncio.wait_for(process.stdout.readline(), 20)
+        yield int(ready.decode().rsplit(":", 1)[1].split('"')[0])
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def eventually_sent(up: Uplink) -> None:
+    """Wait until no retained topic is unsent."""
+    deadline = time.monotonic() + 20
+    while await up.store.unsent_retained(1):
+        assert time.monotonic() < deadline, "retained topics are still unsent"
+        await asyncio.sleep(0.005)
