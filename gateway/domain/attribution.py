@@ -18,10 +18,12 @@ from gateway.domain.events import (
     ProductionCount,
 )
 from gateway.domain.expressions import Inputs
-from gateway.domain.orders import KnownOrder, OrderMemory, OrderSource, OrderSpec, OrderTracker, Run
+from gateway.domain.orders import OrderMemory, OrderSource, OrderSpec, OrderTracker, Run
 from gateway.domain.production import ClosedWindow, Derived, WindowMemory, Windows
+from gateway.domain.shared import SharedRecord
 from gateway.domain.states import Observation, State, StateTracker
 from gateway.domain.times import format_timestamp, whole_seconds
+from gateway.domain.usage import Usage, UsageMemory, UsageSpec
 from gateway.domain.values import Timestamp
 
 
@@ -34,6 +36,7 @@ class ProductionSpec(msgspec.Struct, frozen=True):
     window: int = 60_000
     order: OrderSpec | None = None
     container: ContainerSpec | None = None
+    usage: UsageSpec = UsageSpec()
 
 
 class ProductionMemory(msgspec.Struct):
@@ -43,6 +46,7 @@ class ProductionMemory(msgspec.Struct):
     windows: WindowMemory = field(default_factory=WindowMemory)
     order: OrderMemory = field(default_factory=OrderMemory)
     container: ContainerMemory = field(default_factory=ContainerMemory)
+    usage: UsageMemory = field(default_factory=UsageMemory)
 
 
 class Attribution:
@@ -54,48 +58,50 @@ class Attribution:
         unit: str,
         memory: ProductionMemory,
         recorder: Recorder,
-        known_orders: Mapping[str, KnownOrder],
+        record: SharedRecord,
+        inputs: Inputs,
     ) -> None:
         self.spec = spec
         self.memory = memory
         self.recorder = recorder
         self.orders = OrderTracker(spec.order or OrderSpec(OrderSource.DOWNLOAD), unit, memory.order)
-        self._known_orders = known_orders
+        self._record = record
+        self._inputs = inputs
         self._windows = Windows(spec.window, memory.windows)
+        self._usage = Usage(spec.usage, memory.usage, recorder, inputs)
 
-    def take_scan(
-        self, inputs: Inputs, touched: set[int], seen: Observation | None, at: Timestamp, now: Timestamp
-    ) -> None:
+    def take_scan(self, touched: set[int], seen: Observation | None, at: Timestamp, now: Timestamp) -> None:
         """Attribute what the scan at `at` shows. Its pieces were made before `at`.
 
         So at a change of order they belong to the one that ends there; only where nothing ends they belong to the
         one that begins: the baseline is the reading before the change.
         """
-        steps = self._count(inputs, touched, at, now)
-        before, wanted = self.memory.order.current, self._wanted_order(inputs, seen)
+        steps = self._count(touched, at, now)
+        before, wanted = self.memory.order.current, self._wanted_order(seen)
         self.close_windows(at - 1, now)
         if wanted is None or (before is not None and wanted == before.order.id):
-            self._add(steps, at)
-            self._report_container(inputs, self.orders.owner(at), at, now)
+            self._add(steps, at, now)
+            self._report_container(self.orders.owner(at), at, now)
             self._complete_at_quantity(at, now)
             return
         if before is not None:
-            self._add(steps, at, *(["estimated"] if wanted and steps else []))
-            self._report_container(inputs, before.order, at, now)
+            self._add(steps, at, now, *(["estimated"] if wanted and steps else []))
+            self._report_container(before.order, at, now)
             self._end_order(at, now)
         else:
             self._cut_window(at, now)
         if wanted:
             self._start_order(wanted, at, now)
             if before is None:
-                self._add(steps, at)
-                self._report_container(inputs, self.orders.owner(at), at, now)
+                self._add(steps, at, now)
+                self._report_container(self.orders.owner(at), at, now)
 
     def close_windows(self, until: Timestamp, now: Timestamp) -> None:
         """Publish the window that ends at or before `until`."""
         closed = self._windows.close(until)
         if closed is not None:
             self._publish_window(closed, now)
+        self._usage.close(self.memory.order.current, until, now)
 
     def finish_orders(self, states: StateTracker | None, now: Timestamp) -> None:
         """Publish the totals of the orders whose last state is settled."""
@@ -106,17 +112,18 @@ class Attribution:
         state, since = (current.state, current.since) if current else (None, 0)
         for run in self.orders.finish(settled, state, since):
             assert run.end is not None
-            self.recorder.event(_completed(run), run.end, now, order=run.order)
+            self.recorder.event(_completed(run, self._usage.kwh(run)), run.end, now, order=run.order)
 
     def deadline(self) -> Timestamp | None:
-        """When the open window ends."""
-        return self._windows.deadline()
+        """When the next window or interval ends."""
+        times = (self._windows.deadline(), self._usage.deadline())
+        return min((at for at in times if at is not None), default=None)
 
-    def _count(self, inputs: Inputs, touched: set[int], at: Timestamp, now: Timestamp) -> dict[str, Step]:
+    def _count(self, touched: set[int], at: Timestamp, now: Timestamp) -> dict[str, Step]:
         steps: dict[str, Step] = {}
         for counter in self.spec.counters:
-            reading = inputs.values[counter.slot]
-            if counter.slot not in touched or not inputs.usable(counter.slot) or not isinstance(reading, int):
+            reading = self._inputs.values[counter.slot]
+            if counter.slot not in touched or not self._inputs.usable(counter.slot) or not isinstance(reading, int):
                 continue
             memory = self.memory.counters.get(counter.name)
             if memory is None:
@@ -134,12 +141,13 @@ class Attribution:
                 steps[derived.name] = _derive(derived, steps)
         return {name: step for name, step in steps.items() if step.delta or step.flags}
 
-    def _add(self, steps: Mapping[str, Step], at: Timestamp, *flags: str) -> None:
+    def _add(self, steps: Mapping[str, Step], at: Timestamp, now: Timestamp, *flags: str) -> None:
         run = self.memory.order.current
         for name, step in steps.items():
             self._windows.add(name, step.delta, (*step.flags, *flags), run.order if run else None, at)
             if run is not None:
                 run.totals[name] = run.totals.get(name, 0) + step.delta
+        self._usage.take_scan(run, steps, at, now)
 
     def _publish_window(self, window: ClosedWindow, now: Timestamp) -> None:
         end = format_timestamp(window.end)
@@ -155,7 +163,7 @@ class Attribution:
         if run is not None and run.order == window.order:
             self.recorder.event(_progress(run, window), window.end, now, order=run.order)
 
-    def _wanted_order(self, inputs: Inputs, seen: Observation | None) -> str | None:
+    def _wanted_order(self, seen: Observation | None) -> str | None:
         """The order that the machine says it runs, "" for none, None to leave it as it is."""
         spec, armed = self.spec.order, self.memory.order.armed
         if spec is None:
@@ -163,13 +171,13 @@ class Attribution:
         if spec.source is OrderSource.DOWNLOAD:
             return armed.order if armed is not None and seen is not None and seen.state is State.RUN else None
         assert spec.slot is not None
-        if not inputs.usable(spec.slot):
+        if not self._inputs.usable(spec.slot):
             return None
-        wanted = str(inputs.values[spec.slot] or "").strip()
+        wanted = str(self._inputs.values[spec.slot] or "").strip()
         return None if wanted == "" and self.memory.order.current is None else wanted
 
     def _start_order(self, order: str, at: Timestamp, now: Timestamp) -> None:
-        run = self.orders.start(order, self._known_orders.get(order), at, self.orders.spec.trigger)
+        run = self.orders.start(order, self._record.orders.get(order), at, self.orders.spec.trigger)
         started = OrderStarted(run=run.number, trigger=run.trigger, params=run.parameters)
         self.recorder.event(started, at, now, order=run.order)
         self._retain_order(run)
@@ -190,16 +198,18 @@ class Attribution:
         window = self._windows.cut(at)
         if window is not None:
             self._publish_window(window, now)
+        self._usage.cut(self.memory.order.current, at, now)
 
     def _retain_order(self, run: Run | None) -> None:
         payload = msgspec.to_builtins(run.order) if run else None
         self.recorder.retain("order", {"order": payload, "since": format_timestamp(run.start) if run else None})
 
-    def _report_container(self, inputs: Inputs, order: OrderRef | None, at: Timestamp, now: Timestamp) -> None:
+    def _report_container(self, order: OrderRef | None, at: Timestamp, now: Timestamp) -> None:
         if self.spec.container is None:
             return
         lot = order.lot if order else None
-        container = newest_container(self.spec.container, self.memory.container, inputs, lot)
+        quality = "HOLD" if lot in self._record.held_lots else "OK"
+        container = newest_container(self.spec.container, self.memory.container, self._inputs, lot, quality)
         if container is not None:
             self.recorder.event(container, at, now, order=order)
 
@@ -227,7 +237,7 @@ def _progress(run: Run, window: ClosedWindow) -> OrderProgress:
     )  # fmt: skip
 
 
-def _completed(run: Run) -> OrderCompleted:
+def _completed(run: Run, kwh: float | None) -> OrderCompleted:
     good = run.totals.get("good")
     return OrderCompleted(
         run=run.number,
@@ -237,5 +247,6 @@ def _completed(run: Run) -> OrderCompleted:
         scrap=run.totals.get("scrap"),
         rework=run.totals.get("rework"),
         times_s={state: whole_seconds(spent) for state, spent in run.times.items()},
+        kwh=kwh,
         partial=run.planned is not None and good is not None and good < run.planned,
     )

@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator, Mapping
 
 import msgspec
-from msgspec import field
 
 from gateway.domain.conversion import to_raw
 from gateway.domain.download import Download, DownloadMemory, DownloadSpec, Operation, OperationResult, Outcome
@@ -13,6 +12,7 @@ from gateway.domain.equipment import Equipment
 from gateway.domain.events import Answer, Command, DispatchOrder, ParameterItem, ParamResult, ParamsDownload
 from gateway.domain.expressions import NoValue
 from gateway.domain.orders import KnownOrder
+from gateway.domain.shared import SharedRecord
 from gateway.domain.times import parse_timestamp
 from gateway.domain.values import PlainValue, Timestamp, plain
 
@@ -24,24 +24,18 @@ class Objection(msgspec.Struct, frozen=True):
     detail: str
 
 
-class CommandMemory(msgspec.Struct):
-    """What survives a restart: the orders that were dispatched."""
-
-    orders: dict[str, KnownOrder] = field(default_factory=dict)
-
-
 class Commands:
     """Takes in commands, answers them, and drives the downloads that they start."""
 
     def __init__(
         self,
-        memory: CommandMemory,
+        record: SharedRecord,
         equipment: Mapping[str, Equipment],
         site: Recorder,
         answers: Mapping[str, Answer],
         links: Mapping[str, bool],
     ) -> None:
-        self.memory = memory
+        self._record = record
         self._equipment = equipment
         self._by_unit = {item.spec.unit: item for item in equipment.values()}
         self._site = site
@@ -117,7 +111,7 @@ class Commands:
             return
         operations = {op.eq.rsplit("/", 1)[-1]: op.op for op in command.ops}
         order = KnownOrder(command.order, command.qty, command.lot, command.material, operations)
-        self.memory.orders[command.order] = order
+        self._record.orders[command.order] = order
         self._site.changed = True
         for equipment in self._equipment.values():
             run = equipment.memory.production.order.current

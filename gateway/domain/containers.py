@@ -25,7 +25,7 @@ class ContainerMemory(msgspec.Struct):
 
 
 def newest_container(
-    spec: ContainerSpec, memory: ContainerMemory, inputs: Inputs, lot: str | None
+    spec: ContainerSpec, memory: ContainerMemory, inputs: Inputs, lot: str | None, quality: str
 ) -> ContainerCompleted | None:
     """The container that this scan reports as new. The first number ever seen is only the baseline."""
     if not all(inputs.usable(slot) for slot in (spec.sequence, spec.sscc, spec.quantity)):
@@ -42,7 +42,7 @@ def newest_container(
         cases=_whole(inputs.values[spec.cases]) if spec.cases is not None else None,
         full=spec.full is None or quantity >= spec.full,
         lot=lot,
-        quality="OK",
+        quality=quality,
     )
 
 

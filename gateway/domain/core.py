@@ -6,11 +6,12 @@ from typing import TypeVar
 import msgspec
 from msgspec import field
 
-from gateway.domain.commands import CommandMemory, Commands, Objection
+from gateway.domain.commands import Commands, Objection
 from gateway.domain.download import OperationResult
 from gateway.domain.effects import Effects, GatewayIdentity, Recorder, SequenceMemory
 from gateway.domain.equipment import Equipment, EquipmentMemory, EquipmentSpec
-from gateway.domain.events import Answer, Command, GatewayConnection, GatewayOutage, GatewayRestarted
+from gateway.domain.events import Answer, Command, DataGap, GatewayConnection, GatewayOutage, GatewayRestarted, TagDrift
+from gateway.domain.shared import SharedRecord
 from gateway.domain.states import Cause
 from gateway.domain.times import format_timestamp
 from gateway.domain.values import Batch, TagId, Timestamp
@@ -32,7 +33,7 @@ class GatewayMemory(msgspec.Struct):
     """What survives a restart, besides the equipment."""
 
     sequence: SequenceMemory = field(default_factory=SequenceMemory)
-    commands: CommandMemory = field(default_factory=CommandMemory)
+    record: SharedRecord = field(default_factory=SharedRecord)
     links: dict[str, bool] = field(default_factory=dict)
     broker_lost: Timestamp | None = None
     buffered: int = 0
@@ -62,13 +63,13 @@ class Core:
         for spec in equipment:
             memory = _restore(checkpoints.get(spec.path), EquipmentMemory)
             recorder = Recorder(identity, spec.path, memory.sequence, self.effects)
-            self.equipment[spec.path] = Equipment(spec, memory, recorder, self.memory.commands.orders)
+            self.equipment[spec.path] = Equipment(spec, memory, recorder, self.memory.record)
         self._tags = {tag.tag_id: (item, tag) for item in self.equipment.values() for tag in item.spec.tags}
         self._on_device: dict[str, list[Equipment]] = {}
         for item in self.equipment.values():
             for device in item.spec.devices:
                 self._on_device.setdefault(device, []).append(item)
-        self._commands = Commands(self.memory.commands, self.equipment, self._site, answers, self._links)
+        self._commands = Commands(self.memory.record, self.equipment, self._site, answers, self._links)
         if checkpoints:
             last = max(self._contacts.values(), default=None)
             restarted = GatewayRestarted(
@@ -92,6 +93,8 @@ class Core:
     def handle_changes(self, device: str, batch: Batch, now: Timestamp) -> None:
         """One publish response or poll; an empty one says that nothing else happened up to its contact time."""
         tags, contact = self._tags, batch.contact
+        if batch.gaps or batch.drifts:
+            self._tell_losses(device, batch, now)
         for change in batch.changes:
             equipment, tag = tags[change.tag_id]
             equipment.take(tag, change, contact)
@@ -104,11 +107,19 @@ class Core:
             equipment.settle(known, known, now)
             self._commands.handle_scan(equipment.spec.path, now)
 
-    def handle_link(self, device: str, up: bool, at: Timestamp, now: Timestamp, detail: str | None = None) -> None:
-        """The link to a device came up or went down at `at`."""
+    def handle_link(
+        self, device: str, up: bool, at: Timestamp, now: Timestamp, detail: str | None = None, resumed: bool = False
+    ) -> None:
+        """The link to a device came up or went down at `at`.
+
+        A resumed link goes on where the last one broke: what happened meanwhile is still to come, with its own
+        times, and what did not change holds.
+        """
         self._links[device] = up
         last = self._contacts.get(device)
-        if up:
+        if up and resumed:
+            self._commands.handle_link_up(device)
+        elif up:
             self._close_gap(device, last, at, now)
             self._contacts[device] = at
             for equipment in self._on_device.get(device, ()):
@@ -209,6 +220,20 @@ class Core:
             if state is None or last is None or equipment.out_of_contact or at - last <= state.stale_after:
                 continue
             self._lose(equipment, last, now)
+
+    def _tell_losses(self, device: str, batch: Batch, now: Timestamp) -> None:
+        """One event for each gap, and one for each thing that the device says differently."""
+        for gap in batch.gaps:
+            lost = DataGap(
+                device=device, cause=gap.cause, start=format_timestamp(gap.start), end=format_timestamp(gap.end),
+                notification=gap.number, notifications=gap.notifications, tags=gap.tags, first=gap.first,
+            )  # fmt: skip
+            self._site.event(lost, gap.end, now, time_quality="gateway")
+        for drift in batch.drifts:
+            told = TagDrift(
+                device=device, what=drift.what, name=drift.name, before=drift.before, after=drift.after
+            )  # fmt: skip
+            self._site.event(told, batch.contact, now, time_quality="gateway")
 
     def _lose(self, equipment: Equipment, last: Timestamp, now: Timestamp) -> None:
         """Nothing was heard since `last`: if that was before this start, it was the gateway that was away."""

@@ -4,18 +4,19 @@ A scan is what the machine showed at one moment of source time: the changes of a
 `SCAN_TOLERANCE`. Evaluating per scan and not per value is what keeps two tags of one PLC cycle together.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from msgspec import field
 
+from gateway.domain.alarms import AlarmEvent, AlarmMemory, Alarms, AlarmShown, AlarmSpec
 from gateway.domain.attribution import Attribution, ProductionMemory, ProductionSpec
 from gateway.domain.conversion import Conversion, to_engineering
 from gateway.domain.download import DownloadMemory, DownloadSpec
 from gateway.domain.effects import Recorder, SequenceMemory
 from gateway.domain.events import DowntimeClosed, EquipmentState, OrderInterrupted, OrderResumed
 from gateway.domain.expressions import Inputs
-from gateway.domain.orders import KnownOrder
+from gateway.domain.shared import SharedRecord
 from gateway.domain.states import (
     STOPS,
     Cause,
@@ -61,6 +62,7 @@ class EquipmentSpec(msgspec.Struct, frozen=True):
     state: StateSpec | None = None
     production: ProductionSpec = ProductionSpec()
     download: DownloadSpec | None = None
+    alarms: AlarmSpec | None = None
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -75,21 +77,21 @@ class EquipmentMemory(msgspec.Struct):
     state: StateMemory = field(default_factory=StateMemory)
     production: ProductionMemory = field(default_factory=ProductionMemory)
     download: DownloadMemory | None = None
+    alarms: AlarmMemory = field(default_factory=AlarmMemory)
 
 
 class Equipment:
     """Takes in changes, gives events. Its whole memory is `memory`; `recorder` numbers what it says."""
 
-    def __init__(
-        self, spec: EquipmentSpec, memory: EquipmentMemory, recorder: Recorder, known_orders: Mapping[str, KnownOrder]
-    ) -> None:
+    def __init__(self, spec: EquipmentSpec, memory: EquipmentMemory, recorder: Recorder, record: SharedRecord) -> None:
         self.spec = spec
         self.memory = memory
         self.recorder = recorder
         self.inputs = Inputs([tag.name for tag in spec.tags])
-        self.attribution = Attribution(spec.production, spec.unit, memory.production, recorder, known_orders)
+        self.attribution = Attribution(spec.production, spec.unit, memory.production, recorder, record, self.inputs)
         self.orders = self.attribution.orders
         self._states = StateTracker(spec.state, memory.state) if spec.state else None
+        self._alarms = Alarms(spec.alarms, memory.alarms) if spec.alarms else None
         self._pending: list[_Entry] = []
         self._last_scan: Timestamp = 0
         self._heartbeats: dict[int, Timestamp] = {}
@@ -142,8 +144,20 @@ class Equipment:
         self._check_heartbeats(contact, now)
         if self._states is not None:
             self._apply(self._states.settle(until), now)
+        if self._alarms is not None:
+            self._tell_alarms(list(self._alarms.settle(until)), now)
         self.attribution.close_windows(until, now)
         self.attribution.finish_orders(self._states, now)
+
+    def take_alarm(self, shown: AlarmShown, at: Timestamp, now: Timestamp) -> None:
+        """A condition of an OPC UA server is like this since `at`."""
+        if self._alarms is not None:
+            self.recorder.changed = True
+            self._tell_alarms(self._alarms.take(shown, at), now)
+
+    def _tell_alarms(self, events: Iterable[tuple[Timestamp, AlarmEvent]], now: Timestamp) -> None:
+        for at, event in events:
+            self.recorder.event(event, at, now, order=self.orders.owner(at))
 
     def regain_contact(self, at: Timestamp, now: Timestamp) -> None:
         """The device speaks again on a link that never broke: what was last heard holds from `at` on."""
@@ -169,7 +183,11 @@ class Equipment:
 
         A missed heartbeat is none: it is seen when the device is next heard of, for only then it was missed.
         """
-        times = (self.attribution.deadline(), self._states.deadline() if self._states else None)
+        times = (
+            self.attribution.deadline(),
+            self._states.deadline() if self._states else None,
+            self._alarms.deadline() if self._alarms else None,
+        )
         return min((at for at in times if at is not None), default=None)
 
     # --- one scan -----------------------------------------------------------------------------------------------
@@ -184,7 +202,9 @@ class Equipment:
             touched.add(slot)
         self._beat(touched, at)
         seen = self._observe(at)
-        self.attribution.take_scan(self.inputs, touched, seen, at, now)
+        self.attribution.take_scan(touched, seen, at, now)
+        if self._alarms is not None:
+            self._tell_alarms(self._alarms.take_scan(self.inputs, at), now)
         if self._states is not None and seen is not None:
             self._apply(self._states.see(seen), now)
 

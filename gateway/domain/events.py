@@ -164,6 +164,102 @@ class CounterSuspect(EventData, frozen=True, kw_only=True):
     plausible: int
 
 
+class AlarmRaised(EventData, frozen=True, kw_only=True):
+    """An alarm is up since `t_src`; `initial` if it was up already when the gateway first looked."""
+
+    type: ClassVar = "alarm.raised"
+    key: ClassVar = ("code", "t_src")
+
+    code: str
+    text: str
+    sev: int
+    alarm_class: str = field(name="class", default="process")
+    occ: str
+    initial: bool = False
+
+
+class AlarmAcked(EventData, frozen=True, kw_only=True):
+    """Somebody acknowledged the occurrence."""
+
+    type: ClassVar = "alarm.acked"
+    key: ClassVar = ("occ",)
+
+    code: str
+    occ: str
+    by: str | None = None
+    comment: str | None = None
+    reason: str | None = None
+
+
+class AlarmCleared(EventData, frozen=True, kw_only=True):
+    """The occurrence's cause is gone."""
+
+    type: ClassVar = "alarm.cleared"
+    key: ClassVar = ("occ",)
+
+    code: str
+    occ: str
+    dur_s: float
+
+
+class QualitySample(EventData, frozen=True, kw_only=True):
+    """One subgroup, with the limits it was held against and the verdict on its mean."""
+
+    type: ClassVar = "quality.sample"
+    key: ClassVar = ("char", "subgroup")
+
+    char: str
+    subgroup: str
+    n: int
+    values: tuple[float, ...]
+    unit: str | None
+    lsl: float | None
+    usl: float | None
+    in_spec: bool | None
+    gage: str
+
+
+class MaterialConsumed(EventData, frozen=True, kw_only=True):
+    """Material used in one window of counting."""
+
+    type: ClassVar = "material.consumed"
+    key: ClassVar = ("material", "order", "window_end")
+
+    material: str
+    lot: str | None
+    qty: int
+    unit: str
+    method: str
+    window_end: str
+
+
+class MaterialLow(EventData, frozen=True, kw_only=True):
+    """A container of material is nearly empty: call-off, once per container."""
+
+    type: ClassVar = "material.low"
+    key: ClassVar = ("material", "container")
+
+    material: str
+    remaining: int
+    runout_in_s: int | None
+    call_off: int = field(name="callOffQty")
+    dock: str | None
+    container: int
+
+
+class EnergyInterval(EventData, frozen=True, kw_only=True):
+    """Energy by the meter's difference; an interval never holds two orders."""
+
+    type: ClassVar = "energy.interval"
+    key: ClassVar = ("meter", "end")
+
+    kwh: float
+    start: str = field(name="from")
+    end: str = field(name="to")
+    medium: str
+    meter: str
+
+
 class ParamItem(msgspec.Struct, frozen=True):
     """One parameter of a result: requested and read back."""
 
@@ -185,6 +281,43 @@ class ParamResult(EventData, frozen=True, kw_only=True):
     codes: tuple[str, ...] = ()
     items: tuple[ParamItem, ...] = ()
     rolled_back: dict[str, PlainValue] | None = None
+
+
+class DataGap(EventData, frozen=True, kw_only=True):
+    """Values of a device were lost between two moments; `cause` is overflow, sequence or session.
+
+    `notifications` is how many notifications are missing, `tags` how many queues ran over, where that is known;
+    `notification` is the number of the one that told of it.
+    """
+
+    type: ClassVar = "data.gap"
+    key: ClassVar = ("device", "cause", "start", "notification")
+
+    device: str
+    cause: str
+    start: str = field(name="from")
+    end: str = field(name="to")
+    notification: int
+    notifications: int | None
+    tags: int | None
+    first: tuple[str, ...] = ()
+
+
+class TagDrift(EventData, frozen=True, kw_only=True):
+    """A device changed under the configuration: the type of a tag, or the index of a namespace.
+
+    Values of another type than configured are Bad until the device or the configuration is mended; a namespace is
+    found again by its URI.
+    """
+
+    type: ClassVar = "tag.drift"
+    key: ClassVar = ("device", "what", "name", "after", "t_src")
+
+    device: str
+    what: str
+    name: str
+    before: str
+    after: str
 
 
 class GatewayConnection(EventData, frozen=True, kw_only=True):
@@ -222,7 +355,10 @@ class GatewayRestarted(EventData, frozen=True, kw_only=True):
 
 EVENT_TYPES: Final[tuple[type[EventData], ...]] = (
     EquipmentState, DowntimeClosed, ProductionCount, OrderStarted, OrderProgress, OrderCompleted, OrderInterrupted,
-    OrderResumed, ContainerCompleted, CounterSuspect, ParamResult, GatewayConnection, GatewayOutage, GatewayRestarted,
+    OrderResumed,
+    AlarmRaised, AlarmAcked, AlarmCleared, QualitySample, MaterialConsumed, MaterialLow, EnergyInterval,
+    ContainerCompleted, CounterSuspect, ParamResult, DataGap, TagDrift, GatewayConnection, GatewayOutage,
+    GatewayRestarted,
 )  # fmt: skip
 
 

@@ -54,6 +54,7 @@ class Run(msgspec.Struct):
     parameters: dict[str, str] | None = None
     totals: dict[str, int] = field(default_factory=dict)
     times: dict[str, int] = field(default_factory=dict)
+    energy: int = 0
     interrupted: bool = False
     end: Timestamp | None = None
 

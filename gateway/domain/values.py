@@ -108,15 +108,46 @@ class WriteResult(msgspec.Struct, frozen=True, gc=False):
     status_code: int = 0
 
 
+class Gap(msgspec.Struct, frozen=True, gc=False):
+    """Values of a device that were lost for good between two moments of contact, and how that is known.
+
+    `cause` is `overflow` (queues of the device ran over: `tags` of them, the first few named), `sequence`
+    (`notifications` were never received and are not kept any more) or `session` (the device forgot what it had for
+    us; how much is unknown). `number` is the notification that told of it, 0 for a session.
+    """
+
+    start: Timestamp
+    end: Timestamp
+    cause: str
+    number: int = 0
+    notifications: int | None = None
+    tags: int | None = None
+    first: tuple[TagId, ...] = ()
+
+
+class Drift(msgspec.Struct, frozen=True, gc=False):
+    """Something that the device says differently than the configuration or its last session.
+
+    `what` is `type` (of the tag `name`) or `namespace` (the index of the URI `name`).
+    """
+
+    what: str
+    name: str
+    before: str
+    after: str
+
+
 class Batch(msgspec.Struct, frozen=True, gc=False):
     """What one publish response or one poll brought, in the device's order.
 
     `contact` is when the device was last known to be alive: a batch without changes (keep-alive, unchanged poll)
-    says that nothing else happened up to then.
+    says that nothing else happened up to then. `gaps` lie before its changes.
     """
 
     changes: list[TagChange]
     contact: Timestamp
+    gaps: tuple[Gap, ...] = ()
+    drifts: tuple[Drift, ...] = ()
 
 
 def plain(value: Value) -> PlainValue:

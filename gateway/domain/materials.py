@@ -1,0 +1,54 @@
+"""Material that is used up by counting: reels, drums, magazines; called off once per container before it runs out."""
+
+import msgspec
+from msgspec import field
+
+from gateway.domain.events import MaterialLow
+from gateway.domain.expressions import Inputs
+from gateway.domain.values import PlainValue, plain
+
+
+class MaterialSpec(msgspec.Struct, frozen=True):
+    """One material: each piece of `counter` uses one; `container` is the slot whose change says that a full one is on.
+
+    Low means that at most `low` of `capacity` are left.
+    """
+
+    material: str
+    counter: str
+    capacity: int
+    low: int
+    container: int | None = None
+    call_off: int | None = None
+    dock: str | None = None
+
+
+class MaterialMemory(msgspec.Struct):
+    """What survives a restart: how much of the present container is used, and whether it was called off."""
+
+    used: int = 0
+    container: PlainValue = None
+    number: int = 1
+    is_called: bool = False
+    totals: dict[str, int] = field(default_factory=dict)
+
+
+def use(spec: MaterialSpec, memory: MaterialMemory, inputs: Inputs, pieces: int, rate: float) -> MaterialLow | None:
+    """Use that many, at `rate` pieces per second; the call-off if this scan made the container low.
+
+    A container changed in the same scan is new before its first piece.
+    """
+    if spec.container is not None and inputs.usable(spec.container):
+        shown = plain(inputs.values[spec.container])
+        if memory.container is not None and shown != memory.container:
+            memory.used, memory.is_called, memory.number = 0, False, memory.number + 1
+        memory.container = shown
+    memory.used += pieces
+    remaining = spec.capacity - memory.used
+    if memory.is_called or remaining > spec.low:
+        return None
+    memory.is_called = True
+    return MaterialLow(
+        material=spec.material, remaining=max(0, remaining), runout_in_s=round(remaining / rate) if rate > 0 else None,
+        call_off=spec.call_off or spec.capacity, dock=spec.dock, container=memory.number,
+    )  # fmt: skip

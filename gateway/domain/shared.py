@@ -1,0 +1,15 @@
+"""What all equipment of a line may look up: dispatched orders, lots on hold, what the next reel is."""
+
+import msgspec
+from msgspec import field
+
+from gateway.domain.orders import KnownOrder
+
+
+class SharedRecord(msgspec.Struct):
+    """Changed by commands only; survives a restart."""
+
+    orders: dict[str, KnownOrder] = field(default_factory=dict)
+    held_lots: list[str] = field(default_factory=list)
+    delivered: dict[str, str] = field(default_factory=dict)
+    """Material → lot of the container that was delivered last."""

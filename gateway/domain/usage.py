@@ -1,0 +1,100 @@
+"""What making pieces takes: material by counting, energy by the meter; and the samples that judge them."""
+
+from collections.abc import Mapping
+
+import msgspec
+from msgspec import field
+
+from gateway.domain.counters import Step
+from gateway.domain.effects import Recorder
+from gateway.domain.energy import EnergyMemory, EnergySpec, Meter
+from gateway.domain.expressions import Inputs
+from gateway.domain.materials import MaterialMemory, MaterialSpec, use
+from gateway.domain.orders import Run
+from gateway.domain.quality import Limits, SampleSpec, newest_subgroup
+from gateway.domain.values import Timestamp
+
+
+class UsageSpec(msgspec.Struct, frozen=True):
+    """Materials, meter and samples of one equipment."""
+
+    materials: tuple[MaterialSpec, ...] = ()
+    energy: EnergySpec | None = None
+    samples: tuple[SampleSpec, ...] = ()
+
+
+class UsageMemory(msgspec.Struct):
+    """What survives a restart."""
+
+    materials: dict[str, MaterialMemory] = field(default_factory=dict)
+    energy: EnergyMemory = field(default_factory=EnergyMemory)
+    samples: dict[str, int] = field(default_factory=dict)
+    limits: dict[str, tuple[float | None, float | None]] = field(default_factory=dict)
+    counted: Timestamp | None = None
+    """When material was last counted, for the pace at which it runs out."""
+
+
+class Usage:
+    """Takes the scan's pieces after they found their order."""
+
+    def __init__(self, spec: UsageSpec, memory: UsageMemory, recorder: Recorder, inputs: Inputs) -> None:
+        self.spec = spec
+        self.memory = memory
+        self.recorder = recorder
+        self._inputs = inputs
+        self._meter = Meter(spec.energy, memory.energy) if spec.energy else None
+
+    def take_scan(self, run: Run | None, steps: Mapping[str, Step], at: Timestamp, now: Timestamp) -> None:
+        """Material, energy and samples of one scan; `run` is whom its pieces belong to."""
+        for material in self.spec.materials:
+            self._use(material, run, steps, at, now)
+        self._take_meter(run, at)
+        active = {name: Limits(*pair) for name, pair in self.memory.limits.items()}
+        for sample in self.spec.samples:
+            subgroup = newest_subgroup(sample, self.memory.samples, self._inputs, active)
+            if subgroup is not None:
+                self.recorder.event(subgroup, at, now, order=run.order if run else None)
+
+    def close(self, run: Run | None, until: Timestamp, now: Timestamp) -> None:
+        """Publish the energy interval that ends at or before `until`."""
+        interval = self._meter.close(until) if self._meter else None
+        if interval is not None:
+            self.recorder.event(interval, self.memory.energy.start or until, now, order=run.order if run else None)
+
+    def cut(self, run: Run | None, at: Timestamp, now: Timestamp) -> None:
+        """The order changes at `at`: what was used until then belongs to `run`."""
+        interval = self._meter.cut(at) if self._meter else None
+        if interval is not None:
+            self.recorder.event(interval, at, now, order=run.order if run else None)
+
+    def kwh(self, run: Run) -> float | None:
+        """The energy of a run, None without a meter."""
+        return self._meter.kwh(run.energy) if self._meter else None
+
+    def deadline(self) -> Timestamp | None:
+        """When the open energy interval ends."""
+        return self.memory.energy.end if self._meter and self.memory.energy.start is not None else None
+
+    def _use(
+        self, spec: MaterialSpec, run: Run | None, steps: Mapping[str, Step], at: Timestamp, now: Timestamp
+    ) -> None:
+        memory = self.memory.materials.setdefault(spec.material, MaterialMemory())
+        pieces = max(0, steps[spec.counter].delta) if spec.counter in steps else 0
+        elapsed = at - self.memory.counted if self.memory.counted is not None else 0
+        if pieces:
+            self.memory.counted = at
+        low = use(spec, memory, self._inputs, pieces, pieces * 1000 / elapsed if elapsed > 0 else 0.0)
+        if low is not None:
+            self.recorder.event(low, at, now, order=run.order if run else None)
+
+    def _take_meter(self, run: Run | None, at: Timestamp) -> None:
+        meter, spec = self._meter, self.spec.energy
+        if meter is None or spec is None:
+            return
+        reading = self._inputs.values[spec.slot]
+        if not self._inputs.usable(spec.slot) or not isinstance(reading, int):
+            return
+        before = self.memory.energy.reading
+        meter.take(reading, at)
+        if run is not None and before is not None:
+            run.energy += (reading - before) % (spec.max_value + 1)
