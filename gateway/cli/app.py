@@ -45,6 +45,30 @@ def check(config: ConfigFolder = Path("config")) -> None:
 
 
 @app.command()
+def browse(
+    url: Annotated[str | None, typer.Argument(help="opc.tcp://<host>:<port>, or leave out and give --device.")] = None,
+    *,
+    device: Annotated[str | None, typer.Option(help="A device of the configuration, with its security.")] = None,
+    config: ConfigFolder = Path("config"),
+    start: Annotated[
+        str | None, typer.Option("--from", help="The node below which to look: nsu=<uri>;s=… Default: all objects.")
+    ] = None,
+    pattern: Annotated[
+        str | None, typer.Option("--filter", help="Only variables whose path or node matches, as in '*/Admin/*'.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write a table that Excel opens.")] = None,
+    yaml: Annotated[Path | None, typer.Option(help="Write tags to paste into an equipment.")] = None,
+    security: Annotated[
+        str | None, typer.Option(help="For an address: the word that a device has under security: in YAML.")
+    ] = None,
+) -> None:
+    """Show what an OPC UA server has: nodes by namespace URI, types, rights, values. Exit 1 if it is out of reach."""
+    from gateway.cli.browse import Wish, browse_server
+
+    raise typer.Exit(browse_server(Wish(url, device, config, start, pattern, csv, yaml, security)))
+
+
+@app.command()
 def demo(
     seconds: Annotated[
         float | None, typer.Option("--for", help="Stop after so many seconds of your time instead of at the end.")

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 from typing import Final, Self
 
-from gateway.domain.values import Batch, StatusCode, TagChange, TagId, TagWrite, WriteResult
-from gateway.drivers.base import Clock, Tag
+from gateway.domain.values import Batch, StatusCode, TagChange, TagId, TagWrite, WriteResult, is_bad
+from gateway.drivers.base import Clock, NodeFacts, Tag
 from gateway.drivers.modbus.blocks import Answers, BlockReader
 from gateway.drivers.modbus.checksum import seal
 from gateway.drivers.modbus.codec import codec_for
@@ -130,3 +130,12 @@ class ModbusDriver:
         except (Refused, BrokenReply, NoReply) as failure:
             return failure.status_code
         return StatusCode.GOOD
+
+    async def inspect(self, tag_ids: Sequence[TagId]) -> list[NodeFacts]:
+        """The value of each tag, and the rights that its table has by itself; a register says nothing of its type."""
+        changes = await self.read(tag_ids)
+        tables = [self._tags[change.tag_id].address.table for change in changes]
+        return [
+            NodeFacts(change, readable=not is_bad(change.status_code), writable=table not in _READ_ONLY)
+            for change, table in zip(changes, tables, strict=True)
+        ]
