@@ -57,7 +57,7 @@ class _Loader:
         return Plant(
             gateway_id=gateway.id, site=gateway.site, topic_root=gateway.topic_root, store=gateway.store, mqtt=mqtt,
             devices={
-                name: Device(name, driver, settings, self._tags.get(name, []))
+                name: Device(name, driver, settings.beside(Path(gateway.store)), self._tags.get(name, []))
                 for name, (_, driver, settings) in self._devices.items() if settings is not None
             },
             equipment=[spec for spec in equipment if spec is not None],

@@ -21,7 +21,12 @@ from asyncua.ua.ua_binary import struct_from_binary
 from asyncua.ua.uaerrors import UaError, UaStatusCodeError
 
 from gateway.drivers.base import LinkLost
+from gateway.drivers.opcua.limits import bound_messages
+from gateway.drivers.opcua.login import log_in
+from gateway.drivers.opcua.security import prepare, reason_of_refusal
+from gateway.drivers.opcua.security_settings import OpcUaSecurity
 from gateway.drivers.opcua.status_codes import status_name
+from gateway.drivers.opcua.trust import Distrust
 from gateway.drivers.reasons import reason_of
 
 CHANNEL_LIFETIME: Final = 3_600_000
@@ -60,10 +65,12 @@ class Channel:
     that cannot be decoded.
     """
 
-    def __init__(self, url: str, request_timeout: float, session_timeout: float) -> None:
+    def __init__(self, url: str, request_timeout: float, session_timeout: float, security: OpcUaSecurity) -> None:
         self._url = url
         self._timeout = request_timeout
+        self._security = security
         self._client = Client(url, timeout=request_timeout)
+        bound_messages(self._client)
         self._client.application_uri = self._client.product_uri = "urn:shopfloor-gateway"
         self._client.description = "shopfloor-gateway"
         self._client.secure_channel_timeout = CHANNEL_LIFETIME
@@ -84,15 +91,18 @@ class Channel:
     async def _connect(self) -> None:
         client = self._client
         try:
+            await prepare(client, self._security, self._url, self._timeout)
             await client.connect_socket()
             await client.send_hello()
             await client.open_secure_channel()
             await client.create_session()
-            await client.activate_session()
+            await log_in(client, self._security)
+        except Distrust as reason:
+            raise self.fail(str(reason)) from None
         except TimeoutError:
             raise self.fail(f"does not answer within {self._timeout:g} s") from None
         except (OSError, UaError) as error:
-            raise self.fail(f"cannot be connected: {reason_of(error)}") from None
+            raise self.fail(f"cannot be connected: {reason_of_refusal(client, error)}") from None
 
     async def call(self, request: Any, response_type: type[Response]) -> Response:
         """One service call; raises `ServiceFault` when the server refuses it as a whole."""

@@ -1,12 +1,13 @@
 """What the YAML says of an OPC UA device and of a tag in it."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from gateway.drivers.base import DeviceSettings, Seconds, Tag, TagAddress
+from gateway.drivers.base import Seconds, Tag, TagAddress
 from gateway.drivers.opcua.node_ids import NodeName, parse_node
+from gateway.drivers.opcua.security_settings import OpcUaSecurity
 
 
 def _parse_url(text: str) -> str:
@@ -21,12 +22,6 @@ def _parse_url(text: str) -> str:
     return text
 
 
-def _parse_security(word: object) -> object:
-    if word != "none":
-        raise ValueError(f"{word!r} is not built yet; the one choice so far is none: nothing signed, nothing encrypted")
-    return word
-
-
 Url = Annotated[str, AfterValidator(_parse_url)]
 Node = Annotated[
     NodeName,
@@ -38,15 +33,14 @@ QueueSize = Annotated[int, Field(ge=2, le=100_000)]
 """At least 2: with 1 a server keeps the latest value only and never sets the overflow bit (trap A13)."""
 
 
-class OpcUaSettings(DeviceSettings):
+class OpcUaSettings(OpcUaSecurity):
     """One OPC UA server. Intervals are plant time, `request_timeout` is wall time.
 
-    `security` has no default on purpose: that nothing is encrypted must be written down by someone. When nothing
-    changes the server still answers once per `keepalive`; three of them missed and the link counts as lost.
+    When nothing changes the server still answers once per `keepalive`; three of them missed and the link counts as
+    lost.
     """
 
     url: Url
-    security: Annotated[Literal["none"], BeforeValidator(_parse_security)]
     namespace: str | None = None
     publishing_interval: PositiveSeconds = 0.5
     sampling_interval: PositiveSeconds = 0.25
