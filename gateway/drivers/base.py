@@ -1,4 +1,4 @@
-"""What every driver offers, and nothing more: three verbs on an open link.
+"""What every driver offers, and nothing more: four verbs on an open link, and browsing where the protocol has it.
 
 A driver is made unconnected and opened with `async with`. It never reconnects by itself: when the link is gone it
 raises `LinkLost`, and whoever supervises it makes a new one. A bad value or a refused write is data, not an error.
@@ -68,6 +68,31 @@ class Tag(Generic[AddressT]):
     address: AddressT
 
 
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """What a device itself says of one place that has a value. None is "it does not say": Modbus has no types.
+
+    `type_name` is for people and also there when the type is one that no tag can have; `change` is the value with
+    status and timestamps, its tag id empty where the place is no tag.
+    """
+
+    change: TagChange
+    type: DataType | None = None
+    type_name: str = ""
+    is_array: bool = False
+    readable: bool | None = None
+    writable: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BrowsedNode:
+    """One node as browsing met it: names from the start on, address as YAML has it; `facts` None is a mere folder."""
+
+    path: tuple[str, ...]
+    address: str
+    facts: NodeFacts | None
+
+
 class Driver(Protocol):
     """One link to one device.
 
@@ -92,4 +117,16 @@ class Driver(Protocol):
 
     async def write(self, writes: Sequence[TagWrite]) -> list[WriteResult]:
         """What the device said to each write, carried out in the order given."""
+        ...
+
+    async def inspect(self, tag_ids: Sequence[TagId]) -> list[NodeFacts]:
+        """What the device says of each tag: value, type and rights, as far as its protocol knows them."""
+        ...
+
+
+class BrowsingDriver(Driver, Protocol):
+    """A driver of a protocol whose devices can be asked what they have."""
+
+    def browse(self, start: str | None = None) -> AsyncIterator[list[BrowsedNode]]:
+        """Everything below `start` (an address; default: all), in batches, parents before their children."""
         ...

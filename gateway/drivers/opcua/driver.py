@@ -5,13 +5,15 @@ from types import TracebackType
 from typing import Self
 
 from asyncua import ua
+from asyncua.ua.object_ids import ObjectIds
 
 from gateway.domain.values import Batch, TagChange, TagId, TagWrite, WriteResult
-from gateway.drivers.base import Clock, Tag
+from gateway.drivers.base import BrowsedNode, Clock, NodeFacts, Tag
+from gateway.drivers.opcua.browse import Browser
 from gateway.drivers.opcua.channel import Channel, ServiceFault
 from gateway.drivers.opcua.config import OpcUaAddress, OpcUaSettings
 from gateway.drivers.opcua.monitored_items import wanted_items
-from gateway.drivers.opcua.node_ids import make_node_id
+from gateway.drivers.opcua.node_ids import make_node_id, parse_node
 from gateway.drivers.opcua.session import Session
 from gateway.drivers.opcua.subscription import Statistics, Subscription
 from gateway.drivers.opcua.values import ValueDecoder, encode
@@ -92,3 +94,14 @@ class OpcUaDriver:
             WriteResult(write.tag_id, next(answers) if isinstance(variant, ua.Variant) else variant)
             for write, variant in zip(writes, encoded, strict=True)
         ]
+
+    async def inspect(self, tag_ids: Sequence[TagId]) -> list[NodeFacts]:
+        """Value, type and rights of each tag's node, as the server gives them to this session's user."""
+        return await Browser(self._session).facts([self._node_ids[tag_id] for tag_id in tag_ids])
+
+    async def browse(self, start: str | None = None) -> AsyncIterator[list[BrowsedNode]]:
+        """Every object and variable below a node (`nsu=…;s=…`; default: the Objects folder), see `Browser.walk`."""
+        name = parse_node(start if start is not None else f"i={ObjectIds.ObjectsFolder}")
+        index = self._session.namespace_index(name.namespace) if name.namespace is not None else 0
+        async for batch in Browser(self._session).walk(make_node_id(name.identifier, index)):
+            yield batch
