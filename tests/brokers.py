@@ -204,11 +204,17 @@ class Gate:
         while self._writers:
             await asyncio.sleep(0.001)
 
+    async def greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        """What is passed on first; `OldGate` looks at it."""
+        return await reader.read(65_536)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         try:
+            greeting = await self.greet(reader, writer)
             there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target)
             self._writers.add(there_writer)
+            there_writer.write(greeting)
             try:
                 await asyncio.gather(self._carry(reader, there_writer), self._carry(there_reader, writer))
             finally:
@@ -230,6 +236,18 @@ class Gate:
             pass
         finally:
             writer.transport.abort()
+
+
+class OldGate(Gate):
+    """A door that makes a broker one of before 2019: MQTT 5 gets the refusal of 3.1.1 (§3.2.2.3), code 1."""
+
+    async def greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        connect = await reader.read(65_536)
+        if connect[connect.index(b"MQTT") + 4] > 4:
+            writer.write(b"\x20\x02\x00\x01")
+            await writer.drain()
+            raise ConnectionError("unacceptable protocol version")
+        return connect
 
 
 def until(condition: Callable[[], bool], what: str, seconds: float = 10) -> None:

@@ -132,11 +132,11 @@ class BrokerLink:
             delivery.publish_status(ONLINE, self._status_topic, self._online)
             self._found(delivery)
             try:
-                await self._work(connection, delivery)
+                await self._converse(connection, delivery)
             finally:
                 self._delivery = self._listening = None
 
-    async def _work(self, connection: MqttConnection, delivery: "_Delivery") -> None:
+    async def _converse(self, connection: MqttConnection, delivery: "_Delivery") -> None:
         """Send, settle and listen side by side until the connection is lost or the outbox is drained.
 
         `settle` comes to an end by itself in both cases, and last: no acknowledgement is left unread.

@@ -18,7 +18,7 @@ from gateway.mqtt.settings import MqttSettings
 from gateway.runtime.broker_link import BrokerLink
 from gateway.store.records import OutboxMessage, Transaction
 from gateway.store.store import Store
-from tests.brokers import Consumer, Gate, Mosquitto, eventually, free_port, mute_broker
+from tests.brokers import Consumer, Gate, Mosquitto, OldGate, eventually, free_port, mute_broker
 
 STATUS = "mfg/_gw/edge/status"
 
@@ -500,23 +500,50 @@ async def test_a_bug_in_the_listener_ends_the_link_instead_of_being_hidden(
 # --- protocol versions --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("named", [False, True], ids=["it refuses MQTT 5", "it says nothing to MQTT 5 and a name"])
-async def test_a_broker_that_knows_only_mqtt_3_1_1_is_spoken_to_in_it(tmp_path: Path, named: bool) -> None:
-    """amqtt, in a process of its own; with a user name in a CONNECT of MQTT 5 it waits for ever for the rest."""
-    secret, credentials = tmp_path / "secret", {}
-    if named:
-        credentials = {"username": "edge", "password_file": secret}
+async def test_a_broker_that_refuses_mqtt_5_is_spoken_to_in_3_1_1_at_once_and_after_every_outage(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    gate = OldGate(mosquitto.port)
+    await gate.open()
+    with capture_logs() as logs, Consumer(mosquitto.port) as consumer:
+        async with uplink(tmp_path, gate.port) as up:
+            await up.commit(100)
+            await up.is_empty()
+            assert up.listener.told == ["connected"], "a change of protocol is no loss"
+            await gate.close()
+            await up.is_told("connected", "lost")
+            await up.commit(100)
+            await gate.open()
+            await up.is_empty()
+            await eventually(lambda: 199 in numbers(consumer), "the last one arrived")
+    await gate.close()
+    assert [line["protocol"] for line in logs if "protocol" in line] == ["MQTT 3.1.1", "MQTT 3.1.1"]
+    assert first_seen(numbers(consumer)) == list(range(200))
+
+
+async def test_protocol_5_means_5_and_a_broker_without_it_stays_lost(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    gate = OldGate(mosquitto.port)
+    await gate.open()
+    with capture_logs() as logs:
+        async with uplink(tmp_path, gate.port, protocol="5") as up:
+            await up.is_told("lost")
+            await asyncio.sleep(0.2)
+            assert not up.link.connected
+    await gate.close()
+    (lost,) = [line for line in logs if line["event"].startswith("broker lost")]
+    assert lost["reason"].endswith("refused the connection (Unsupported protocol version)")
+
+
+async def test_a_broker_that_says_nothing_to_mqtt_5_is_tried_in_3_1_1_in_turns(tmp_path: Path) -> None:
+    """amqtt, in a process of its own: with a user name in a CONNECT of MQTT 5 it waits for ever for the rest."""
+    secret = tmp_path / "secret"
     async with demo_broker(secret) as port:
         with capture_logs() as logs:
-            async with uplink(tmp_path, port, connect_timeout="1s", **credentials) as up:
-                if named:
-                    await up.commit(100)
-                    await up.is_empty()
-                    assert [line["protocol"] for line in logs if "protocol" in line] == ["MQTT 3.1.1"]
-                else:
-                    await up.is_told("lost")
-                    (lost,) = [line for line in logs if line["event"].startswith("broker lost")]
-                    assert "version" not in lost["reason"], "the version was changed at once; what is left is the name"
+            async with uplink(tmp_path, port, connect_timeout="500ms", username="edge", password_file=secret) as up:
+                await up.commit(100)
+                await up.is_empty()
+                assert up.listener.told == ["lost", "connected"]
+    assert [line["protocol"] for line in logs if "protocol" in line] == ["MQTT 3.1.1"]
 
 
 @asynccontextmanager
