@@ -19,6 +19,10 @@ ConfigFolder = Annotated[
     Path, typer.Option("-c", "--config", help="Folder with the plant's *.yaml files.", show_default=True)
 ]
 
+TagNames = Annotated[
+    list[str] | None, typer.Argument(metavar="[TAG…]", help="FIL01.state, or a pattern: 'FIL01.*'. Default: all.")
+]
+
 
 @app.command()
 def run(
@@ -37,11 +41,32 @@ def run(
 
 
 @app.command()
-def check(config: ConfigFolder = Path("config")) -> None:
+def check(
+    config: ConfigFolder = Path("config"),
+    connect: Annotated[
+        bool, typer.Option("--connect", help="Then hold every tag against its live device; exit 1 if one is not right.")
+    ] = False,
+) -> None:
     """Check the configuration without touching any device: every error of all files at once. Exit 2 if there is one."""
     from gateway.cli.check import check_config
 
-    raise typer.Exit(check_config(config))
+    raise typer.Exit(check_config(config, connect=connect))
+
+
+@app.command()
+def read(tags: TagNames = None, config: ConfigFolder = Path("config")) -> None:
+    """Read tags from their devices: value, status, source time, raw value. Exit 1 if one is not good."""
+    from gateway.cli.read import read_tags
+
+    raise typer.Exit(read_tags(config, tags or []))
+
+
+@app.command()
+def watch(tags: TagNames = None, config: ConfigFolder = Path("config")) -> None:
+    """Show changes as the devices tell them, until Ctrl-C: a table on a terminal, lines in a pipe."""
+    from gateway.cli.watch import watch_tags
+
+    raise typer.Exit(watch_tags(config, tags or []))
 
 
 @app.command()

@@ -7,22 +7,17 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-import typer
 from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from gateway.cli.browse_output import CsvFile, Lines, Output, Tree, YamlTags
-from gateway.cli.check import show_problems
+from gateway.cli.usage import UsageError, exit_code
 from gateway.config.load import load_plant
-from gateway.config.problems import ConfigError
 from gateway.drivers.base import BrowsedNode, BrowsingDriver, LinkLost
+from gateway.drivers.opcua.node_ids import parse_node
 from gateway.drivers.registry import DRIVERS
 from gateway.runtime.clock import SystemClock
-
-
-class UsageError(Exception):
-    """What was asked for cannot be done; the text says what would be right."""
 
 
 class Wish(NamedTuple):
@@ -40,18 +35,23 @@ class Wish(NamedTuple):
 
 def browse_server(wish: Wish) -> int:
     """0; 1 if the server is out of reach, 2 if what was asked for is impossible."""
+    return exit_code("browse", lambda: _browse_into_outputs(wish))
+
+
+def _browse_into_outputs(wish: Wish) -> int:
+    name, driver = _driver(wish)
+    if wish.start is not None:
+        _check_node(wish.start)
+    with ExitStack() as opened:
+        outputs = [opened.enter_context(output) for output in _outputs(wish, name)]
+        return asyncio.run(_browse(driver, wish, outputs))
+
+
+def _check_node(text: str) -> None:
     try:
-        name, driver = _driver(wish)
-        with ExitStack() as opened:
-            outputs = [opened.enter_context(output) for output in _outputs(wish, name)]
-            return asyncio.run(_browse(driver, wish, outputs))
-    except ConfigError as error:
-        show_problems(error)
-    except (UsageError, ValueError) as error:
-        typer.echo(f"browse: {error}", err=True)
-    except OSError as error:
-        typer.echo(f"browse: {error.filename}: {error.strerror}; give a file that can be written", err=True)
-    return 2
+        parse_node(text)
+    except ValueError as error:
+        raise UsageError(f"--from: {error}") from error
 
 
 def _driver(wish: Wish) -> tuple[str, BrowsingDriver]:

@@ -11,8 +11,8 @@ from gateway.config.plant import Plant
 from gateway.config.problems import ConfigError
 
 
-def check_config(folder: Path) -> int:
-    """0 and a summary, or 2 and every problem."""
+def check_config(folder: Path, *, connect: bool = False) -> int:
+    """0 and a summary, or 2 and every problem; with `connect` also 1 if a device is not as configured."""
     started = time.monotonic()
     try:
         plant = load_plant(folder)
@@ -24,7 +24,11 @@ def check_config(folder: Path) -> int:
     for spec in plant.equipment:
         writes = ", ".join(spec.download.parameters) if spec.download else "none"
         out.print(f"    {spec.path}: {len(spec.tags)} tags, writes allowed: {writes}")
-    return 0
+    if not connect:
+        return 0
+    from gateway.cli.connect import check_devices
+
+    return check_devices(plant)
 
 
 def show_problems(error: ConfigError) -> None:

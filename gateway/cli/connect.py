@@ -1,0 +1,86 @@
+"""`gateway check --connect`: every configured tag held against the device that it is supposed to be in."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import typer
+
+from gateway.cli.browse_output import access, type_text
+from gateway.cli.chosen_tags import ChosenDevice, choose_tags
+from gateway.cli.table import print_table
+from gateway.cli.values_shown import shorten, show_status, show_value
+from gateway.config.plant import Plant
+from gateway.domain.values import DataType, TagId, is_bad
+from gateway.drivers.base import LinkLost, NodeFacts
+from gateway.runtime.clock import SystemClock
+
+_COLUMNS: Final = ("tag", "type", "access", "value", "finding")
+_ABSENT: Final = frozenset({"BadNodeIdUnknown", "BadNodeIdInvalid"})
+"""What a device says of a place that it has not got; Modbus's illegal data address is told by the first."""
+
+
+class Finding(NamedTuple):
+    """One tag's row; `problem` is empty where all is as configured."""
+
+    tag_id: TagId
+    type: str
+    access: str
+    value: str
+    problem: str
+
+
+def check_devices(plant: Plant) -> int:
+    """Print the table; 0 if every tag is there as configured, else 1. Devices are asked all at once."""
+    devices = choose_tags(plant, [])
+    written = tags_written(plant)
+    groups = asyncio.run(_check_all(devices, written))
+    findings = [finding for group in groups for finding in group]
+    wrong = [bool(finding.problem) for finding in findings]
+    print_table(_COLUMNS, [(*finding[:4], finding.problem or "ok") for finding in findings], wrong)
+    typer.echo(f"{len(findings) - sum(wrong)} of {len(findings)} tags are as configured", err=True)
+    return 1 if any(wrong) else 0
+
+
+def tags_written(plant: Plant) -> frozenset[TagId]:
+    """The tags that the allow-list lets the gateway write: parameters, and the command word of their handshake."""
+    downloads = [equipment.download for equipment in plant.equipment if equipment.download is not None]
+    parameters = {parameter.tag_id for download in downloads for parameter in download.parameters.values()}
+    return frozenset(parameters | {download.handshake.command for download in downloads if download.handshake})
+
+
+async def _check_all(devices: Sequence[ChosenDevice], written: frozenset[TagId]) -> list[list[Finding]]:
+    return await asyncio.gather(*(_check(device, written) for device in devices))
+
+
+async def _check(device: ChosenDevice, written: frozenset[TagId]) -> list[Finding]:
+    """One device; out of reach, each of its tags says why, and no other device's does."""
+    try:
+        async with device.driver(SystemClock()) as driver:
+            inspected = await driver.inspect(device.tag_ids)
+    except LinkLost as lost:
+        return [Finding(tag_id, "", "", "", f"{device.device.name} is out of reach: {lost}") for tag_id in device.tags]
+    return [
+        judge(tag_id, device.tags[tag_id].type, facts, must_write=tag_id in written)
+        for tag_id, facts in zip(device.tag_ids, inspected, strict=True)
+    ]
+
+
+def judge(tag_id: TagId, configured: DataType, facts: NodeFacts, *, must_write: bool) -> Finding:
+    """What the device says of one tag, and every way in which the configuration does not fit it."""
+    value = shorten(show_value(facts.change.value, facts.type or configured))
+    status = show_status(facts.change.status_code)
+    if status in _ABSENT:
+        return Finding(tag_id, "", "", "", f"does not exist in the device ({status}); correct its address")
+    problems = []
+    if facts.type_name and facts.type is not configured:
+        remedy = f"; write type: {facts.type}" if facts.type else ", which no tag can hold"
+        problems.append(f"is {type_text(facts)} in the device{remedy}")
+    if facts.readable is False:
+        problems.append("cannot be read by this user")
+    if must_write and facts.writable is False:
+        problems.append("cannot be written, but its download section lets the gateway write it")
+    if is_bad(facts.change.status_code):
+        problems.append(f"has no value now: {status}")
+    shown_type = type_text(facts) if facts.type_name else str(configured)
+    return Finding(tag_id, shown_type, access(facts), value, "; ".join(problems))
