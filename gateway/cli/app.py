@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from gateway import __version__
+from gateway.cli.certs import certs
 
 app = typer.Typer(
     name="gateway",
@@ -14,6 +15,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(certs, name="certs")
 
 ConfigFolder = Annotated[
     Path, typer.Option("-c", "--config", help="Folder with the plant's *.yaml files.", show_default=True)

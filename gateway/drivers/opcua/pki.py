@@ -4,6 +4,7 @@ Files are the whole state, so that a person can look, copy and delete; whatever 
 There is no trust on first use: a certificate gets into trusted/ by a person's hand only (trap A20).
 """
 
+import contextlib
 import os
 import threading
 from collections.abc import Iterator
@@ -77,13 +78,13 @@ class Pki:
     def create(self, application_uri: str, host_names: list[str], now: Timestamp) -> Own:
         """Make key and certificate; a valid certificate is never overwritten."""
         with _renewing:
-            if self._own_file.exists() and days_left(read_certificate(self._own_file), now) >= 0:
-                raise CertificateError(f"{self._own_file} is still valid and stays; move it away to make another one")
+            if self.own_file.exists() and days_left(read_certificate(self.own_file), now) >= 0:
+                raise CertificateError(f"{self.own_file} is still valid and stays; move it away to make another one")
             key = rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
             own = Own(make_self_signed(key, application_uri, host_names, now), key)
             self._keep_old()
             _write(self._key_file, _encode_key(key), 0o600)
-            _write(self._own_file, _encode(own.certificate), 0o644)
+            _write(self.own_file, _encode(own.certificate), 0o644)
             return own
 
     def _renew(self, old: Own, now: Timestamp) -> Own:
@@ -91,24 +92,25 @@ class Pki:
         names = hosts(old.certificate)
         certificate = make_self_signed(old.key, (application_uris(old.certificate) or [""])[0], names, now)
         self._keep_old()
-        _write(self._own_file, _encode(certificate), 0o644)
+        _write(self.own_file, _encode(certificate), 0o644)
         return Own(certificate, old.key)
 
     def _read_own(self) -> Own:
-        if not self._own_file.exists():
+        if not self.own_file.exists():
             raise CertificateError(
                 f"the gateway has no certificate of its own; run: gateway certs create --pki {self.folder}"
             )
-        certificate = read_certificate(self._own_file)
+        certificate = read_certificate(self.own_file)
         return Own(certificate, read_key(self._key_file, certificate))
 
     def _keep_old(self) -> None:
-        if self._own_file.exists():
-            begun = valid_from(read_certificate(self._own_file))
-            _write(self._own_file.with_name(f"replaced-{begun}.der"), self._own_file.read_bytes(), 0o644)
+        if self.own_file.exists():
+            begun = valid_from(read_certificate(self.own_file))
+            _write(self.own_file.with_name(f"replaced-{begun}.der"), self.own_file.read_bytes(), 0o644)
 
     @property
-    def _own_file(self) -> Path:
+    def own_file(self) -> Path:
+        """Where the own certificate lies, for whoever carries it to the servers."""
         return self.folder / "own" / "certificate.der"
 
     @property
@@ -152,6 +154,13 @@ class Pki:
     def trust(self, name: str) -> Entry:
         """Move the certificate with that thumbprint from rejected/ to trusted/."""
         return self._move(name, "rejected", "trusted")
+
+    def trust_file(self, path: Path) -> Entry:
+        """Copy a certificate that a person has from elsewhere into trusted/."""
+        certificate = read_certificate(path)
+        kept = self.folder / "trusted" / f"{thumbprint(certificate)}.der"
+        _write(kept, _encode(certificate), 0o644)
+        return Entry("trusted", kept, certificate)
 
     def reject(self, name: str) -> Entry:
         """Move the certificate with that thumbprint from trusted/ to rejected/."""
@@ -210,14 +219,15 @@ def _encode_key(key: rsa.RSAPrivateKey) -> bytes:
 
 def _write(path: Path, content: bytes, mode: int) -> None:
     """Write a file so that it is there whole or not at all, and never for a moment more open than `mode`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         new.replace(path)
     except OSError as error:
-        new.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            new.unlink()
         raise CertificateError(f"{path} cannot be written: {error.strerror}; give the gateway that folder") from None
