@@ -119,10 +119,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def simulator(*arguments: str, stderr: int | None = None) -> Iterator[subprocess.Popen[str]]:
+def simulator(*arguments: str, stderr: int | None = None, stdin: int | None = None) -> Iterator[subprocess.Popen[str]]:
     """`python -m simulators …` as its own process, ended by SIGTERM if it still runs."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "simulators", *arguments], stdout=subprocess.PIPE, stderr=stderr, text=True
+        [sys.executable, "-m", "simulators", *arguments], stdout=subprocess.PIPE, stderr=stderr, stdin=stdin, text=True
     )
     try:
         yield process
@@ -130,7 +130,7 @@ def simulator(*arguments: str, stderr: int | None = None) -> Iterator[subprocess
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
         process.wait(timeout=10)
-        for pipe in (process.stdout, process.stderr):
+        for pipe in (process.stdin, process.stdout, process.stderr):
             if pipe is not None:
                 pipe.close()
 
