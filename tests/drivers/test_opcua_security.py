@@ -1,13 +1,17 @@
 """OPC UA security against a real server: whom the gateway trusts, whom it refuses and in what words, and who logs in."""
 
+import asyncio
+import copy
 import logging
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from asyncua import ua
+from asyncua.common.connection import SecureConnection
 from asyncua.common.utils import ServiceError
 from clocks import PlantClock
 from opcua_servers import PLC, plc
@@ -29,6 +33,7 @@ from structlog.testing import capture_logs
 
 from gateway.domain.values import DataType
 from gateway.drivers.base import LinkLost, Tag
+from gateway.drivers.opcua import limits
 from gateway.drivers.opcua.certificates import days_left, thumbprint
 from gateway.drivers.opcua.config import OpcUaAddress, OpcUaSettings
 from gateway.drivers.opcua.driver import OpcUaDriver
@@ -370,3 +375,88 @@ async def test_s13_a_password_written_into_the_configuration_is_not_repeated():
     with pytest.raises(ValidationError) as caught:
         OpcUaSettings.model_validate({"url": "opc.tcp://127.0.0.1:4840", "user": "operator", "password": CANARY})
     assert all(CANARY not in error["msg"] for error in caught.value.errors())
+
+
+# --- what a server does not decide for us -----------------------------------------------------------------------------
+
+
+async def test_a18_a_message_beyond_the_limit_ends_the_link_and_a_long_one_below_it_does_not(world, pki, monkeypatch):
+    monkeypatch.setattr(limits, "MAX_MESSAGE", 1_000_000)
+    await world.plc.add("picture", b"x" * 900_000, ua.VariantType.ByteString)
+    count, picture = (Tag(name, DataType.STRING, OpcUaAddress(node=f"s={name}")) for name in ("count", "picture"))
+    settings = OpcUaSettings.model_validate({"url": world.plc.url, "namespace": PLC, "pki": pki.folder})
+    async with OpcUaDriver("FIL01", settings, [count, picture], PlantClock()) as opened:
+        await opened.read(["picture"])
+        with pytest.raises(LinkLost):
+            await opened.read(["picture", "picture"])
+
+
+async def test_a18_a_chunk_that_never_ends_is_not_collected(monkeypatch):
+    """A server that announces 2 GiB in its first answer and sends and sends."""
+    monkeypatch.setattr(limits, "MAX_MESSAGE", 1_000_000)
+    sent = 0
+
+    async def send_without_end(reader, writer):
+        nonlocal sent
+        writer.write(b"ACKF" + (2**31).to_bytes(4, "little"))
+        try:
+            while True:
+                writer.write(b"\0" * 65_536)
+                sent += 65_536
+                await writer.drain()
+        except ConnectionError:
+            writer.close()
+
+    server = await asyncio.start_server(send_without_end, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    settings = OpcUaSettings(url=f"opc.tcp://127.0.0.1:{port}", security="none", namespace=PLC)
+    with pytest.raises(LinkLost):
+        async with asyncio.timeout(settings.request_timeout / 2), driver_of(settings):
+            pass
+    server.close()
+    await server.wait_closed()
+    assert 1_000_000 < sent < 20_000_000
+
+
+async def test_a23_a_plc_whose_clock_is_a_day_behind_keeps_its_link_over_a_renewal(world, pki, monkeypatch):
+    """The server goes on with the old token until it hears the new one: here it publishes a value in between."""
+    make_token = SecureConnection.open
+
+    def make_old_token(connection, params, server):
+        result = make_token(connection, params, server)
+        result.SecurityToken.CreatedAt -= timedelta(days=1)
+        return result
+
+    monkeypatch.setattr(SecureConnection, "open", make_old_token)
+    async with driver(world.plc.url, pki, publishing_interval="20ms", sampling_interval="20ms") as opened:
+        batches = opened.changes()
+        await anext(batches)
+        client = opened._channel._client
+        await client.open_secure_channel(renew=True)
+        client.uaclient.revolve_security_token()
+        assert world.plc.processor._connection.next_security_token.TokenId != 0
+        await world.plc._nodes[-1].write_value(43, ua.VariantType.Int32)
+        async with asyncio.timeout(5):
+            assert [change.value for change in (await anext(batches)).changes] == [43]
+
+
+async def test_a20_a_server_that_names_itself_otherwise_on_the_secure_channel_is_refused(world, tmp_path, monkeypatch):
+    """Somebody in between changed the answer in clear; the certificate fits both names."""
+    iserver = world.plc.server.iserver
+    ask = iserver.get_endpoints
+    answers = 0
+
+    async def get_endpoints_forged_once(*args, **kwargs):
+        nonlocal answers
+        answers += 1
+        told = copy.deepcopy(await ask(*args, **kwargs))
+        for endpoint in told:
+            endpoint.Server.ApplicationUri = "urn:somebody:else" if answers == 1 else SERVER_URI
+        return told
+
+    monkeypatch.setattr(iserver, "get_endpoints", get_endpoints_forged_once)
+    certificate = make_certificate(world.key, uri="urn:somebody:else")
+    world.plc.present(certificate, world.key)
+    told = await refusal(world.plc.url, make_pki(tmp_path, certificate))
+    assert "it names itself otherwise on the secure channel than in clear" in told
+    assert world.plc.users.logins == []

@@ -21,7 +21,7 @@ from asyncua.ua.ua_binary import struct_from_binary
 from asyncua.ua.uaerrors import UaError, UaStatusCodeError
 
 from gateway.drivers.base import LinkLost
-from gateway.drivers.opcua.limits import bound_messages
+from gateway.drivers.opcua.limits import keep_own_measure
 from gateway.drivers.opcua.login import log_in
 from gateway.drivers.opcua.security import prepare, reason_of_refusal
 from gateway.drivers.opcua.security_settings import OpcUaSecurity
@@ -70,7 +70,7 @@ class Channel:
         self._timeout = request_timeout
         self._security = security
         self._client = Client(url, timeout=request_timeout)
-        bound_messages(self._client)
+        keep_own_measure(self._client)
         self._client.application_uri = self._client.product_uri = "urn:shopfloor-gateway"
         self._client.description = "shopfloor-gateway"
         self._client.secure_channel_timeout = CHANNEL_LIFETIME

@@ -1,11 +1,14 @@
-"""The most that a server may send in one message, kept by us and not by what it promised (trap A18).
+"""What a server does not decide for us: how much it sends in one message, and by whose clock a token ends.
 
-asyncua only advertises a limit, lets the server's acknowledgement replace it, and piles up an unfinished chunk of any
-announced size: a server that goes mad would take the gateway's memory, and with it every other device.
+asyncua only advertises a size limit, lets the server's acknowledgement replace it, and piles up an unfinished chunk of
+any announced size (trap A18): a server that goes mad would take the gateway's memory, and with it every other device.
+It also holds the server's moment of a token's creation against our clock (trap A23): where a PLC's clock is behind by
+more than a token lasts, the first message after a renewal that still carries the old token would end the link.
 """
 
 from collections.abc import Callable
-from typing import Final
+from datetime import UTC, datetime
+from typing import Any, Final
 
 from asyncua import ua
 from asyncua.client.client import Client
@@ -29,22 +32,41 @@ class _OwnLimits(TransportLimits):
         self.max_send_buffer = min(self.max_send_buffer, max(msg.ReceiveBufferSize, _LEAST_BUFFER))
 
 
-def bound_messages(client: Client) -> None:
-    """Make every connection of a client that is not connected yet break when a message grows beyond the limits."""
+def keep_own_measure(client: Client) -> None:
+    """Give every connection of a client that is not connected yet our limits and our clock.
+
+    A connection on which a message grows too long is ended; its requests fail like those of any lost link.
+    """
     client.max_messagesize, client.max_chunkcount = MAX_MESSAGE, MAX_CHUNKS
     make_protocol: Callable[[], UASocketProtocol] = client.uaclient._make_protocol
 
-    def make_bounded() -> UASocketProtocol:
+    def make_measured() -> UASocketProtocol:
         protocol = make_protocol()
         protocol._connection._limits = _OwnLimits()
-        receive = protocol.data_received
-
-        def receive_bounded(data: bytes) -> None:
-            receive(data)
-            if len(protocol.receive_buffer or b"") > MAX_MESSAGE and protocol.transport is not None:
-                protocol.transport.abort()
-
-        protocol.data_received = receive_bounded  # type: ignore[method-assign]
+        _bound_unfinished_chunk(protocol)
+        _date_tokens(protocol)
         return protocol
 
-    client.uaclient._make_protocol = make_bounded  # type: ignore[method-assign]
+    client.uaclient._make_protocol = make_measured  # type: ignore[method-assign]
+
+
+def _bound_unfinished_chunk(protocol: UASocketProtocol) -> None:
+    receive = protocol.data_received
+
+    def receive_bounded(data: bytes) -> None:
+        receive(data)
+        if len(protocol.receive_buffer or b"") > MAX_MESSAGE and protocol.transport is not None:
+            protocol.transport.abort()
+
+    protocol.data_received = receive_bounded  # type: ignore[method-assign]
+
+
+def _date_tokens(protocol: UASocketProtocol) -> None:
+    connection = protocol._connection
+    set_channel = connection.set_channel
+
+    def set_dated_channel(params: Any, request_type: ua.SecurityTokenRequestType, client_nonce: bytes) -> None:
+        params.SecurityToken.CreatedAt = datetime.now(UTC)
+        set_channel(params, request_type, client_nonce)
+
+    connection.set_channel = set_dated_channel  # type: ignore[method-assign]

@@ -19,7 +19,7 @@ from asyncua.ua.uaerrors import UaStatusCodeError
 from cryptography import x509
 
 from gateway.drivers.opcua.certificates import CertificateError, application_uris, first_of_chain, thumbprint
-from gateway.drivers.opcua.limits import bound_messages
+from gateway.drivers.opcua.limits import keep_own_measure
 from gateway.drivers.opcua.pki import Own, Pki
 from gateway.drivers.opcua.security_settings import OpcUaSecurity
 from gateway.drivers.opcua.status_codes import status_name
@@ -62,7 +62,7 @@ async def prepare(client: Client, settings: OpcUaSecurity, url: str, patience: f
 async def _ask_endpoints(url: str, patience: float) -> Sequence[ua.EndpointDescription]:
     """What the server offers, asked in clear; nothing of it is believed without a check."""
     client = Client(url, timeout=patience)
-    bound_messages(client)
+    keep_own_measure(client)
     endpoints: Sequence[ua.EndpointDescription] = await client.connect_and_get_server_endpoints()
     return endpoints
 
