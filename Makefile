@@ -3,14 +3,20 @@ PYTHON ?= python3
 BIN := .venv/bin
 FOR ?=
 BROKER ?=
+SCENARIO ?= simulators/scenarios/demo.yaml
+OUT ?= var/golden.jsonl
 
-.PHONY: demo test check lint types lock clean
+.PHONY: demo test golden check lint types lock clean
 
 demo: .venv/ready
 	$(BIN)/gateway demo $(if $(FOR),--for $(FOR)) $(if $(BROKER),--broker $(BROKER))
 
 test: lint types
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# Any scenario in the simulators' format, in process and as fast as it goes; the capture as JSON lines.
+golden: .venv/ready
+	$(BIN)/python -m tests.golden $(SCENARIO) $(OUT)
 
 check: .venv/ready
 	$(BIN)/gateway check -c config/

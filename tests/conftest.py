@@ -4,8 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.brokers import Mosquitto
+
+# A busy machine is no mistake of a test: properties are judged by what they find, not by how long they took.
+settings.register_profile("line", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("line")
 
 
 @pytest.fixture

@@ -7,11 +7,12 @@ import msgspec
 
 from gateway.config.load import load_plant
 from gateway.config.plant import Plant
-from gateway.domain.commands import Objection
 from gateway.domain.core import Core
 from gateway.domain.download import Operation, OperationResult
 from gateway.domain.effects import Effects, GatewayIdentity
-from gateway.domain.events import Answer, Command, Event
+from gateway.domain.events import Answer, Event
+from gateway.domain.objections import Objection
+from gateway.domain.requests import Command
 from gateway.domain.times import format_timestamp, parse_timestamp
 from gateway.domain.values import Batch, TagChange, TagWrite, Value, WriteResult
 from gateway.mqtt.payloads import decode_command, encode_event

@@ -114,6 +114,75 @@ class ContainerSection(Section):
     full: Annotated[int, Field(gt=0)] | None = None
 
 
+class AlarmBitSection(Section):
+    """A bit of an alarm word; `acked` is the tag of the word whose same bit says that it was acknowledged."""
+
+    tag: str
+    bit: Annotated[int, Field(ge=0, le=63)]
+    acked: str | None = None
+
+
+class AlarmEntrySection(Section):
+    """One entry of a PackTags alarm array."""
+
+    trigger: str
+    code: str
+    message: str | None = None
+    severity: str | None = None
+    acked: str | None = None
+
+
+class AlarmTextSection(Section):
+    """What people read of a code, and how long it must be up before it is told."""
+
+    text: str = ""
+    severity: Annotated[int, Field(ge=1, le=1000)] = 500
+    on_delay: Seconds | None = None
+
+
+class AlarmsSection(Section):
+    """Where the alarms come from: any of bits (by code), entries, and the source name of OPC UA conditions."""
+
+    bits: dict[Name, AlarmBitSection] = {}
+    entries: tuple[AlarmEntrySection, ...] = ()
+    conditions: str | None = None
+    texts: dict[Name, AlarmTextSection] = {}
+    on_delay: Seconds = 0.0
+
+
+class SampleSection(Section):
+    """A subgroup of samples: `sequence` changes with each, `values` holds it."""
+
+    sequence: str
+    values: str
+    gage: Name
+    unit: str | None = None
+    limits_of: Name | None = None
+    lsl: float | None = None
+    usl: float | None = None
+
+
+class MaterialSection(Section):
+    """Material that one piece of `counter` uses one of; `container` is a tag that changes with every full one."""
+
+    counter: Name
+    capacity: Annotated[int, Field(gt=0)]
+    low: Annotated[int, Field(ge=0)]
+    container: str | None = None
+    call_off: Annotated[int, Field(gt=0)] | None = None
+    dock: str | None = None
+
+
+class EnergySection(Section):
+    """A meter: `kwh` is what one raw count means, `max` the highest reading before it wraps."""
+
+    tag: str
+    kwh: Annotated[float, Field(gt=0)]
+    max: Annotated[int, Field(gt=0)]
+    medium: Name = "elec"
+    interval: Seconds = 900.0
+
+
 class ParameterSection(Section):
     """One entry of the write allow-list."""
 
@@ -161,3 +230,8 @@ class EquipmentSection(Section):
     order: OrderSection | None = None
     container: ContainerSection | None = None
     download: DownloadSection | None = None
+    alarms: AlarmsSection | None = None
+    samples: dict[Name, SampleSection] = {}
+    materials: dict[Name, MaterialSection] = {}
+    energy: EnergySection | None = None
+    hold: str | None = None

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.config.models import CounterSection, DownloadSection, EquipmentSection, HandshakeSection, TagSection
+from gateway.config.resolve_usage import AlarmResolver, UsageResolver
 from gateway.config.validation import Reporter
 from gateway.config.yaml_reader import Document, KeyPath, plain_scalar
 from gateway.domain.attribution import ProductionSpec
@@ -54,12 +55,17 @@ class EquipmentResolver:
         production = ProductionSpec(
             counters=self._counters(), derived=self._derived(), unit=self._section.count_unit,
             window=milliseconds(self._section.count_window), order=self._order(), container=self._container(),
+            usage=UsageResolver(self._section, self._slot, self._report).resolve(),
         )  # fmt: skip
         download = self._download()
+        alarms = AlarmResolver(self._section.alarms, self._slot).resolve() if self._section.alarms else None
+        if self._section.hold is not None:
+            self._slot(self._section.hold, "hold")
         if len(self._reporter.problems) > problems or any(tag is None for tag in self._tags.values()):
             return None
         tags = tuple(self._tag(name) for name in self._section.tags)
-        return EquipmentSpec(path, unit, tags, state, production, download)
+        hold = tags[self._slots[self._section.hold]] if self._section.hold is not None else None
+        return EquipmentSpec(path, unit, tags, state, production, download, alarms, hold)
 
     # --- names --------------------------------------------------------------------------------------------------
 

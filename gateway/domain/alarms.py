@@ -196,6 +196,9 @@ class Alarms:
         severity = inputs.values[entry.severity] if entry.severity is not None else None
         acked = inputs.values[entry.acknowledged] if entry.acknowledged is not None else None
         return AlarmShown(
-            code, bool(inputs.values[entry.trigger]), bool(acked), message if isinstance(message, str) else None,
-            severity if isinstance(severity, int) else None,
-        )  # fmt: skip
+            code,
+            active=bool(inputs.values[entry.trigger]),
+            acked=isinstance(acked, int) and acked > 0,
+            text=message if isinstance(message, str) else None,
+            severity=severity if isinstance(severity, int) else None,
+        )

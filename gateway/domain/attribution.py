@@ -68,7 +68,7 @@ class Attribution:
         self._record = record
         self._inputs = inputs
         self._windows = Windows(spec.window, memory.windows)
-        self._usage = Usage(spec.usage, memory.usage, recorder, inputs)
+        self._usage = Usage(spec.usage, memory.usage, recorder, inputs, record.delivered)
 
     def take_scan(self, touched: set[int], seen: Observation | None, at: Timestamp, now: Timestamp) -> None:
         """Attribute what the scan at `at` shows. Its pieces were made before `at`.
@@ -160,6 +160,7 @@ class Attribution:
                 unit=self.spec.unit, flags=tuple(tally.flags),
             )  # fmt: skip
             self.recorder.event(count, window.end, now, order=window.order)
+        self._usage.publish_window(window, self.spec.unit, now)
         if run is not None and run.order == window.order:
             self.recorder.event(_progress(run, window), window.end, now, order=run.order)
 

@@ -3,25 +3,18 @@
 import math
 from collections.abc import Iterator, Mapping
 
-import msgspec
-
 from gateway.domain.conversion import to_raw
+from gateway.domain.dispatch import Dispatch
 from gateway.domain.download import Download, DownloadMemory, DownloadSpec, Operation, OperationResult, Outcome
 from gateway.domain.effects import Recorder
 from gateway.domain.equipment import Equipment
-from gateway.domain.events import Answer, Command, DispatchOrder, ParameterItem, ParamResult, ParamsDownload
+from gateway.domain.events import Answer, ChangeApplied, ParamResult
 from gateway.domain.expressions import NoValue
-from gateway.domain.orders import KnownOrder
+from gateway.domain.objections import Objection
+from gateway.domain.requests import Command, ParameterItem, ParamsDownload
 from gateway.domain.shared import SharedRecord
 from gateway.domain.times import parse_timestamp
 from gateway.domain.values import PlainValue, Timestamp, plain
-
-
-class Objection(msgspec.Struct, frozen=True):
-    """One reason to reject: a code for machines, a sentence for people."""
-
-    code: str
-    detail: str
 
 
 class Commands:
@@ -41,6 +34,7 @@ class Commands:
         self._site = site
         self._answers = dict(answers)
         self._links = links
+        self._dispatch = Dispatch(record, equipment, site)
         self._downloads: dict[str, Download] = {}
         for path, item in equipment.items():
             if item.memory.download is not None and item.spec.download is not None:
@@ -55,10 +49,11 @@ class Commands:
         expired = _expired(command, now)
         if expired is not None:
             self._answer(command, "rejected", [expired], now)
-        elif isinstance(command, DispatchOrder):
-            self._dispatch(command, now)
-        else:
+        elif isinstance(command, ParamsDownload):
             self._download(command, now)
+        else:
+            objections = list(self._dispatch.take(command, now))
+            self._answer(command, "rejected" if objections else "done", objections, now)
 
     def refuse(self, cmd: str, kind: str, objection: Objection, path: str | None, now: Timestamp) -> None:
         """Answer what could not be understood. Such an id is not remembered: nothing was done under it."""
@@ -69,7 +64,7 @@ class Commands:
         self._site.effects.answers.append((path, refusal))
 
     def handle_result(self, result: OperationResult, now: Timestamp) -> None:
-        """A device operation ended."""
+        """A device operation ended; that of a hold bit carries no download."""
         path = result.token.split("|", 1)[0]
         download = self._downloads.get(path)
         if download is not None:
@@ -83,9 +78,13 @@ class Commands:
                 self._site.effects.operations.append(download.resume())
 
     def handle_scan(self, path: str, now: Timestamp) -> None:
-        """An equipment's inputs changed: perhaps the operator gave the permit."""
-        download = self._downloads.get(path)
-        if download is not None and download.memory.step == "WAIT_PERMIT" and self._permitted(self._equipment[path]):
+        """An equipment's inputs changed: perhaps the operator gave the permit, or a dispatched order can be loaded."""
+        download, equipment = self._downloads.get(path), self._equipment[path]
+        if download is None:
+            due = self._dispatch.due_download(equipment, now) if self._permitted(equipment) else None
+            if due is not None and not any(True for _ in self._objections(due, equipment)):
+                self._begin(due, equipment, now)
+        elif download.memory.step == "WAIT_PERMIT" and self._permitted(equipment):
             self._proceed(path, download.permit(), now)
 
     def handle_timer(self, now: Timestamp) -> None:
@@ -100,26 +99,6 @@ class Commands:
         timers = [download.next_timer() for download in self._downloads.values()]
         return min((timer for timer in timers if timer is not None), default=None)
 
-    # --- dispatch -----------------------------------------------------------------------------------------------
-
-    def _dispatch(self, command: DispatchOrder, now: Timestamp) -> None:
-        unknown = [op.eq for op in command.ops if op.eq.rsplit("/", 1)[-1] not in self._by_unit]
-        if unknown:
-            known = ", ".join(sorted(self._by_unit))
-            objection = Objection("unknown_equipment", f"{', '.join(unknown)} is not configured; here are {known}")
-            self._answer(command, "rejected", [objection], now)
-            return
-        operations = {op.eq.rsplit("/", 1)[-1]: op.op for op in command.ops}
-        order = KnownOrder(command.order, command.qty, command.lot, command.material, operations)
-        self._record.orders[command.order] = order
-        self._site.changed = True
-        for equipment in self._equipment.values():
-            run = equipment.memory.production.order.current
-            if run is not None and run.order.id == command.order:
-                run.planned = command.qty
-                equipment.recorder.changed = True
-        self._answer(command, "done", [], now)
-
     # --- downloads ----------------------------------------------------------------------------------------------
 
     def _download(self, command: ParamsDownload, now: Timestamp) -> None:
@@ -130,15 +109,20 @@ class Commands:
             codes = tuple(dict.fromkeys(objection.code for objection in objections))
             self._report(command, equipment, Outcome("REJECTED", codes, (), ()), now)
             return
+        self._answer(command, "accepted", [], now)
+        self._begin(command, equipment, now)
+
+    def _begin(self, command: ParamsDownload, equipment: Equipment, now: Timestamp) -> None:
         spec, path = equipment.spec.download, equipment.spec.path
+        assert spec is not None
         memory = DownloadMemory(
             cmd=command.cmd, type=command.type, order=command.order, set=command.set, rev=command.rev,
             corr=command.corr,
             requested={item.name: item.value for item in command.items}, targets=_targets(command, spec),
         )  # fmt: skip
         equipment.memory.download = memory
+        memory.limits = {item.name: (item.min, item.max) for item in command.items}
         download = self._downloads[path] = Download(spec, memory, path)
-        self._answer(command, "accepted", [], now)
         self._proceed(path, download.begin(self._permitted(equipment), now), now)
 
     def _objections(self, command: ParamsDownload, equipment: Equipment | None) -> Iterator[Objection]:
@@ -178,18 +162,31 @@ class Commands:
     def _finish(self, equipment: Equipment, outcome: Outcome, now: Timestamp) -> None:
         memory = self._downloads.pop(equipment.spec.path).memory
         equipment.memory.download = None
+        if memory.cmd.startswith("auto:") and memory.order is not None:
+            equipment.memory.production.order.loaded.append(memory.order)
         if outcome.result == "ACTIVE":
             if memory.order is not None:
                 equipment.orders.arm(memory.order, memory.set, memory.rev)
+            equipment.memory.production.usage.limits |= memory.limits
             active = {item.n: item.rb for item in outcome.items}
             equipment.recorder.retain("params", {"set": memory.set, "rev": memory.rev, "items": active})
         self._report(memory, equipment, outcome, now)
+        if outcome.result == "ACTIVE":
+            self._tell_change(memory, now)
         verdict = {"ACTIVE": "done", "REJECTED": "rejected"}.get(outcome.result, "failed")
         answer = Answer(
             cmd=memory.cmd, type=memory.type, answer=verdict, codes=outcome.codes, detail=outcome.detail, final=True,
             at=now,
         )  # fmt: skip
         self._remember(answer, equipment.spec.path)
+
+    def _tell_change(self, memory: DownloadMemory, now: Timestamp) -> None:
+        """Once per notice and order: the first download with what it changed is active."""
+        notice = self._record.library.notice_of(memory.set, memory.rev, now)
+        if notice is not None and memory.order is not None and memory.order not in notice.applied:
+            notice.applied.append(memory.order)
+            applied = ChangeApplied(cn=notice.cn, set=memory.set, rev=memory.rev, for_order=memory.order)
+            self._site.event(applied, now, now, time_quality="gateway")
 
     def _report(
         self, about: ParamsDownload | DownloadMemory, equipment: Equipment | None, outcome: Outcome, now: Timestamp

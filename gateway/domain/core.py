@@ -6,11 +6,14 @@ from typing import TypeVar
 import msgspec
 from msgspec import field
 
-from gateway.domain.commands import Commands, Objection
+from gateway.domain.alarms import AlarmShown
+from gateway.domain.commands import Commands
 from gateway.domain.download import OperationResult
 from gateway.domain.effects import Effects, GatewayIdentity, Recorder, SequenceMemory
 from gateway.domain.equipment import Equipment, EquipmentMemory, EquipmentSpec
-from gateway.domain.events import Answer, Command, DataGap, GatewayConnection, GatewayOutage, GatewayRestarted, TagDrift
+from gateway.domain.events import Answer, DataGap, GatewayConnection, GatewayOutage, GatewayRestarted, TagDrift
+from gateway.domain.objections import Objection
+from gateway.domain.requests import Command
 from gateway.domain.shared import SharedRecord
 from gateway.domain.states import Cause
 from gateway.domain.times import format_timestamp
@@ -65,6 +68,7 @@ class Core:
             recorder = Recorder(identity, spec.path, memory.sequence, self.effects)
             self.equipment[spec.path] = Equipment(spec, memory, recorder, self.memory.record)
         self._tags = {tag.tag_id: (item, tag) for item in self.equipment.values() for tag in item.spec.tags}
+        self._state_devices = {path: item.spec.state_devices for path, item in self.equipment.items()}
         self._on_device: dict[str, list[Equipment]] = {}
         for item in self.equipment.values():
             for device in item.spec.devices:
@@ -106,6 +110,13 @@ class Core:
             known = self._contact(equipment)
             equipment.settle(known, known, now)
             self._commands.handle_scan(equipment.spec.path, now)
+
+    def handle_condition(self, device: str, source: str, shown: AlarmShown, at: Timestamp, now: Timestamp) -> None:
+        """A condition of an OPC UA server changed, or was told again by a refresh."""
+        for equipment in self._on_device.get(device, ()):
+            alarms = equipment.spec.alarms
+            if alarms is not None and alarms.condition_source == source:
+                equipment.take_alarm(shown, at, now)
 
     def handle_link(
         self, device: str, up: bool, at: Timestamp, now: Timestamp, detail: str | None = None, resumed: bool = False
@@ -210,14 +221,15 @@ class Core:
 
     def _contact(self, equipment: Equipment) -> Timestamp:
         """Up to when everything about an equipment is known: the earliest contact of its devices."""
-        return min(
-            (self._contacts.get(device, self._started) for device in equipment.spec.devices), default=self._started
-        )
+        devices = self._state_devices[equipment.spec.path]
+        return min((self._contacts.get(device, self._started) for device in devices), default=self._started)
 
     def _close_gap(self, device: str, last: Timestamp | None, at: Timestamp, now: Timestamp) -> None:
         for equipment in self._on_device.get(device, ()):
             state = equipment.spec.state
             if state is None or last is None or equipment.out_of_contact or at - last <= state.stale_after:
+                continue
+            if device not in self._state_devices[equipment.spec.path]:
                 continue
             self._lose(equipment, last, now)
 

@@ -99,6 +99,7 @@ class DownloadMemory(msgspec.Struct):
     number: int | None = None
     deadline: Timestamp | None = None
     next_poll: Timestamp | None = None
+    limits: dict[str, tuple[float | None, float | None]] = field(default_factory=dict)
     snapshot: dict[str, PlainValue] = field(default_factory=dict)
     actual: dict[str, PlainValue] = field(default_factory=dict)
     codes: list[str] = field(default_factory=list)

@@ -63,11 +63,22 @@ class EquipmentSpec(msgspec.Struct, frozen=True):
     production: ProductionSpec = ProductionSpec()
     download: DownloadSpec | None = None
     alarms: AlarmSpec | None = None
+    hold: TagSpec | None = None
+    """The writable bit that asks the machine to stop for quality."""
 
     @property
     def devices(self) -> tuple[str, ...]:
         """The devices its tags come from."""
         return tuple(dict.fromkeys(tag.device for tag in self.tags))
+
+    @property
+    def state_devices(self) -> tuple[str, ...]:
+        """The devices without which its state is unknown: those of the tags that the rules use, else all.
+
+        A checkweigher behind another server may be away without the machine being so.
+        """
+        needed = [self.tags[slot].device for slot in self.state.needs] if self.state else []
+        return tuple(dict.fromkeys(needed)) or self.devices
 
 
 class EquipmentMemory(msgspec.Struct):
@@ -104,11 +115,15 @@ class Equipment:
 
     def begin_contact(self, device: str, at: Timestamp) -> None:
         """The device is (again) in reach: what it says now is true from `at` on, whatever its source time."""
-        self._last_scan = max(self._last_scan, at)
-        self._heartbeats.clear()
+        if device in self.spec.state_devices:
+            self._last_scan = max(self._last_scan, at)
         for tag in self.spec.tags:
-            if tag.device == device:
-                self.inputs.statuses[tag.slot] = StatusCode.BAD_WAITING_FOR_INITIAL_DATA
+            if tag.device != device:
+                continue
+            self.inputs.statuses[tag.slot] = StatusCode.BAD_WAITING_FOR_INITIAL_DATA
+            if tag.heartbeat_period is not None:
+                self._heartbeats[tag.slot] = at
+                self.inputs.stale[tag.slot] = False
 
     def take(self, tag: TagSpec, change: TagChange, contact: Timestamp) -> None:
         """Take in one value; it takes effect when its scan is run."""
@@ -217,7 +232,7 @@ class Equipment:
 
     def _beat(self, touched: set[int], at: Timestamp) -> None:
         for tag in self.spec.tags:
-            if tag.heartbeat_period is not None and (tag.slot in touched or tag.slot not in self._heartbeats):
+            if tag.heartbeat_period is not None and tag.slot in touched:
                 self._heartbeats[tag.slot] = at
                 self.inputs.stale[tag.slot] = False
 

@@ -320,6 +320,27 @@ class TagDrift(EventData, frozen=True, kw_only=True):
     after: str
 
 
+class ChangeAccepted(EventData, frozen=True, kw_only=True):
+    """A change notice was taken in."""
+
+    type: ClassVar = "change.accepted"
+    key: ClassVar = ("cn",)
+
+    cn: str
+
+
+class ChangeApplied(EventData, frozen=True, kw_only=True):
+    """The first download with a changed revision is active for an order."""
+
+    type: ClassVar = "change.applied"
+    key: ClassVar = ("cn", "for_order")
+
+    cn: str
+    set: str
+    rev: str
+    for_order: str | None = field(name="order")
+
+
 class GatewayConnection(EventData, frozen=True, kw_only=True):
     """The link to a device, known to be up or down until now, changed."""
 
@@ -357,8 +378,8 @@ EVENT_TYPES: Final[tuple[type[EventData], ...]] = (
     EquipmentState, DowntimeClosed, ProductionCount, OrderStarted, OrderProgress, OrderCompleted, OrderInterrupted,
     OrderResumed,
     AlarmRaised, AlarmAcked, AlarmCleared, QualitySample, MaterialConsumed, MaterialLow, EnergyInterval,
-    ContainerCompleted, CounterSuspect, ParamResult, DataGap, TagDrift, GatewayConnection, GatewayOutage,
-    GatewayRestarted,
+    ContainerCompleted, CounterSuspect, ParamResult, ChangeAccepted, ChangeApplied,
+    DataGap, TagDrift, GatewayConnection, GatewayOutage, GatewayRestarted,
 )  # fmt: skip
 
 
@@ -417,64 +438,3 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     detail: tuple[str, ...] = ()
     final: bool
     at: Timestamp = field(name="t")
-
-
-class ParameterItem(msgspec.Struct, frozen=True, kw_only=True):
-    """One process parameter of a download, with the limits of PLM."""
-
-    name: str
-    value: PlainValue
-    unit: str | None = None
-    min: float | None = None
-    max: float | None = None
-    parameter_class: str | None = field(name="class", default=None)
-
-
-class ParamsDownload(msgspec.Struct, frozen=True, kw_only=True):
-    """Command: bring this parameter set into the machine."""
-
-    type: ClassVar = "params.download"
-
-    cmd: str
-    eq: str
-    set: str
-    rev: str
-    items: tuple[ParameterItem, ...]
-    order: str | None = None
-    hash: str | None = None
-    corr: str | None = None
-    valid_until: str | None = None
-
-
-class DispatchOperation(msgspec.Struct, frozen=True, kw_only=True):
-    """One operation of a dispatched order: which equipment, and which parameter set."""
-
-    op: str
-    eq: str
-    set: str | None = None
-    rev: str | None = None
-
-
-class DispatchOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """Command: this order is going to run; its quantity, lot and operations are known from now on."""
-
-    type: ClassVar = "dispatch.order"
-
-    cmd: str
-    order: str
-    qty: int
-    material: str | None = None
-    lot: str | None = None
-    unit: str = "pcs"
-    prio: int | None = None
-    start: str | None = None
-    ops: tuple[DispatchOperation, ...] = ()
-    corr: str | None = None
-    valid_until: str | None = None
-
-
-Command = ParamsDownload | DispatchOrder
-COMMAND_TYPES: Final[dict[str, type[ParamsDownload] | type[DispatchOrder]]] = {
-    ParamsDownload.type: ParamsDownload,
-    DispatchOrder.type: DispatchOrder,
-}

@@ -1,7 +1,6 @@
 """Material that is used up by counting: reels, drums, magazines; called off once per container before it runs out."""
 
 import msgspec
-from msgspec import field
 
 from gateway.domain.events import MaterialLow
 from gateway.domain.expressions import Inputs
@@ -29,20 +28,22 @@ class MaterialMemory(msgspec.Struct):
     used: int = 0
     container: PlainValue = None
     number: int = 1
+    lot: str | None = None
     is_called: bool = False
-    totals: dict[str, int] = field(default_factory=dict)
 
 
-def use(spec: MaterialSpec, memory: MaterialMemory, inputs: Inputs, pieces: int, rate: float) -> MaterialLow | None:
-    """Use that many, at `rate` pieces per second; the call-off if this scan made the container low.
+def follow_container(spec: MaterialSpec, memory: MaterialMemory, inputs: Inputs, delivered: str | None) -> None:
+    """Notice a new container: it is full, and of the lot that was delivered last."""
+    if spec.container is None or not inputs.usable(spec.container):
+        return
+    shown = plain(inputs.values[spec.container])
+    if memory.container is not None and shown != memory.container:
+        memory.used, memory.is_called, memory.number, memory.lot = 0, False, memory.number + 1, delivered
+    memory.container = shown
 
-    A container changed in the same scan is new before its first piece.
-    """
-    if spec.container is not None and inputs.usable(spec.container):
-        shown = plain(inputs.values[spec.container])
-        if memory.container is not None and shown != memory.container:
-            memory.used, memory.is_called, memory.number = 0, False, memory.number + 1
-        memory.container = shown
+
+def use(spec: MaterialSpec, memory: MaterialMemory, pieces: int, rate: float) -> MaterialLow | None:
+    """Use that many, at `rate` pieces per second; the call-off if this made the container low."""
     memory.used += pieces
     remaining = spec.capacity - memory.used
     if memory.is_called or remaining > spec.low:

@@ -41,6 +41,10 @@ class KnownOrder(msgspec.Struct):
     lot: str | None = None
     material: str | None = None
     operations: dict[str, str] = field(default_factory=dict)
+    sets: dict[str, str] = field(default_factory=dict)
+    """Parameter set by unit, where the dispatch names one."""
+    automatic: list[str] | None = None
+    """States in which its sets are brought down without being asked; None if they are not."""
 
 
 class Run(msgspec.Struct):
@@ -89,6 +93,12 @@ class OrderMemory(msgspec.Struct):
     past: list[Interval] = field(default_factory=list)
     numbers: dict[str, int] = field(default_factory=dict)
     parameters: dict[str, str] | None = None
+    loaded: list[str] = field(default_factory=list)
+    """Orders whose automatic download was tried: it is tried once."""
+
+    def has_run(self, order: str) -> bool:
+        """True if the order ever ran here."""
+        return any(key.split("|", 1)[0] == order for key in self.numbers)
 
 
 class OrderTracker:

@@ -4,6 +4,7 @@ import msgspec
 from msgspec import field
 
 from gateway.domain.orders import KnownOrder
+from gateway.domain.parameters import ParameterLibrary
 
 
 class SharedRecord(msgspec.Struct):
@@ -13,3 +14,6 @@ class SharedRecord(msgspec.Struct):
     held_lots: list[str] = field(default_factory=list)
     delivered: dict[str, str] = field(default_factory=dict)
     """Material → lot of the container that was delivered last."""
+    arrivals: dict[str, str] = field(default_factory=dict)
+    """Material → when more of it is expected."""
+    library: ParameterLibrary = field(default_factory=ParameterLibrary)

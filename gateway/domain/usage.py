@@ -8,10 +8,13 @@ from msgspec import field
 from gateway.domain.counters import Step
 from gateway.domain.effects import Recorder
 from gateway.domain.energy import EnergyMemory, EnergySpec, Meter
+from gateway.domain.events import MaterialConsumed
 from gateway.domain.expressions import Inputs
-from gateway.domain.materials import MaterialMemory, MaterialSpec, use
+from gateway.domain.materials import MaterialMemory, MaterialSpec, follow_container, use
 from gateway.domain.orders import Run
+from gateway.domain.production import ClosedWindow
 from gateway.domain.quality import Limits, SampleSpec, newest_subgroup
+from gateway.domain.times import format_timestamp
 from gateway.domain.values import Timestamp
 
 
@@ -37,11 +40,14 @@ class UsageMemory(msgspec.Struct):
 class Usage:
     """Takes the scan's pieces after they found their order."""
 
-    def __init__(self, spec: UsageSpec, memory: UsageMemory, recorder: Recorder, inputs: Inputs) -> None:
+    def __init__(
+        self, spec: UsageSpec, memory: UsageMemory, recorder: Recorder, inputs: Inputs, delivered: Mapping[str, str]
+    ) -> None:
         self.spec = spec
         self.memory = memory
         self.recorder = recorder
         self._inputs = inputs
+        self._delivered = delivered
         self._meter = Meter(spec.energy, memory.energy) if spec.energy else None
 
     def take_scan(self, run: Run | None, steps: Mapping[str, Step], at: Timestamp, now: Timestamp) -> None:
@@ -54,6 +60,19 @@ class Usage:
             subgroup = newest_subgroup(sample, self.memory.samples, self._inputs, active)
             if subgroup is not None:
                 self.recorder.event(subgroup, at, now, order=run.order if run else None)
+
+    def publish_window(self, window: ClosedWindow, unit: str, now: Timestamp) -> None:
+        """What the pieces of a closed window took."""
+        for spec in self.spec.materials:
+            tally = window.tallies.get(spec.counter)
+            if tally is None or tally.delta <= 0:
+                continue
+            memory = self.memory.materials.setdefault(spec.material, MaterialMemory())
+            consumed = MaterialConsumed(
+                material=spec.material, lot=memory.lot, qty=tally.delta, unit=unit, method="counter",
+                window_end=format_timestamp(window.end),
+            )  # fmt: skip
+            self.recorder.event(consumed, window.end, now, order=window.order)
 
     def close(self, run: Run | None, until: Timestamp, now: Timestamp) -> None:
         """Publish the energy interval that ends at or before `until`."""
@@ -83,7 +102,8 @@ class Usage:
         elapsed = at - self.memory.counted if self.memory.counted is not None else 0
         if pieces:
             self.memory.counted = at
-        low = use(spec, memory, self._inputs, pieces, pieces * 1000 / elapsed if elapsed > 0 else 0.0)
+        follow_container(spec, memory, self._inputs, self._delivered.get(spec.material))
+        low = use(spec, memory, pieces, pieces * 1000 / elapsed if elapsed > 0 else 0.0)
         if low is not None:
             self.recorder.event(low, at, now, order=run.order if run else None)
 

@@ -141,13 +141,15 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
     """What one publish response or one poll brought, in the device's order.
 
     `contact` is when the device was last known to be alive: a batch without changes (keep-alive, unchanged poll)
-    says that nothing else happened up to then. `gaps` lie before its changes.
+    says that nothing else happened up to then. `gaps` lie before its changes. `resumed` is the first batch of a link
+    that goes on where the last one broke: what did not change since is not told again.
     """
 
     changes: list[TagChange]
     contact: Timestamp
     gaps: tuple[Gap, ...] = ()
     drifts: tuple[Drift, ...] = ()
+    resumed: bool = False
 
 
 def plain(value: Value) -> PlainValue:

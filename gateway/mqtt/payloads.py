@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from gateway.domain.commands import Objection
-from gateway.domain.events import COMMAND_TYPES, Answer, Command, Event, ParamsDownload, Telemetry
+from gateway.domain.events import Answer, Event, Telemetry
+from gateway.domain.objections import Objection
+from gateway.domain.requests import COMMAND_TYPES, Command, ParamsDownload
 from gateway.domain.times import format_timestamp, parse_timestamp
 
 MAX_COMMAND_BYTES = 256_000

@@ -10,10 +10,10 @@ import structlog
 
 from gateway import __version__
 from gateway.config.plant import Plant
-from gateway.domain.commands import Objection
 from gateway.domain.core import Core
 from gateway.domain.download import Operation, OperationResult
 from gateway.domain.effects import GatewayIdentity
+from gateway.domain.objections import Objection
 from gateway.domain.values import Batch
 from gateway.drivers.base import Clock
 from gateway.mqtt.client import Incoming
@@ -97,10 +97,10 @@ class Daemon:
 
     # --- facts from devices -------------------------------------------------------------------------------------
 
-    def link_changed(self, device: str, up: bool, detail: str | None) -> None:
+    def link_changed(self, device: str, up: bool, detail: str | None = None, resumed: bool = False) -> None:
         """A device's link came up or went down."""
         now = self._clock.now()
-        self._core.handle_link(device, up, now, now, detail)
+        self._core.handle_link(device, up, now, now, detail, resumed)
         self._committer.request()
 
     async def take_batch(self, device: str, batch: Batch) -> None:

@@ -194,4 +194,4 @@ def test_the_command_shows_every_problem_and_exits_2(tmp_path: Path) -> None:
 def test_the_demo_plant_is_right() -> None:
     result = CliRunner().invoke(app, ["check", "-c", str(Path(__file__).parents[2] / "config")])
     assert result.exit_code == 0, result.output
-    assert "3 devices, 3 equipment, 46 tags" in result.output
+    assert "3 devices, 3 equipment, 63 tags" in result.output

@@ -1,0 +1,113 @@
+"""Alarms, samples, materials and energy of one equipment: names to slots, seconds to milliseconds."""
+
+from typing import Protocol
+
+from gateway.config.models import AlarmsSection, EquipmentSection
+from gateway.config.yaml_reader import KeyPath
+from gateway.domain.alarms import AlarmBit, AlarmEntry, AlarmSpec, AlarmText
+from gateway.domain.energy import EnergySpec
+from gateway.domain.materials import MaterialSpec
+from gateway.domain.quality import SampleSpec
+from gateway.domain.usage import UsageSpec
+
+
+class FindSlot(Protocol):
+    """Gives the slot of a tag by name, after reporting under the keys if there is none."""
+
+    def __call__(self, name: str, *keys: str | int) -> int:  # noqa: D102 - the class says it
+        ...
+
+
+class Report(Protocol):
+    """Notes a problem at these keys of the equipment."""
+
+    def __call__(self, keys: KeyPath, message: str) -> None:  # noqa: D102 - the class says it
+        ...
+
+
+class AlarmResolver:
+    """The `alarms` section."""
+
+    def __init__(self, section: AlarmsSection, slot: FindSlot) -> None:
+        self._section = section
+        self._slot = slot
+
+    def resolve(self) -> AlarmSpec:
+        """The alarms as the domain takes them."""
+        section = self._section
+        texts = section.texts.items()
+        return AlarmSpec(
+            bits=tuple(self._bit(code) for code in section.bits),
+            entries=tuple(self._entry(number) for number in range(len(section.entries))),
+            condition_source=section.conditions,
+            texts={code: AlarmText(text.text, text.severity) for code, text in texts},
+            on_delay=round(section.on_delay * 1000),
+            delays={code: round(text.on_delay * 1000) for code, text in texts if text.on_delay is not None},
+        )
+
+    def _bit(self, code: str) -> AlarmBit:
+        bit, keys = self._section.bits[code], ("alarms", "bits", code)
+        acked = self._slot(bit.acked, *keys, "acked") if bit.acked is not None else None
+        return AlarmBit(code, self._slot(bit.tag, *keys, "tag"), bit.bit, acked)
+
+    def _entry(self, number: int) -> AlarmEntry:
+        entry = self._section.entries[number]
+
+        def slot(key: str) -> int | None:
+            name = getattr(entry, key)
+            return None if name is None else self._slot(name, "alarms", "entries", number, key)
+
+        return AlarmEntry(
+            trigger=self._slot(entry.trigger, "alarms", "entries", number, "trigger"),
+            code=self._slot(entry.code, "alarms", "entries", number, "code"),
+            message=slot("message"),
+            severity=slot("severity"),
+            acknowledged=slot("acked"),
+        )
+
+
+class UsageResolver:
+    """The sections `samples`, `materials` and `energy`."""
+
+    def __init__(self, section: EquipmentSection, slot: FindSlot, report: Report) -> None:
+        self._section = section
+        self._slot = slot
+        self._report = report
+
+    def resolve(self) -> UsageSpec:
+        """Samples, materials and meter as the domain takes them."""
+        return UsageSpec(self._materials(), self._energy(), self._samples())
+
+    def _samples(self) -> tuple[SampleSpec, ...]:
+        return tuple(
+            SampleSpec(
+                characteristic=name, gage=sample.gage, unit=sample.unit, limits_of=sample.limits_of,
+                sequence=self._slot(sample.sequence, "samples", name, "sequence"),
+                values=self._slot(sample.values, "samples", name, "values"), lower=sample.lsl, upper=sample.usl,
+            )
+            for name, sample in self._section.samples.items()
+        )  # fmt: skip
+
+    def _materials(self) -> tuple[MaterialSpec, ...]:
+        specs = []
+        for name, material in self._section.materials.items():
+            keys = ("materials", name)
+            if material.counter not in self._section.counters:
+                known = ", ".join(self._section.counters) or "none"
+                self._report((*keys, "counter"), f"no such counter: {material.counter}; the counters are: {known}")
+            if material.low >= material.capacity:
+                self._report((*keys, "low"), f"low {material.low} must lie below the capacity {material.capacity}")
+            container = self._slot(material.container, *keys, "container") if material.container is not None else None
+            specs.append(
+                MaterialSpec(
+                    name, material.counter, material.capacity, material.low, container, material.call_off, material.dock
+                )
+            )
+        return tuple(specs)
+
+    def _energy(self) -> EnergySpec | None:
+        energy = self._section.energy
+        if energy is None:
+            return None
+        slot = self._slot(energy.tag, "energy", "tag")
+        return EnergySpec(slot, energy.kwh, energy.max, energy.medium, round(energy.interval * 1000))

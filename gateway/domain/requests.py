@@ -1,0 +1,197 @@
+"""Every command of the contract: one struct each, with its wire names."""
+
+from typing import Any, ClassVar, Final
+
+import msgspec
+from msgspec import field
+
+from gateway.domain.values import PlainValue
+
+
+class ParameterItem(msgspec.Struct, frozen=True, kw_only=True):
+    """One process parameter of a download, with the limits of PLM."""
+
+    name: str
+    value: PlainValue
+    unit: str | None = None
+    min: float | None = None
+    max: float | None = None
+    parameter_class: str | None = field(name="class", default=None)
+
+
+class ParamsDownload(msgspec.Struct, frozen=True, kw_only=True):
+    """Command: bring this parameter set into the machine."""
+
+    type: ClassVar = "params.download"
+
+    cmd: str
+    eq: str
+    set: str
+    rev: str
+    items: tuple[ParameterItem, ...]
+    order: str | None = None
+    hash: str | None = None
+    corr: str | None = None
+    valid_until: str | None = None
+
+
+class DispatchOperation(msgspec.Struct, frozen=True, kw_only=True):
+    """One operation of a dispatched order: which equipment, and which parameter set."""
+
+    op: str
+    eq: str
+    set: str | None = None
+    rev: str | None = None
+
+
+class AutoDownload(msgspec.Struct, frozen=True, kw_only=True):
+    """The gateway brings the sets down by itself, in these states and at the operator's permit."""
+
+    when: tuple[str, ...] = ("IDLE", "SETUP")
+    permit: bool = True
+
+
+class DispatchOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """Command: this order is going to run; its quantity, lot and operations are known from now on."""
+
+    type: ClassVar = "dispatch.order"
+
+    cmd: str
+    order: str
+    qty: int
+    material: str | None = None
+    lot: str | None = None
+    unit: str = "pcs"
+    prio: int | None = None
+    start: str | None = None
+    ops: tuple[DispatchOperation, ...] = ()
+    auto_download: AutoDownload | None = None
+    corr: str | None = None
+    valid_until: str | None = None
+
+
+class ReleasedSet(msgspec.Struct, frozen=True, kw_only=True):
+    """One revision of a parameter set."""
+
+    set: str
+    rev: str
+    items: tuple[ParameterItem, ...]
+    hash: str | None = None
+
+
+class ParamsRelease(msgspec.Struct, frozen=True, kw_only=True):
+    """Command from PLM: these revisions are released; those of a change wait for its notice."""
+
+    type: ClassVar = "params.release"
+
+    cmd: str
+    sets: tuple[ReleasedSet, ...]
+    change: str | None = None
+    corr: str | None = None
+    valid_until: str | None = None
+
+
+class ChangeItem(msgspec.Struct, frozen=True, kw_only=True):
+    """One set of a change notice."""
+
+    set: str
+    before: str | None = field(name="from", default=None)
+    to: str
+
+
+class Effectivity(msgspec.Struct, frozen=True, kw_only=True):
+    """When a change holds: `immediate`, or `at_time` with `t`."""
+
+    mode: str = "immediate"
+    t: str | None = None
+
+
+class ChangeNotice(msgspec.Struct, frozen=True, kw_only=True):
+    """Command from PLM: from then on these revisions are the current ones. A running order keeps its own."""
+
+    type: ClassVar = "change.notice"
+
+    cmd: str
+    cn: str
+    items: tuple[ChangeItem, ...]
+    effective: Effectivity = Effectivity()
+    corr: str | None = None
+    valid_until: str | None = None
+
+
+class LotScope(msgspec.Struct, frozen=True, kw_only=True):
+    """What a hold covers."""
+
+    lot: str
+
+
+class QualityHold(msgspec.Struct, frozen=True, kw_only=True):
+    """Command from QMS: this lot is on hold; its machines are asked to stop, its containers are marked."""
+
+    type: ClassVar = "quality.hold"
+
+    cmd: str
+    scope: LotScope
+    reason: str | None = None
+    action: str | None = None
+    corr: str | None = None
+    valid_until: str | None = None
+
+
+class QualityRelease(msgspec.Struct, frozen=True, kw_only=True):
+    """Command from QMS: the hold is over."""
+
+    type: ClassVar = "quality.release"
+
+    cmd: str
+    scope: LotScope
+    corr: str | None = None
+    valid_until: str | None = None
+
+
+class MaterialArrival(msgspec.Struct, frozen=True, kw_only=True):
+    """Command from SCM: material is on its way."""
+
+    type: ClassVar = "material.arrival"
+
+    cmd: str
+    material: str
+    eta: str
+    qty: int | None = None
+    dock: str | None = None
+    corr: str | None = None
+    valid_until: str | None = None
+
+
+class StockTask(msgspec.Struct, frozen=True, kw_only=True):
+    """Command from WMS: a delivery task and how far it is; a delivered lot is what is used next."""
+
+    type: ClassVar = "stock.task"
+
+    cmd: str
+    task: str
+    kind: str
+    material: str
+    status: str
+    lot: str | None = None
+    corr: str | None = None
+    valid_until: str | None = None
+
+
+Command = (
+    ParamsDownload
+    | DispatchOrder
+    | ParamsRelease
+    | ChangeNotice
+    | QualityHold
+    | QualityRelease
+    | MaterialArrival
+    | StockTask
+)
+COMMAND_TYPES: Final[dict[str, Any]] = {
+    kind.type: kind
+    for kind in (
+        ParamsDownload, DispatchOrder, ParamsRelease, ChangeNotice, QualityHold, QualityRelease, MaterialArrival,
+        StockTask,
+    )
+}  # fmt: skip
