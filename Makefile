@@ -3,10 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 FOR ?=
 BROKER ?=
+FULL ?=
+ONLY ?=
 SCENARIO ?= simulators/scenarios/demo.yaml
 OUT ?= var/golden.jsonl
 
-.PHONY: demo test golden check lint types lock clean
+.PHONY: demo test cases golden check lint types lock clean
 
 demo: .venv/ready
 	$(BIN)/gateway demo $(if $(FOR),--for $(FOR)) $(if $(BROKER),--broker $(BROKER))
@@ -17,6 +19,10 @@ test: lint types
 # Any scenario in the simulators' format, in process and as fast as it goes; the capture as JSON lines.
 golden: .venv/ready
 	$(BIN)/python -m tests.golden $(SCENARIO) $(OUT)
+
+# The acceptance lists, one line per case: make cases, make cases FULL=1, make cases ONLY="R08 S05"
+cases: .venv/ready
+	$(if $(FULL),FULL=$(FULL)) $(BIN)/python -m tests.cases $(ONLY)
 
 check: .venv/ready
 	$(BIN)/gateway check -c config/

@@ -13,6 +13,10 @@ settings.register_profile("line", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("line")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "case(name): belongs to that case of the acceptance lists, see tests/cases.py")
+
+
 @pytest.fixture
 def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
     """A real broker that is already running."""
