@@ -106,7 +106,7 @@ class Core:
         for equipment in self._on_device.get(device, ()):
             if equipment.out_of_contact and not batch.changes:
                 equipment.regain_contact(contact, now)
-            equipment.run_scans(now)
+            equipment.run_scans(device, now)
             known = self._contact(equipment)
             equipment.settle(known, known, now)
             self._commands.handle_scan(equipment.spec.path, now)

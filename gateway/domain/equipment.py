@@ -104,7 +104,8 @@ class Equipment:
         self._states = StateTracker(spec.state, memory.state) if spec.state else None
         self._alarms = Alarms(spec.alarms, memory.alarms) if spec.alarms else None
         self._pending: list[_Entry] = []
-        self._last_scan: Timestamp = 0
+        self._last_scan: dict[str, Timestamp] = {}
+        self._needs = frozenset(spec.state.watched) if spec.state else frozenset[int]()
         self._heartbeats: dict[int, Timestamp] = {}
 
     @property
@@ -115,8 +116,7 @@ class Equipment:
 
     def begin_contact(self, device: str, at: Timestamp) -> None:
         """The device is (again) in reach: what it says now is true from `at` on, whatever its source time."""
-        if device in self.spec.state_devices:
-            self._last_scan = max(self._last_scan, at)
+        self._last_scan[device] = max(self._last_scan.get(device, 0), at)
         for tag in self.spec.tags:
             if tag.device != device:
                 continue
@@ -138,16 +138,17 @@ class Equipment:
         if tag.is_input:
             self._pending.append((at, tag.slot, value, status))
 
-    def run_scans(self, now: Timestamp) -> None:
-        """Evaluate what was taken in, in order of source time."""
+    def run_scans(self, device: str, now: Timestamp) -> None:
+        """Evaluate what was taken in from a device, in order of source time."""
         taken, self._pending = self._pending, []
-        last = self._last_scan
+        last = self._last_scan.get(device, 0)
         pending = sorted(((max(at, last), slot, value, status) for at, slot, value, status in taken), key=_time)
         begin = 0
         while begin < len(pending):
             start, end = pending[begin][0], begin
             while end < len(pending) and pending[end][0] - start <= SCAN_TOLERANCE:
                 end += 1
+            self._last_scan[device] = start
             self._scan(start, pending[begin:end], now)
             begin = end
 
@@ -208,7 +209,6 @@ class Equipment:
     # --- one scan -----------------------------------------------------------------------------------------------
 
     def _scan(self, at: Timestamp, entries: Iterable[_Entry], now: Timestamp) -> None:
-        self._last_scan = at
         self.recorder.changed = True
         touched = set()
         for _, slot, value, status in entries:
@@ -216,7 +216,7 @@ class Equipment:
             self.inputs.statuses[slot] = status
             touched.add(slot)
         self._beat(touched, at)
-        seen = self._observe(at)
+        seen = self._observe(at) if not self._needs.isdisjoint(touched) else None
         self.attribution.take_scan(touched, seen, at, now)
         if self._alarms is not None:
             self._tell_alarms(self._alarms.take_scan(self.inputs, at), now)
@@ -245,7 +245,8 @@ class Equipment:
         for slot in late:
             self.inputs.stale[slot] = True
         if late and self._states is not None:
-            since = max(self._last_scan, *(self._heartbeats[slot] for slot in late))
+            since = max(self._heartbeats[slot] for slot in late)
+            since = max(since, *(self._last_scan.get(device, 0) for device in self.spec.state_devices))
             seen = self._observe(since)
             if seen is not None:
                 seen.cause = Cause.STALE_HEARTBEAT if seen.state is State.UNKNOWN else seen.cause

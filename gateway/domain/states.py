@@ -68,6 +68,11 @@ class StateSpec(msgspec.Struct, frozen=True):
     stale_after: int = 30_000
     reason_window: int = 10_000
 
+    @property
+    def watched(self) -> set[int]:
+        """The slots whose change can change what is observed: those of the rules and of the reasons."""
+        return {*self.needs, *(rule.reason_slot for rule in self.rules if rule.reason_slot is not None)}
+
 
 class Observation(msgspec.Struct):
     """What the rules say of one scan; also the memory of a state that is or may become current."""

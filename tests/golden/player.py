@@ -82,6 +82,12 @@ class Player:
             self._second(second)
         return self.broker.capture
 
+    def alarms_suppressed(self, unit: str) -> int:
+        """How many alarms of an equipment were too short to be told."""
+        assert self._core is not None
+        item = next(item for item in self._core.equipment.values() if item.spec.unit == unit)
+        return item.memory.alarms.suppressed
+
     # --- one second ---------------------------------------------------------------------------------------------
 
     def _second(self, second: int) -> None:
