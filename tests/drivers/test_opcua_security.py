@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from asyncua import ua
-from asyncua.common.connection import SecureConnection
+from asyncua.common.connection import SecureConnection, TransportLimits
 from asyncua.common.utils import ServiceError
 from clocks import PlantClock
 from opcua_servers import PLC, plc
@@ -358,7 +358,6 @@ async def test_s13_the_password_is_in_no_log_at_any_level_and_in_no_text(world, 
     would log the password as it stands (trap A22)."""
     keys = {"user": "operator", "password_file": password_file}
     settings = OpcUaSettings.model_validate({"url": world.plc.url, "namespace": PLC, "pki": pki.folder, **keys})
-    client_lines = logging.getLogger("asyncua.client")
     caplog.set_level(logging.DEBUG)
     with capture_logs() as lines:
         async with driver_of(settings) as opened:
@@ -367,8 +366,8 @@ async def test_s13_the_password_is_in_no_log_at_any_level_and_in_no_text(world, 
         world.plc.users.logins.clear()
         password_file.write_text(f"{CANARY} no more")
         shown += await refusal(world.plc.url, pki, **keys)
-    client_text = "".join(record.getMessage() for record in caplog.records if record.name.startswith(client_lines.name))
-    assert CANARY not in client_text + caplog.text + shown + repr(settings) + repr(lines)
+    told = caplog.text + shown + repr(settings) + repr(lines)
+    assert CANARY[:6] not in told  # its beginning: as bytes the rest looks otherwise
 
 
 async def test_s13_a_password_written_into_the_configuration_is_not_repeated():
@@ -381,6 +380,15 @@ async def test_s13_a_password_written_into_the_configuration_is_not_repeated():
 
 
 async def test_a18_a_message_beyond_the_limit_ends_the_link_and_a_long_one_below_it_does_not(world, pki, monkeypatch):
+    """The server acknowledges no limit at all, which asyncua would take over."""
+    acknowledge = TransportLimits.create_acknowledge_and_set_limits
+
+    def acknowledge_no_limit(limits, hello):
+        answer = acknowledge(limits, hello)
+        answer.MaxMessageSize = answer.MaxChunkCount = limits.max_message_size = limits.max_chunk_count = 0
+        return answer
+
+    monkeypatch.setattr(TransportLimits, "create_acknowledge_and_set_limits", acknowledge_no_limit)
     monkeypatch.setattr(limits, "MAX_MESSAGE", 1_000_000)
     await world.plc.add("picture", b"x" * 900_000, ua.VariantType.ByteString)
     count, picture = (Tag(name, DataType.STRING, OpcUaAddress(node=f"s={name}")) for name in ("count", "picture"))
@@ -434,9 +442,13 @@ async def test_a23_a_plc_whose_clock_is_a_day_behind_keeps_its_link_over_a_renew
         client = opened._channel._client
         await client.open_secure_channel(renew=True)
         client.uaclient.revolve_security_token()
-        assert world.plc.processor._connection.next_security_token.TokenId != 0
+        protocol = client.uaclient.protocol
+        heard = protocol._connection._peer_sequence_number
         await world.plc._nodes[-1].write_value(43, ua.VariantType.Int32)
         async with asyncio.timeout(5):
+            while protocol._connection._peer_sequence_number == heard and protocol.transport is not None:
+                await asyncio.sleep(0.002)
+            assert world.plc.processor._connection.next_security_token.TokenId != 0
             assert [change.value for change in (await anext(batches)).changes] == [43]
 
 
