@@ -18,8 +18,8 @@ log = structlog.get_logger()
 class Intake(Protocol):
     """Where a link delivers what happened; the daemon implements it."""
 
-    def link_changed(self, device: str, up: bool, detail: str | None) -> None:
-        """The link came up or went down, just now."""
+    def link_changed(self, device: str, up: bool, detail: str | None = None, resumed: bool = False) -> None:
+        """The link came up or went down, just now; `resumed` goes on where it broke."""
         ...
 
     async def take_batch(self, device: str, batch: Batch) -> None:
@@ -39,6 +39,8 @@ class DeviceLink:
         self._intake = intake
         self._clock = clock
         self._backoff = Backoff()
+        # One for all connections: what a session left on the device is known to the next one.
+        self._connection = DRIVERS[device.driver].driver(device.name, device.settings, device.tags, clock)
         self._driver: Driver | None = None
         self._operations: asyncio.Queue[Operation] = asyncio.Queue()
         self._said: str | None = None
@@ -67,22 +69,23 @@ class DeviceLink:
             await self._clock.sleep(self._backoff.next())
 
     async def _live(self) -> None:
-        device = self._device
-        driver = DRIVERS[device.driver].driver(device.name, device.settings, device.tags, self._clock)
+        driver = self._connection
         try:
             async with driver:
-                self._found(driver)
                 async for batch in driver.changes():
-                    await self._intake.take_batch(device.name, batch)
+                    if self._driver is None:
+                        self._found(driver, batch.resumed)
+                    await self._intake.take_batch(self._device.name, batch)
         finally:
             self._driver = None
 
-    def _found(self, driver: Driver) -> None:
+    def _found(self, driver: Driver, resumed: bool) -> None:
+        """The device has said something: only then is it connected, and may it be written to."""
         self._driver = driver
         self._backoff.reset()
         self._said = None
-        log.info("device connected", device=self._device.name)
-        self._intake.link_changed(self._device.name, True, None)
+        log.info("device connected", device=self._device.name, resumed=resumed)
+        self._intake.link_changed(self._device.name, True, resumed=resumed)
 
     def _lost(self, reason: str) -> None:
         """Say it once per transition, and again only if the reason is another one."""

@@ -16,8 +16,11 @@ from asyncua import ua
 from asyncua.common.utils import Buffer
 from asyncua.ua.ua_binary import struct_from_binary, struct_to_binary
 
+from gateway.domain.values import DataType
+from gateway.drivers.base import Tag
 from gateway.drivers.modbus.config import ModbusSettings, Span
 from gateway.drivers.modbus.link import Link
+from gateway.drivers.opcua.config import OpcUaAddress
 from gateway.drivers.opcua.publications import PublicationDecoder
 from gateway.drivers.opcua.values import ValueDecoder
 
@@ -53,10 +56,12 @@ def per_value(decode, body: bytes) -> float:
 
 def measure_opcua() -> None:
     body = publish_response()
-    decoder = PublicationDecoder([f"T.tag{number}" for number in range(VALUES)], ValueDecoder(["urn:a"]))
+    address = OpcUaAddress(node="s=any")
+    tags = [Tag(f"T.tag{number}", DataType.FLOAT64, address) for number in range(VALUES)]
+    decoder = PublicationDecoder(tags, ValueDecoder(["urn:a"]))
     whole = per_value(decoder.decode, body)
     library = per_value(lambda buffer: struct_from_binary(ua.PublishResponse, buffer), body)
-    print(f"opcua: {whole:.2f} us per value, of which {library:.2f} in asyncua")
+    print(f"opcua: {whole:.2f} us per value; asyncua's decoder alone takes {library:.2f}")
 
 
 async def measure_modbus() -> None:

@@ -78,17 +78,24 @@ async def plc(port: int = 0, namespaces: tuple[str, ...] = (PLC,)) -> AsyncItera
 
 
 class Proxy:
-    """Forwards to a port; `freeze` lets nothing more through, `cut` aborts every connection."""
+    """Forwards to a port. `freeze` lets nothing more through, `cut` aborts every connection, `refuse` takes no new
+    ones until `accept`, and `delay` seconds pass before anything is forwarded.
+    """
 
     def __init__(self, target: int) -> None:
         self.target = target
         self.port = 0
+        self.delay = 0.0
+        self._refusing = False
         self._through = asyncio.Event()
         self._through.set()
         self._tasks: set[asyncio.Task] = set()
         self._writers: set[asyncio.StreamWriter] = set()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._refusing:
+            writer.transport.abort()
+            return
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
         self._writers |= {writer, far_writer}
         for source, sink in ((reader, far_writer), (far_reader, writer)):
@@ -99,6 +106,8 @@ class Proxy:
         try:
             while content := await source.read(65536):
                 await self._through.wait()
+                if self.delay:
+                    await asyncio.sleep(self.delay)
                 sink.write(content)
         except ConnectionError:
             pass
@@ -107,6 +116,12 @@ class Proxy:
 
     def freeze(self) -> None:
         self._through.clear()
+
+    def refuse(self) -> None:
+        self._refusing = True
+
+    def accept(self) -> None:
+        self._refusing = False
 
     def cut(self) -> None:
         for writer in self._writers:

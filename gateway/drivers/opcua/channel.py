@@ -23,6 +23,7 @@ from asyncua.ua.uaerrors import UaError, UaStatusCodeError
 from gateway.drivers.base import LinkLost
 from gateway.drivers.opcua.limits import keep_own_measure
 from gateway.drivers.opcua.login import log_in
+from gateway.drivers.opcua.resumption import Ticket, resume, take_ticket
 from gateway.drivers.opcua.security import prepare, reason_of_refusal
 from gateway.drivers.opcua.security_settings import OpcUaSecurity
 from gateway.drivers.opcua.status_codes import status_name
@@ -78,25 +79,34 @@ class Channel:
         self._lost: str | None = None
         self._renewal: asyncio.Task[None] | None = None
 
-    async def open(self) -> None:
-        """Open channel and session."""
+    async def open(self, ticket: Ticket | None = None) -> bool:
+        """Open channel and session; True if the session is the one of `ticket`, which the server has kept."""
         _quieten_asyncua()
         try:
-            await self._connect()
+            resumed = await self._connect(ticket)
         except BaseException:
             await self.close()
             raise
         self._renewal = asyncio.create_task(self._renew(), name=f"channel renewal {self._url}")
+        return resumed
 
-    async def _connect(self) -> None:
+    @property
+    def ticket(self) -> Ticket | None:
+        """What it takes to go on with this session over another channel; None unless the link broke."""
+        return take_ticket(self._client) if self._lost is not None else None
+
+    async def _connect(self, ticket: Ticket | None) -> bool:
         client = self._client
         try:
             await prepare(client, self._security, self._url, self._timeout)
             await client.connect_socket()
             await client.send_hello()
             await client.open_secure_channel()
+            if ticket is not None and await resume(client, self._security, ticket):
+                return True
             await client.create_session()
             await log_in(client, self._security)
+            return False
         except Distrust as reason:
             raise self.fail(str(reason)) from None
         except TimeoutError:

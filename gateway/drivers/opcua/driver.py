@@ -7,13 +7,15 @@ from typing import Self
 from asyncua import ua
 from asyncua.ua.object_ids import ObjectIds
 
-from gateway.domain.values import Batch, TagChange, TagId, TagWrite, WriteResult
-from gateway.drivers.base import BrowsedNode, Clock, NodeFacts, Tag
+from gateway.domain.values import Batch, Drift, TagChange, TagId, TagWrite, Timestamp, WriteResult
+from gateway.drivers.base import BrowsedNode, Clock, LinkLost, NodeFacts, Tag
+from gateway.drivers.opcua.audit import Audit
 from gateway.drivers.opcua.browse import Browser
 from gateway.drivers.opcua.channel import Channel, ServiceFault
 from gateway.drivers.opcua.config import OpcUaAddress, OpcUaSettings
 from gateway.drivers.opcua.monitored_items import wanted_items
 from gateway.drivers.opcua.node_ids import make_node_id, parse_node
+from gateway.drivers.opcua.resumption import Ticket
 from gateway.drivers.opcua.session import Session
 from gateway.drivers.opcua.subscription import Statistics, Subscription
 from gateway.drivers.opcua.values import ValueDecoder, encode
@@ -22,9 +24,11 @@ from gateway.drivers.opcua.values import ValueDecoder, encode
 class OpcUaDriver:
     """One OPC UA server; see `Driver` for the contract.
 
-    Every connection resolves namespace URIs anew, so a server restarted with other namespaces can never give one
-    tag's value for another's (trap A2): a namespace that is missing is a lost link, a node that is missing is a Bad
-    tag. `statistics` counts what was seen since `changes` began.
+    One driver serves a device for all its connections: entered again after a lost link, it goes on with session and
+    subscription where the server kept them, else it begins anew and says since when nothing is known. Every session
+    is audited: namespace URIs are resolved anew, so a server restarted with other namespaces can never give one tag's
+    value for another's (trap A2); a namespace that is missing is a lost link, a node that is missing or has another
+    type is a Bad tag. `statistics` counts what was seen since the subscription began.
     """
 
     def __init__(self, name: str, settings: OpcUaSettings, tags: Sequence[Tag[OpcUaAddress]], clock: Clock) -> None:
@@ -33,27 +37,53 @@ class OpcUaDriver:
         self._settings = settings
         self._tags = list(tags)
         self._clock = clock
-        self._channel = Channel(settings.url, settings.request_timeout, settings.lifetime, settings)
-        self._session = Session(self._channel)
+        self._audit = Audit(tags)
+        self._drifts: list[Drift] = []
+        self._ticket: Ticket | None = None
+        self._lost_since: Timestamp | None = None
         self._subscription: Subscription | None = None
         self._node_ids: dict[TagId, ua.NodeId] = {}
-        self._types = {tag.tag_id: tag.type for tag in tags}
+        self._by_id = {tag.tag_id: tag for tag in tags}
+        self._new_channel()
+
+    def _new_channel(self) -> None:
+        settings = self._settings
+        self._channel = Channel(settings.url, settings.request_timeout, settings.lifetime, settings)
+        self._session = Session(self._channel)
 
     async def __aenter__(self) -> Self:
-        await self._channel.open()
+        self._new_channel()
         try:
-            await self._session.open()
-            self._node_ids = {tag.tag_id: self._resolve(tag) for tag in self._tags}
+            resumed = await self._channel.open(self._ticket)
+            self._ticket = None
+            if not resumed:
+                self._subscription = None
+            await self._audit_session(resumed)
         except BaseException:
+            # The link may have broken once more before the session could go on: the next try goes on with it.
+            self._ticket = self._channel.ticket or self._ticket
             await self._channel.close()
             raise
+        if self._subscription is not None:
+            self._subscription.move(self._session)
         return self
+
+    async def _audit_session(self, resumed: bool) -> None:
+        await self._session.open()
+        moved = self._audit.check_namespaces(self._session.namespaces)
+        self._drifts += moved
+        if resumed and moved:
+            raise self._channel.lost("moved its namespaces under a session; the next one begins anew")
+        self._node_ids = {tag.tag_id: self._resolve(tag) for tag in self._tags}
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._subscription is not None:
-            await self._subscription.close()
+        subscription = self._subscription
+        if subscription is not None:
+            self._ticket = self._channel.ticket if isinstance(error, LinkLost) and not subscription.is_over else None
+            self._lost_since = subscription.contact
+            await subscription.close()
         await self._channel.close()
 
     def _resolve(self, tag: Tag[OpcUaAddress]) -> ua.NodeId:
@@ -65,12 +95,23 @@ class OpcUaDriver:
 
     async def changes(self) -> AsyncIterator[Batch]:
         """One batch per publish response, a keep-alive's without changes; see `Driver`. To be iterated once."""
-        wanted = wanted_items(self._tags, list(self._node_ids.values()), self._settings, self._clock.rate)
-        subscription = Subscription(self._session, self._name, self._settings, wanted, self._clock)
-        self._subscription, self.statistics = subscription, subscription.statistics
+        if self._subscription is None:
+            self._subscription = await self._subscribe()
+            self.statistics = self._subscription.statistics
+        async for batch in self._subscription.batches():
+            yield batch
+
+    async def _subscribe(self) -> Subscription:
+        node_ids = list(self._node_ids.values())
+        wanted = wanted_items(self._tags, node_ids, self._settings, self._clock.rate)
+        subscription = Subscription(
+            self._session, self._name, self._settings, wanted, self._clock, self._audit, self._lost_since
+        )
         await subscription.open()
-        while True:
-            yield await subscription.next_batch()
+        bad, drifts = self._audit.check_types(self._tags, await self._session.data_types(node_ids))
+        subscription.announce(bad, [*self._drifts, *drifts])
+        self._drifts = []
+        return subscription
 
     async def read(self, tag_ids: Sequence[TagId]) -> list[TagChange]:
         """The present values, asked of the device in as few requests as its limits allow."""
@@ -79,11 +120,12 @@ class OpcUaDriver:
             results = await self._session.read([self._node_ids[tag_id] for tag_id in tag_ids])
         except ServiceFault as fault:
             return [TagChange(tag_id, None, fault.code) for tag_id in tag_ids]
-        return [decoder.decode(tag_id, result) for tag_id, result in zip(tag_ids, results, strict=True)]
+        tags = [self._by_id[tag_id] for tag_id in tag_ids]
+        return [decoder.decode_as(tag, result) for tag, result in zip(tags, results, strict=True)]
 
     async def write(self, writes: Sequence[TagWrite]) -> list[WriteResult]:
         """Write in the order given; a value that does not fit its type is refused here, without a packet."""
-        encoded = [encode(self._types[write.tag_id], write.value) for write in writes]
+        encoded = [encode(self._by_id[write.tag_id].type, write.value) for write in writes]
         to_send = [
             (self._node_ids[write.tag_id], variant)
             for write, variant in zip(writes, encoded, strict=True)

@@ -10,9 +10,11 @@ from asyncua.ua.attribute_ids import AttributeIds
 
 from gateway.domain.values import TagChange
 from gateway.drivers.base import Tag
+from gateway.drivers.opcua.channel import ServiceFault
 from gateway.drivers.opcua.config import OpcUaAddress, OpcUaSettings
 from gateway.drivers.opcua.session import Session, chunks
 from gateway.drivers.opcua.status_codes import status_name
+from gateway.drivers.opcua.values import ValueDecoder
 
 _log = structlog.get_logger(__name__)
 
@@ -54,6 +56,19 @@ class MonitoredItems:
         self._wanted: Final = wanted
         self._revised: dict[str, list[str]] = {}
         self.refused: dict[int, int] = {}
+
+    def move(self, session: Session) -> None:
+        """The same session goes on over another channel."""
+        self._session = session
+
+    async def read(self) -> list[TagChange]:
+        """What every item holds now, whether it changed or not; a server that refuses to say leaves it as it was."""
+        decoder = ValueDecoder(self._session.namespaces)
+        try:
+            values = await self._session.read([item.node_id for item in self._wanted])
+        except ServiceFault:
+            return []
+        return [decoder.decode_as(item.tag, value) for item, value in zip(self._wanted, values, strict=True)]
 
     async def create(self, subscription_id: int, places: Iterable[int] | None = None) -> list[TagChange]:
         """Create the items at these places (None: all); answers with the tags whose refusal is news."""

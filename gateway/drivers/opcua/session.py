@@ -60,17 +60,26 @@ class Session:
             raise self.channel.lost(f"has no namespace {uri!r}; it has {', '.join(self.namespaces)}")
         return self.namespaces.index(uri)
 
-    async def read(self, node_ids: Sequence[ua.NodeId]) -> list[ua.DataValue]:
-        """The Value attribute of each node with both timestamps, straight from the device (MaxAge 0)."""
+    async def read(
+        self, node_ids: Sequence[ua.NodeId], attribute: AttributeIds = AttributeIds.Value
+    ) -> list[ua.DataValue]:
+        """One attribute of each node, the value with both timestamps, straight from the device (MaxAge 0)."""
         results: list[ua.DataValue] = []
         for chunk in chunks(node_ids, self.limits.nodes_per_read):
             request = ua.ReadRequest()
             request.Parameters.TimestampsToReturn = ua.TimestampsToReturn.Both
             request.Parameters.NodesToRead = [
-                ua.ReadValueId(NodeId=node_id, AttributeId=AttributeIds.Value) for node_id in chunk
+                ua.ReadValueId(NodeId=node_id, AttributeId=attribute) for node_id in chunk
             ]
             results += self.all_of(chunk, await self.channel.call(request, ua.ReadResponse))
         return results
+
+    async def data_types(self, node_ids: Sequence[ua.NodeId]) -> list[ua.DataValue]:
+        """The DataType attribute of each node; without value where the server does not tell it."""
+        try:
+            return await self.read(node_ids, AttributeIds.DataType)
+        except ServiceFault:
+            return [ua.DataValue()] * len(node_ids)
 
     async def write(self, values: Sequence[tuple[ua.NodeId, ua.Variant]]) -> list[int]:
         """Write the Value attribute of each node, without timestamps: S7 and Kepware refuse those (trap A16).

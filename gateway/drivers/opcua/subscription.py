@@ -1,12 +1,15 @@
 """One subscription: PublishRequests kept outstanding, their answers handed on in order, acknowledged when committed.
 
 The publish loop is ours because asyncua's acknowledges a notification before anyone has stored it, keeps a single
-request outstanding (trap A14) and does not look at sequence numbers (A11).
+request outstanding (trap A14), does not look at sequence numbers (A11) and repeats without end what it missed (A5).
+
+A subscription outlives its channel. After a link loss it goes on over the next one, if the server kept the session:
+what was published meanwhile is fetched by Republish, one notification after the other, before publishing goes on.
 """
 
 import asyncio
 import math
-from collections.abc import Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,12 +17,15 @@ import structlog
 from asyncua import ua
 from asyncua.ua.status_codes import StatusCodes
 
-from gateway.domain.values import Batch, TagChange, Timestamp
-from gateway.drivers.base import Clock
+from gateway.domain.values import Batch, Drift, Gap, TagChange, Timestamp
+from gateway.drivers.base import Clock, LinkLost
+from gateway.drivers.opcua.audit import Audit
 from gateway.drivers.opcua.channel import ServiceFault
 from gateway.drivers.opcua.config import OpcUaSettings
 from gateway.drivers.opcua.monitored_items import MonitoredItems, WantedItem
 from gateway.drivers.opcua.publications import Publication, PublicationDecoder
+from gateway.drivers.opcua.sequence import NotificationNumbers
+from gateway.drivers.opcua.server_state import ServerState
 from gateway.drivers.opcua.session import Session
 from gateway.drivers.opcua.status_codes import status_name
 from gateway.drivers.opcua.values import ValueDecoder
@@ -28,62 +34,86 @@ _OUTSTANDING_REQUESTS: Final = 3
 """One answer may be in the consumer's hands, and two requests still wait at the server."""
 _KEEP_ALIVES_MISSED: Final = 3
 _MAX_NOTIFICATIONS: Final = 10_000
+_REPUBLISH_MOST: Final = 1_000
+"""Notifications fetched after one loss (trap A5); what a server keeps beyond that is a counted gap."""
 _RETRY_FIRST: Final = 5.0
 _RETRY_LAST: Final = 60.0
 """Plant seconds between two tries to create what the server refused (trap A4)."""
-_SEQUENCE_NUMBERS: Final = 0xFFFFFFFF
-"""So many there are, for 0 is none: 1 follows 4294967295."""
+_WATCH_LEAST: Final = 1.0
+"""Seconds of wall time between two looks at the server's state, however fast a scenario is played."""
+_NAMED: Final = 10
+"""How many tags a gap names."""
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
 class Statistics:
-    """What one link has seen since it was opened."""
+    """What one subscription has seen since it was created."""
 
     publications: int = 0
     changes: int = 0
     sequence_gaps: int = 0
     missed_notifications: int = 0
+    fetched_notifications: int = 0
+    repeated_notifications: int = 0
     overflows: int = 0
 
 
 class Subscription:
-    """A subscription on an open session. `next_batch` gives its answers one by one; asking for one commits the last."""
+    """A subscription on an open session. `batches` gives its answers one by one; asking for one commits the last.
+
+    `lost_since` is the last contact of a subscription before this one, whose notifications the server forgot.
+    """
 
     def __init__(
-        self, session: Session, device: str, settings: OpcUaSettings, wanted: Sequence[WantedItem], clock: Clock
+        self,
+        session: Session,
+        device: str,
+        settings: OpcUaSettings,
+        wanted: Sequence[WantedItem],
+        clock: Clock,
+        audit: Audit,
+        lost_since: Timestamp | None = None,
     ) -> None:
         self.statistics = Statistics()
+        self.is_over = False
+        self.contact = lost_since
+        self._session = session
         self._channel = session.channel
         self._device = device
         self._settings = settings
         self._clock = clock
         self._items = MonitoredItems(session, device, wanted)
-        self._decoder = PublicationDecoder([item.tag.tag_id for item in wanted], ValueDecoder(session.namespaces))
+        self._decoder = PublicationDecoder([item.tag for item in wanted], ValueDecoder(session.namespaces))
+        self._audit = audit
+        self._server = ServerState()
+        self._is_resumed = False
         self._id = 0
         self._silence = 0.0
-        self._next_sequence_number = 1
+        self._numbers = NotificationNumbers()
         self._tasks: list[asyncio.Task[None]] = []
         self._publishing = _OUTSTANDING_REQUESTS
-        self._refusals: list[TagChange] = []
+        self._news: list[TagChange] = []
+        self._gaps: list[Gap] = []
+        self._drifts: list[Drift] = []
         # Bounded by the number of requests outstanding: none is sent before an answer was taken out.
-        self._received: asyncio.Queue[tuple[Publication, Timestamp] | Exception] = asyncio.Queue()
+        self._received: asyncio.Queue[tuple[Publication, Timestamp] | Exception | None] = asyncio.Queue()
         self._committed = asyncio.Semaphore(0)
-        self._uncommitted: Publication | None = None
         self._acknowledgements: list[ua.SubscriptionAcknowledgement] = []
 
+    # --- beginning and going on ---------------------------------------------------------------------------------
+
     async def open(self) -> None:
-        """Create the subscription and its items, then start publishing; raises `LinkLost` if the server refuses."""
+        """Create the subscription and its items; raises `LinkLost` if the server refuses."""
         try:
             await self._create()
-            self._refusals = await self._items.create(self._id)
+            self._news = await self._items.create(self._id)
         except ServiceFault as fault:
             raise self._channel.lost(f"no subscription: {fault}") from None
-        loops = [self._publish() for _ in range(_OUTSTANDING_REQUESTS)]
-        if self._items.refused:
-            loops.append(self._retry_refused())
-        self._tasks = [asyncio.create_task(self._report(loop), name=f"subscription {self._device}") for loop in loops]
+        if self.contact is not None:
+            self._gaps.append(Gap(self.contact, self._clock.now(), "session"))
+            _log.warning("device forgot the subscription", device=self._device, subscription=self._id)
 
     async def _create(self) -> None:
         interval = self._settings.publishing_interval / self._clock.rate
@@ -105,12 +135,70 @@ class Subscription:
         keep_alive = revised.RevisedMaxKeepAliveCount * revised.RevisedPublishingInterval / 1000
         self._silence = max(_KEEP_ALIVES_MISSED * keep_alive, self._settings.request_timeout)
 
-    async def next_batch(self) -> Batch:
-        """The next answer of the server, or the tags that it refused; the batch before is committed by asking."""
-        self._commit()
-        if self._refusals:
-            refusals, self._refusals = self._refusals, []
-            return Batch(refusals, self._clock.now())
+    def move(self, session: Session) -> None:
+        """Go on over another channel, on which the server has activated the same session."""
+        self._session, self._channel = session, session.channel
+        self._items.move(session)
+        self._received = asyncio.Queue()
+        self._committed = asyncio.Semaphore(0)
+        self._is_resumed = True
+
+    def announce(self, changes: Sequence[TagChange], drifts: Sequence[Drift] = ()) -> None:
+        """Put these into the next batch, and let it not wait for the server."""
+        self._news += changes
+        self._drifts += drifts
+        self._received.put_nowait(None)
+
+    # --- what the server says -----------------------------------------------------------------------------------
+
+    async def batches(self) -> AsyncIterator[Batch]:
+        """One batch per notification, for ever; the one before is committed by asking. Raises `LinkLost`."""
+        if self._is_resumed:
+            yield Batch([], self._known_now(), resumed=True)
+            async for publication in self._fetch_all():
+                yield self._batch(publication, self._known_until(publication))
+                self._acknowledge(publication.sequence_number)
+        self._start()
+        if self._news or self._gaps or self._drifts:
+            yield self._batch(None, self._clock.now())
+        while True:
+            received = await self._receive()
+            if received is None:
+                if self._news or self._drifts:
+                    yield self._batch(None, self._known_now())
+                continue
+            publication, contact = received
+            async for fetched in self._fetch_missing(publication):
+                yield self._batch(fetched, self._known_until(fetched))
+                self._acknowledge(fetched.sequence_number)
+            if self._take_note(publication):
+                yield self._batch(publication, self._known_until(publication) if publication.more else contact)
+            if not publication.is_keep_alive:
+                self._acknowledge(publication.sequence_number)
+            self._committed.release()
+
+    def _batch(self, publication: Publication | None, contact: Timestamp) -> Batch:
+        for tag_id, kind in self._decoder.take_mistyped().items():
+            self._drifts += self._audit.note_type(tag_id, kind)
+        news, gaps, drifts = self._news, tuple(self._gaps), tuple(self._drifts)
+        self._news, self._gaps, self._drifts = [], [], []
+        self.contact = contact
+        changes = publication.changes if publication is not None else []
+        if news:
+            changes = news + changes
+        if not self._server.is_running:
+            changes = self._server.judge(changes)
+        return Batch(changes, contact, gaps, drifts)
+
+    def _known_now(self) -> Timestamp:
+        return self._clock.now() if self.contact is None else self.contact
+
+    def _known_until(self, publication: Publication) -> Timestamp:
+        """Up to when everything is told where more is still to come: no further than the newest value."""
+        told = [change.source_timestamp for change in publication.changes if change.source_timestamp is not None]
+        return min(self._clock.now(), max([*told, self.contact or 0]))
+
+    async def _receive(self) -> tuple[Publication, Timestamp] | None:
         try:
             async with asyncio.timeout(self._silence):
                 received = await self._received.get()
@@ -118,58 +206,114 @@ class Subscription:
             raise self._channel.fail(f"has published nothing for {self._silence:g} s, not even a keep-alive") from None
         if isinstance(received, Exception):
             raise received
-        publication, contact = received
-        self._uncommitted = publication
-        self._take_note(publication)
-        return Batch(publication.changes, contact)
+        return received
 
-    def _commit(self) -> None:
-        publication, self._uncommitted = self._uncommitted, None
-        if publication is None:
-            return
-        if not publication.is_keep_alive:
-            self._acknowledgements.append(ua.SubscriptionAcknowledgement(self._id, publication.sequence_number))
-        self._committed.release()
-
-    def _take_note(self, publication: Publication) -> None:
+    def _take_note(self, publication: Publication) -> bool:
+        """Count and check one answer; False for one that came by Republish already."""
         if publication.status is not None:
-            raise self._channel.fail(f"ended the subscription: {status_name(publication.status)}")
+            raise self._end(f"ended the subscription: {status_name(publication.status)}")
         self.statistics.publications += 1
+        if not publication.is_keep_alive and self._numbers.is_known(publication.sequence_number):
+            self.statistics.repeated_notifications += 1
+            return False
         self.statistics.changes += len(publication.changes)
-        if publication.overflows:
-            self.statistics.overflows += publication.overflows
-            _log.warning("device queue overflowed", device=self._device, values=publication.overflows)
+        self._check_overflows(publication)
         self._check_sequence(publication)
+        return True
+
+    def _check_overflows(self, publication: Publication) -> None:
+        overflows = publication.overflows
+        if not overflows:
+            return
+        self.statistics.overflows += len(overflows)
+        _log.warning("device queue overflowed", device=self._device, values=len(overflows))
+        tag_ids = tuple(dict.fromkeys(change.tag_id for change in overflows))
+        number, now = publication.sequence_number, self._clock.now()
+        gap = Gap(self._known_now(), now, "overflow", number, None, len(tag_ids), tag_ids[:_NAMED])
+        self._gaps.append(gap)
 
     def _check_sequence(self, publication: Publication) -> None:
-        """Numbers run 1, 2, 3 … 4294967295, 1 (Part 4 §7.5); a keep-alive shows the next one without using it up."""
-        number, expected = publication.sequence_number, self._next_sequence_number
-        missed = (number - expected) % _SEQUENCE_NUMBERS
-        if missed > _SEQUENCE_NUMBERS // 2:
-            return  # a number from before: repeated, not missed
+        number, missed = publication.sequence_number, self._numbers.missing_before(publication.sequence_number)
         if missed:
+            expected = self._numbers.expected
             self.statistics.sequence_gaps += 1
             self.statistics.missed_notifications += missed
             _log.warning("notifications missed", device=self._device, expected=expected, received=number, missed=missed)
-        self._next_sequence_number = number if publication.is_keep_alive else number + 1
+            self._gaps.append(Gap(self._known_now(), self._clock.now(), "sequence", number, missed))
+        self._numbers.take(number, publication.is_keep_alive)
+
+    # --- Republish ----------------------------------------------------------------------------------------------
+
+    async def _fetch_all(self) -> AsyncIterator[Publication]:
+        """After a link loss: what the server published into the broken channel, until it has no more."""
+        for _ in range(_REPUBLISH_MOST):
+            fetched = await self._fetch(self._numbers.expected)
+            if fetched is None:
+                return
+            yield fetched
+
+    async def _fetch_missing(self, publication: Publication) -> AsyncIterator[Publication]:
+        """Before a notification that skipped numbers: those of the skipped ones that the server says it keeps."""
+        if not self._numbers.missing_before(publication.sequence_number):
+            return
+        for number in self._numbers.still_kept(publication.available, publication.sequence_number)[:_REPUBLISH_MOST]:
+            fetched = await self._fetch(number)
+            if fetched is not None:
+                yield fetched
+
+    async def _fetch(self, number: int) -> Publication | None:
+        """One notification once more; None if the server does not keep it (asyncua's answers with an empty one)."""
+        request = ua.RepublishRequest()
+        request.Parameters.SubscriptionId = self._id
+        request.Parameters.RetransmitSequenceNumber = number
+        try:
+            response = await self._channel.call(request, ua.RepublishResponse)
+        except ServiceFault as fault:
+            if fault.code == StatusCodes.BadMessageNotAvailable:
+                return None
+            raise self._end(f"does not go on with the subscription: {fault}") from None
+        message = response.NotificationMessage
+        if message.SequenceNumber != number or not message.NotificationData:
+            return None
+        publication = self._decoder.from_message(self._id, message)
+        if publication.status is not None:
+            raise self._end(f"ended the subscription: {status_name(publication.status)}")
+        self.statistics.fetched_notifications += 1
+        self.statistics.changes += len(publication.changes)
+        self._check_overflows(publication)
+        self._check_sequence(publication)
+        self._numbers.note_fetched(number)
+        return publication
+
+    # --- publishing ---------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        loops: list[Awaitable[None]] = [self._publish() for _ in range(self._publishing)]
+        if self._items.refused:
+            loops.append(self._retry_refused())
+        loops.append(self._watch_server())
+        self._tasks = [asyncio.create_task(self._report(loop), name=f"subscription {self._device}") for loop in loops]
 
     async def _publish(self) -> None:
         """Keep one PublishRequest outstanding; the next one is sent when a batch was committed, and says so."""
         while True:
+            acknowledgements, self._acknowledgements = self._acknowledgements, []
             try:
-                body = await self._channel.publish(self._take_acknowledgements())
+                body = await self._channel.publish(acknowledgements)
             except ServiceFault as fault:
                 if fault.code == StatusCodes.BadTooManyPublishRequests and self._publishing > 1:
                     self._publishing -= 1
                     return
-                raise self._channel.fail(f"stopped publishing: {fault}") from None
+                raise self._end(f"stopped publishing: {fault}") from None
             contact = self._clock.now()
-            self._received.put_nowait((self._channel.decode(self._decoder.decode, body), contact))
-            await self._committed.acquire()
+            publication = self._channel.decode(self._decoder.decode, body)
+            if publication.subscription_id == self._id:
+                self._received.put_nowait((publication, contact))
+                await self._committed.acquire()
 
-    def _take_acknowledgements(self) -> list[ua.SubscriptionAcknowledgement]:
-        taken, self._acknowledgements = self._acknowledgements, []
-        return taken
+    def _acknowledge(self, number: int) -> None:
+        """The consumer committed it: the next PublishRequest tells the server."""
+        self._acknowledgements.append(ua.SubscriptionAcknowledgement(self._id, number))
 
     async def _retry_refused(self) -> None:
         delay = _RETRY_FIRST
@@ -177,19 +321,33 @@ class Subscription:
             await self._clock.sleep(delay)
             delay = min(2 * delay, _RETRY_LAST)
             try:
-                self._refusals += await self._items.create(self._id, list(self._items.refused))
+                self.announce(await self._items.create(self._id, list(self._items.refused)))
             except ServiceFault as fault:
-                raise self._channel.fail(f"no monitored items: {fault}") from None
+                raise self._end(f"no monitored items: {fault}") from None
+
+    async def _watch_server(self) -> None:
+        """Every keep-alive: is the server well, and does it answer at all? When that changed every value is news."""
+        while True:
+            await asyncio.sleep(max(_WATCH_LEAST, self._settings.keepalive / self._clock.rate))
+            if await self._server.look(self._session):
+                _log.warning("server state changed", device=self._device, state=self._server.now.name)
+                self.announce(await self._items.read())
 
     async def _report(self, loop: Awaitable[None]) -> None:
-        """Whatever ends a loop, a defect too, ends `next_batch`: nothing dies in silence."""
+        """Whatever ends a loop, a defect too, ends `batches`: nothing dies in silence."""
         try:
             await loop
         except Exception as error:  # noqa: BLE001 - handed over, not swallowed
             self._received.put_nowait(error)
 
+    def _end(self, reason: str) -> LinkLost:
+        """The server has ended this subscription: there is nothing to go on with."""
+        self.is_over = True
+        return self._channel.fail(reason)
+
     async def close(self) -> None:
         """Stop asking; the session's end deletes the subscription on the server."""
-        for task in self._tasks:
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)

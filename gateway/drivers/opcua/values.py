@@ -7,6 +7,7 @@ from typing import Any, Final
 from asyncua import ua
 
 from gateway.domain.values import DataType, Scalar, StatusCode, TagChange, TagId, Timestamp, Value, is_bad
+from gateway.drivers.base import Tag
 from gateway.drivers.opcua.node_ids import format_node
 from gateway.drivers.writing import refusal
 
@@ -14,6 +15,9 @@ _UNIX_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _OPC_EPOCH: Final = datetime(1601, 1, 1, tzinfo=UTC)
 """DateTime zero, which a server sends where it has no time (OPC 10000-6 §5.2.2.5)."""
 _MILLISECOND: Final = timedelta(milliseconds=1)
+_FROM_1601: Final = (_UNIX_EPOCH - _OPC_EPOCH) // _MILLISECOND
+_LAST_TICK: Final = (datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC) - _OPC_EPOCH) // _MILLISECOND * 10_000
+_TICKS_PER_MICROSECOND: Final = 10
 
 
 class _Unusable(Exception):  # noqa: N818 - it never leaves this module
@@ -39,13 +43,26 @@ class ValueDecoder:
         status_code = _status(data_value)
         value: Value = None
         if not is_bad(status_code):
-            try:
-                value = self._decode_variant(data_value.Value)
-            except _Unusable as unusable:
-                value, status_code = unusable.value, unusable.status_code
+            value, repaired = self.decode_variant(data_value.Value)
+            status_code = status_code if repaired is None else repaired
         return TagChange(
             tag_id, value, status_code, _timestamp(data_value.SourceTimestamp), _timestamp(data_value.ServerTimestamp)
         )
+
+    def decode_as(self, tag: Tag[Any], data_value: ua.DataValue) -> TagChange:
+        """The same for a tag whose type is known: a value of another type is Bad (trap A2)."""
+        change = self.decode(tag.tag_id, data_value)
+        kind = data_value.Value.VariantType.value if data_value.Value is not None else 0
+        if is_bad(change.status_code) or not kind or accepts(tag.type, kind):
+            return change
+        return TagChange(tag.tag_id, None, StatusCode.BAD_TYPE_MISMATCH, change.source_timestamp)
+
+    def decode_variant(self, variant: Any) -> tuple[Value, int | None]:
+        """The plain value, and the status code that it gets where it had to be repaired or cannot be used."""
+        try:
+            return self._decode_variant(variant), None
+        except _Unusable as unusable:
+            return unusable.value, unusable.status_code
 
     def _decode_variant(self, variant: Any) -> Value:
         if variant is None:
@@ -75,6 +92,37 @@ def encode(data_type: DataType, value: Value) -> ua.Variant | int:
     except OverflowError:
         return StatusCode.BAD_OUT_OF_RANGE
     return ua.Variant(wire, variant_type) if isinstance(value, tuple) else ua.Variant(wire[0], variant_type)
+
+
+def accepts(data_type: DataType, kind: int) -> bool:
+    """True if a value of this variant type (its number, OPC 10000-6 §5.1.2) may stand for a tag of this data type.
+
+    Structures and the like are no drift of a type: they are refused by the decoder itself.
+    """
+    return kind in _KINDS[data_type] or kind not in _PLAIN_KINDS
+
+
+def variant_type_of(data_type: DataType) -> ua.VariantType:
+    """The type with which a tag of this data type is written, and normally read."""
+    return _ENCODE[data_type][0]
+
+
+def decode_text(raw: bytes) -> tuple[str, int | None]:
+    """The text, and Uncertain where bytes that are no UTF-8 had to be replaced by U+FFFD."""
+    try:
+        return raw.decode(), None
+    except UnicodeDecodeError:
+        return raw.decode(errors="replace"), StatusCode.UNCERTAIN
+
+
+def decode_instant(ticks: int) -> Timestamp:
+    """Milliseconds since 1970 of a DateTime on the wire: 100 ns since 1601, held within 1601 and 9999."""
+    return min(max(ticks, 0), _LAST_TICK) // 10_000 - _FROM_1601
+
+
+def decode_timestamp(ticks: int) -> Timestamp | None:
+    """The same, but None for DateTime zero, which a server sends where it has no time (OPC 10000-6 §5.2.2.5)."""
+    return None if ticks < _TICKS_PER_MICROSECOND else decode_instant(ticks)
 
 
 def _status(data_value: ua.DataValue) -> int:
@@ -138,6 +186,16 @@ _DECODE_SCALAR: Final[dict[ua.VariantType, Callable[[Any], Scalar]]] = {
     ua.VariantType.QualifiedName: lambda name: _text(name.Name),
     ua.VariantType.LocalizedText: lambda text: _text(text.Text),
 }
+
+_KINDS: Final[dict[DataType, frozenset[int]]] = {
+    DataType.BOOL: frozenset({1}), DataType.INT8: frozenset({2}), DataType.UINT8: frozenset({3}),
+    DataType.INT16: frozenset({4}), DataType.UINT16: frozenset({5}), DataType.INT32: frozenset({6}),
+    DataType.UINT32: frozenset({7, 19}), DataType.INT64: frozenset({8}), DataType.UINT64: frozenset({9}),
+    DataType.FLOAT32: frozenset({10}), DataType.FLOAT64: frozenset({11}), DataType.DATETIME: frozenset({13}),
+    DataType.BYTES: frozenset({15}), DataType.STRING: frozenset({12, 14, 16, 17, 18, 20, 21}),
+}  # fmt: skip
+"""Which variant types become a tag of which type; everything with a textual form is a string, a StatusCode a number."""
+_PLAIN_KINDS: Final = frozenset().union(*_KINDS.values())
 
 _ENCODE: Final[dict[DataType, tuple[ua.VariantType, Callable[[Any], Any]]]] = {
     DataType.BOOL: (ua.VariantType.Boolean, _as_is),
