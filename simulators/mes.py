@@ -8,6 +8,7 @@ import argparse
 import json
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ _SESSION_S: Final = 7 * 24 * 3600
 _KEEPALIVE_S: Final = 10
 _ANSWER_S: Final = 2.0
 _RETRY_S: Final = 0.2
+_LOOK_S: Final = 0.05
 _SLOWEST_RETRY_S: Final = 5
 _MQTT_PORT: Final = 1883
 
@@ -84,6 +86,8 @@ class Record:
     def __init__(self, outputs: list[TextIO], stop: Stop) -> None:
         self._outputs = outputs
         self._stop = stop
+        self.gateway_seen = threading.Event()
+        """Set once a gateway said that it is online: from then on it hears commands."""
 
     def keep(self, message: mqtt.MQTTMessage) -> None:
         """Write one message and flush it: after that it may be acknowledged."""
@@ -93,6 +97,8 @@ class Record:
             "retain": bool(message.retain),
             "t_rx": datetime.now(UTC).isoformat(timespec="milliseconds"),
         }
+        if "/_gw/" in message.topic and message.topic.endswith("/status") and b'"online"' in message.payload:
+            self.gateway_seen.set()
         line = json.dumps(row, separators=(",", ":")) + "\n"
         try:
             for output in self._outputs:
@@ -119,6 +125,7 @@ def declare(parser: argparse.ArgumentParser, _command: str) -> None:
     parser.add_argument("--password-file", type=Path, help="the broker's password, mode 0600")
     parser.add_argument("--client-id", default="mes", help="names the persistent session")
     parser.add_argument("--capture", type=Path, help="append every message to this file, one JSON object a line")
+    parser.add_argument("--wait-for-gateway", action="store_true", help="send nothing before a gateway is online")
     parser.add_argument("--print", action="store_true", help="write the same lines to stdout")
 
 
@@ -134,7 +141,8 @@ def run(args: argparse.Namespace) -> int:
         with _record(args, stop) as record:
             protocol = _protocol(broker, stop)
             if protocol is not None:
-                _play(scenario, clock, _client(broker, args.client_id, record, protocol), stop)
+                wait_for = record.gateway_seen if args.wait_for_gateway else None
+                _play(scenario, clock, _client(broker, args.client_id, record, protocol), stop, wait_for)
     except OSError as error:
         stop.ask(f"cannot write down what came: {error}")
     if stop.reason:
@@ -142,9 +150,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _play(scenario: Scenario, clock: PlayClock, client: mqtt.Client, stop: Stop) -> None:
+def _play(
+    scenario: Scenario, clock: PlayClock, client: mqtt.Client, stop: Stop, wait_for: threading.Event | None
+) -> None:
     client.loop_start()
     try:
+        while wait_for is not None and not wait_for.is_set():
+            if stop.asked_within(_LOOK_S):
+                return
         for message in messages(scenario):
             if stop.asked_within(max(clock.wall_seconds_until(message.at * 1000), 0)):
                 return

@@ -23,6 +23,23 @@ def _sent(small: dict[str, Any], **command: Any) -> Message:
     return message
 
 
+def test_nothing_is_sent_before_a_gateway_is_online_when_that_is_asked(tmp_path: Path) -> None:
+    """The record sees the gateway's status; the stale or the dead one is no gateway."""
+    from simulators.mes import Record, Stop
+
+    record = Record([(tmp_path / "capture").open("w", encoding="utf-8")], Stop())
+    for topic, payload, seen in (
+        ("mfg/v1/ACME/HZ/_gw/edge-01/status", b'{"state":"offline"}', False),
+        ("mfg/v1/ACME/HZ/PACK/L1/FIL01/now/state", b'{"state":"online"}', False),
+        ("mfg/v1/ACME/HZ/_gw/edge-01/status", b'{"state":"online"}', True),
+    ):
+        message = mqtt.MQTTMessage(topic=topic.encode())
+        message.payload = payload
+        record.keep(message)
+        assert record.gateway_seen.is_set() is seen
+    record._outputs[0].close()
+
+
 def test_a_download_carries_the_whole_set_its_hash_and_an_expiry(small: dict[str, Any]) -> None:
     message = _sent(small, type="params.download", eq="FIL01", order="81", set="FS", rev="B")
 

@@ -21,8 +21,11 @@ from gateway.cli.demo.board import Board
 from gateway.cli.demo.processes import Child, ChildFailed, Children
 from gateway.domain.times import format_timestamp, parse_timestamp
 
-LEAD: Final = 5.0
-"""Seconds between the start of the gateway and the first second of the scenario."""
+LEAD: Final = 4.0
+"""Seconds between the start of the machines and the first second of the scenario, at least."""
+
+SLOWNESS: Final = 4.0
+"""How much longer all processes together take to start than a configuration check alone."""
 
 TAIL: Final = 75.0
 """Plant seconds after the machines stand still: the last count window closes and leaves."""
@@ -78,9 +81,9 @@ class _Plan:
             self.until = min(scenario.end, scenario.start + int(seconds * speed * 1000))
         self.epoch = 0.0
 
-    def begin(self) -> None:
-        """Fix the wall time of the scenario's first second."""
-        self.epoch = round(time.time() + LEAD, 3)
+    def begin(self, slowness: float) -> None:
+        """Fix the wall time of the scenario's first second; a slow machine gets more time to start everything."""
+        self.epoch = round(time.time() + max(LEAD, SLOWNESS * slowness), 3)
 
     def plant_time(self) -> int:
         """Milliseconds UTC on the plant's clock."""
@@ -127,7 +130,7 @@ class _Demo:
         title = f"[bold]{plan.scenario.name}[/] at {plan.speed:g}x"
         self._console.print(f"{title}: starting broker, machines, MES and gateway")
         broker = await self._broker(children)
-        plan.begin()
+        plan.begin(await self._check(children))
         line = await children.start(
             "machines", "simulators", "line", *plan.play, "--ledger", str(plan.folder / "ledger.json"),
             "--until", format_timestamp(plan.until)[11:19],
@@ -135,7 +138,7 @@ class _Demo:
         urls = (await line.ready())["ready"]
         mes = await children.start(
             "mes", "simulators", "mes", "--broker", broker, *self._password(), *plan.play, "--client-id", "demo-mes",
-            "--capture", str(plan.folder / "capture.jsonl"), "--print",
+            "--capture", str(plan.folder / "capture.jsonl"), "--print", "--wait-for-gateway",
         )  # fmt: skip
         gateway = await children.start(
             "gateway", "gateway", "run", "-c", str(plant_folder()), "--play", plan.clock, "--report",
@@ -152,6 +155,15 @@ class _Demo:
         await asyncio.sleep(0.5)
         await mes.end()
         await line.end()
+
+    async def _check(self, children: Children) -> float:
+        """Check the plant's configuration; how many seconds that took tells how slow this machine is."""
+        started = time.monotonic()
+        check = await children.start("check", "gateway", "check", "-c", str(plant_folder()))
+        if await check.process.wait():
+            raise check.failure("found the plant's configuration wrong")
+        children.forget(check)
+        return time.monotonic() - started
 
     async def _watch(self, children: Children) -> None:
         plan = self._plan

@@ -99,6 +99,10 @@ class Children:
         self._children.append(child)
         return child
 
+    def forget(self, child: Child) -> None:
+        """It ended as it should."""
+        self._children.remove(child)
+
     def find_ended(self) -> Child | None:
         """A child that ended although nobody asked it to."""
         return next((child for child in self._children if child.process.returncode is not None), None)
