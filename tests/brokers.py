@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -94,12 +94,20 @@ class Mosquitto:
         subprocess.run([program("mosquitto_passwd"), "-b", "-c", str(file), name, password], check=True)
         return f"password_file {file}"
 
+    def restart(self, *options: str) -> None:
+        """In good order, with other options."""
+        self.stop()
+        self.configure(*options)
+        self.start()
+
     def _end(self, how: signal.Signals) -> None:
-        if self._process is not None:
-            self._process.send_signal(how)
-            self._process.send_signal(signal.SIGCONT)
-            self._process.wait(timeout=10)
-            self._process = None
+        """Again and again: a mosquitto that is just starting forgets a SIGTERM."""
+        process, self._process = self._process, None
+        while process is not None and process.poll() is None:
+            process.send_signal(how)
+            process.send_signal(signal.SIGCONT)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=0.5)
 
     def _answers(self) -> bool:
         assert self._process is not None
@@ -131,19 +139,26 @@ class Consumer:
         self._port = port
 
     def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def open(self) -> Self:
         self._client.connect("127.0.0.1", self._port)
         self._client.loop_start()
         until(lambda: self._subscribed, "the consumer is subscribed")
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()
         self._client._reset_sockets()
 
     def hear_out(self) -> None:
-        """After the broker's end: read what it had already sent."""
+        """After the broker's end: read what it had already sent, and close."""
         until(lambda: not self._client.is_connected(), "the connection is at its end")
+        self.close()
 
     def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False, **properties: object) -> None:
         """Publish and wait until the broker has it."""

@@ -65,12 +65,12 @@ async def test_what_is_published_arrives_in_order_and_is_acknowledged_under_its_
 
 
 async def test_the_window_is_the_smallest_of_ours_and_the_brokers(mosquitto: Mosquitto) -> None:
-    mosquitto.stop()
-    mosquitto.configure("max_inflight_messages 7")  # mosquitto's Receive Maximum
-    mosquitto.start()
+    mosquitto.restart("max_inflight_messages 7")  # mosquitto's Receive Maximum
     for own, expected in ((200, 7), (5, 5)):
         async with MqttConnection(settings(mosquitto.port, window=own), WILL, modern=True) as connection:
             assert connection.window == expected
+            assert connection._thread is not None
+            assert connection._thread._client.max_inflight_messages == own, "paho's own queue never comes into play"
             for number in range(expected):
                 assert await connection.room() == expected - number
                 connection.publish(number, "t", b"")
@@ -79,10 +79,8 @@ async def test_the_window_is_the_smallest_of_ours_and_the_brokers(mosquitto: Mos
 
 
 async def test_a_refused_message_is_told_from_an_accepted_one(mosquitto: Mosquitto, tmp_path: Path) -> None:
-    mosquitto.stop()
     (tmp_path / "acl").write_text("topic readwrite allowed/#\n")
-    mosquitto.configure(f"acl_file {tmp_path / 'acl'}")
-    mosquitto.start()
+    mosquitto.restart(f"acl_file {tmp_path / 'acl'}")
     async with MqttConnection(settings(mosquitto.port), WILL, modern=True) as connection:
         connection.publish(1, "allowed/a", b"")
         connection.publish(2, "forbidden/a", b"")
@@ -98,9 +96,7 @@ async def test_a_refused_message_is_told_from_an_accepted_one(mosquitto: Mosquit
 
 async def test_a_message_above_the_brokers_maximum_is_refused_here_to_the_byte(mosquitto: Mosquitto) -> None:
     """Sent, it would end the connection (trap C5)."""
-    mosquitto.stop()
-    mosquitto.configure("max_packet_size 1000")
-    mosquitto.start()
+    mosquitto.restart("max_packet_size 1000")
     fits = next(n for n in range(1_000, 0, -1) if packet_size("t/ü", bytes(n), modern=True) == 1_000)
     async with MqttConnection(settings(mosquitto.port), WILL, modern=True) as connection:
         assert connection.maximum_packet == 1_000
@@ -317,9 +313,7 @@ async def test_a_wrong_password_is_refused_and_never_shown_and_the_right_one_let
     mosquitto: Mosquitto, tmp_path: Path, modern: bool
 ) -> None:
     option = mosquitto.add_user("gw", "canary-right")
-    mosquitto.stop()
-    mosquitto.configure(option, "allow_anonymous false")
-    mosquitto.start()
+    mosquitto.restart(option, "allow_anonymous false")
     secret = tmp_path / "secret"
     secret.touch(mode=0o600)
     given = settings(mosquitto.port, username="gw", password_file=secret)
@@ -362,6 +356,21 @@ async def test_rubbish_from_the_broker_ends_the_connection_and_nothing_else(rubb
     ):
         with pytest.raises(BrokerLost):
             await connection.subscribe(["cmd/+"])
+    assert threads() == []
+
+
+async def test_whatever_pahos_parser_raises_is_a_loss_with_a_reason_and_not_a_silent_thread(
+    mosquitto: Mosquitto,
+) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError("a bug in paho")
+
+    async with MqttConnection(settings(mosquitto.port), WILL, modern=True) as connection:
+        assert connection._thread is not None
+        connection._thread._client._packet_handle = fail  # type: ignore[method-assign,assignment]
+        connection.publish(1, "t", b"")
+        with pytest.raises(BrokerLost, match="cannot be understood: ZeroDivisionError"):
+            await asyncio.wait_for(anext(connection.acknowledgements()), 5)
     assert threads() == []
 
 

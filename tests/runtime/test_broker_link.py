@@ -180,7 +180,6 @@ async def test_a_broker_that_is_not_there_yet_is_said_once_and_gets_everything_w
             await up.is_told("lost")
             await up.commit(300)
             await asyncio.sleep(0.3)  # several tries, of which nobody needs to hear
-            mosquitto.configure("retain_available true")
             mosquitto.start()
             await up.is_told("lost", "connected")
             await up.is_empty()
@@ -193,8 +192,7 @@ async def test_a_broker_killed_ten_times_in_mid_stream_misses_nothing_and_sees_f
     mosquitto: Mosquitto, tmp_path: Path
 ) -> None:
     gate, dice, seen, repeats = Gate(mosquitto.port), random.Random(7), [], []
-    consumer = Consumer(mosquitto.port)
-    consumer.__enter__()
+    consumer = Consumer(mosquitto.port).open()
     await gate.open()
     with capture_logs() as logs:
         async with uplink(tmp_path, gate.port, connect_timeout="1s") as up:
@@ -206,18 +204,16 @@ async def test_a_broker_killed_ten_times_in_mid_stream_misses_nothing_and_sees_f
                 mosquitto.kill()
                 await gate.close()
                 consumer.hear_out()
-                consumer.__exit__()
                 repeats.append(len(numbers(consumer)) - len(set(numbers(consumer)) - set(seen)))
                 seen += numbers(consumer)
                 mosquitto.start()
-                consumer = Consumer(mosquitto.port)
-                consumer.__enter__()
+                consumer = Consumer(mosquitto.port).open()
                 await up.commit(40)
                 await gate.open()
             await up.is_empty()
             committed, statistics = up._committed, up.store.statistics
             await eventually(lambda: numbers(consumer)[-1:] == [committed - 1], "the last one arrived")
-    consumer.__exit__()
+    consumer.close()
     await gate.close()
     seen += numbers(consumer)
     assert first_seen(seen) == list(range(committed)), "0 missing, and in order"
@@ -262,33 +258,38 @@ async def test_a_broker_that_never_answers_is_tried_again_and_again_without_leav
     assert up.listener.told == ["lost"]
 
 
-async def test_the_time_between_two_tries_doubles_up_to_thirty_seconds(tmp_path: Path) -> None:
+async def test_the_time_between_two_tries_doubles_up_to_thirty_seconds_and_begins_anew_after_success(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
     slept: list[float] = []
 
     class Clock(FastClock):
         async def sleep(self, seconds: float) -> None:
             slept.append(seconds)
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.01)
 
-    settings = MqttSettings(port=free_port(), client_id="edge")
+    settings, listener = MqttSettings(port=mosquitto.port, client_id="edge"), Listener()
+    mosquitto.stop()
     async with Store(tmp_path / "record.db", new_epoch="e") as store:
-        link = BrokerLink(
-            settings, store, Clock(), Listener(), filters=[], status=(STATUS, b"", b""), jitter=lambda: 1.0
-        )
+        link = BrokerLink(settings, store, Clock(), listener, filters=[], status=(STATUS, b"", b""), jitter=lambda: 1.0)
         running = asyncio.create_task(link.run())
         await eventually(lambda: len(slept) >= 7, "seven tries")
+        mosquitto.start()
+        await eventually(lambda: link.connected, "connected")
+        first_outage = len(slept)
+        mosquitto.kill()
+        await eventually(lambda: len(slept) >= first_outage + 3, "three more tries")
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
     assert slept[:7] == [1, 2, 4, 8, 16, 30, 30]
+    assert slept[first_outage : first_outage + 3] == [1, 2, 4]
 
 
 async def test_a_wrong_password_is_said_once_and_a_corrected_one_works_without_a_restart(
     mosquitto: Mosquitto, tmp_path: Path
 ) -> None:
     option = mosquitto.add_user("edge", "canary-right")
-    mosquitto.stop()
-    mosquitto.configure(option, "allow_anonymous false")
-    mosquitto.start()
+    mosquitto.restart(option, "allow_anonymous false")
     secret = tmp_path / "secret"
     secret.touch(mode=0o600)
     secret.write_text("canary-wrong")
@@ -312,9 +313,7 @@ async def test_what_the_broker_refuses_is_put_aside_and_said_once_and_the_rest_f
 ) -> None:
     """R5: MQTT 5 answers 135 on one topic; that is no delivery."""
     (tmp_path / "acl").write_text("topic readwrite evt/#\ntopic readwrite now/mine\ntopic read cmd/#\n")
-    mosquitto.stop()
-    mosquitto.configure(f"acl_file {tmp_path / 'acl'}")
-    mosquitto.start()
+    mosquitto.restart(f"acl_file {tmp_path / 'acl'}")
     with capture_logs() as logs, Consumer(mosquitto.port) as consumer:
         async with uplink(tmp_path, mosquitto.port) as up:
             await up.put([(["evt/0", "forbidden/x"][n % 2], b"%d" % n) for n in range(100)])
@@ -331,9 +330,7 @@ async def test_what_the_broker_refuses_is_put_aside_and_said_once_and_the_rest_f
 async def test_a_message_above_the_brokers_maximum_packet_size_never_leaves(
     mosquitto: Mosquitto, tmp_path: Path
 ) -> None:
-    mosquitto.stop()
-    mosquitto.configure("max_packet_size 2000")
-    mosquitto.start()
+    mosquitto.restart("max_packet_size 2000")
     with capture_logs() as logs, Consumer(mosquitto.port) as consumer:
         async with uplink(tmp_path, mosquitto.port) as up:
             await up.commit(3)
@@ -354,9 +351,7 @@ async def test_where_the_broker_cannot_say_so_a_poisonous_message_is_found_in_th
     mosquitto: Mosquitto, tmp_path: Path
 ) -> None:
     """R6, trap C5: an MQTT 3.1.1 broker just hangs up, and everything behind the message would wait for ever."""
-    mosquitto.stop()
-    mosquitto.configure("max_packet_size 2000")
-    mosquitto.start()
+    mosquitto.restart("max_packet_size 2000")
     with capture_logs() as logs, Consumer(mosquitto.port) as consumer:
         async with uplink(tmp_path, mosquitto.port, protocol="3.1.1") as up:
             await up.commit(300)
@@ -413,9 +408,7 @@ async def test_a_command_is_acknowledged_when_its_effects_are_committed_and_come
 async def test_a_refused_subscription_does_not_stop_what_goes_up(mosquitto: Mosquitto, tmp_path: Path) -> None:
     """mosquitto grants a subscription that it will not serve; what matters is that no reading of it hurts."""
     (tmp_path / "acl").write_text("topic write #\n")
-    mosquitto.stop()
-    mosquitto.configure(f"acl_file {tmp_path / 'acl'}")
-    mosquitto.start()
+    mosquitto.restart(f"acl_file {tmp_path / 'acl'}")
     async with uplink(tmp_path, mosquitto.port) as up:
         await up.commit(10)
         await up.is_empty()
@@ -479,6 +472,19 @@ async def test_draining_gives_up_when_its_time_is_over_and_says_what_is_left(
             await up.link.drain(5)
     assert took < 2
     assert [line["messages"] for line in logs if line["event"].startswith("stopping with")] == [300, 300]
+
+
+async def test_a_broker_that_dies_while_we_drain_is_not_waited_for(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    async with uplink(tmp_path, mosquitto.port) as up:
+        await up.is_told("connected")
+        mosquitto.freeze()
+        await up.commit(10)
+        draining = asyncio.create_task(up.link.drain(30))
+        await asyncio.sleep(0)
+        mosquitto.kill()
+        await asyncio.wait_for(draining, 5)
+        assert up.running.done()
+        assert up.store.statistics.queued == 10
 
 
 async def test_a_bug_in_the_listener_ends_the_link_instead_of_being_hidden(

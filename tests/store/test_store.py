@@ -227,6 +227,14 @@ async def test_a_cancelled_call_is_done_or_not_done_and_the_counts_stay_true(pat
         assert store.statistics.queued == len(rows)
 
 
+async def test_closing_waits_for_what_was_asked_before(path: Path) -> None:
+    async with Store(path, new_epoch="e") as store:
+        commits = [asyncio.create_task(store.commit(Transaction(messages=[event(n)] * 500))) for n in range(10)]
+        await asyncio.sleep(0)
+    assert rows_of(path, "SELECT COUNT(*) FROM outbox") == [(5_000,)]
+    await asyncio.gather(*commits)
+
+
 actions = st.lists(
     st.one_of(
         st.tuples(st.just("commit"), st.lists(st.booleans(), min_size=1, max_size=4)),
