@@ -11,7 +11,15 @@ from gateway.domain.commands import Commands
 from gateway.domain.download import OperationResult
 from gateway.domain.effects import Effects, GatewayIdentity, Recorder, SequenceMemory
 from gateway.domain.equipment import Equipment, EquipmentMemory, EquipmentSpec
-from gateway.domain.events import Answer, DataGap, GatewayConnection, GatewayOutage, GatewayRestarted, TagDrift
+from gateway.domain.events import (
+    Answer,
+    DataGap,
+    GatewayCertificate,
+    GatewayConnection,
+    GatewayOutage,
+    GatewayRestarted,
+    TagDrift,
+)
 from gateway.domain.objections import Objection
 from gateway.domain.requests import Command
 from gateway.domain.shared import SharedRecord
@@ -40,6 +48,8 @@ class GatewayMemory(msgspec.Struct):
     links: dict[str, bool] = field(default_factory=dict)
     broker_lost: Timestamp | None = None
     buffered: int = 0
+    expiries: dict[str, str] = field(default_factory=dict)
+    """Thumbprints of certificates that end soon, with the day on which that was told last."""
 
 
 class Core:
@@ -158,6 +168,20 @@ class Core:
             self.memory.broker_lost = None
             outage = GatewayOutage(start=format_timestamp(lost), end=format_timestamp(at), buffered_discrete=buffered)
             self._site.event(outage, at, now, time_quality="gateway")
+
+    def handle_expiry(
+        self, subject: str, thumbprint: str, valid_until: Timestamp, days_left: int, now: Timestamp
+    ) -> None:
+        """A certificate ends within days; told once a day, also over a restart."""
+        day = format_timestamp(now)[:10]
+        if self.memory.expiries.get(thumbprint) == day:
+            return
+        self.memory.expiries[thumbprint] = day
+        ends = GatewayCertificate(
+            subject=subject, thumbprint=thumbprint, valid_until=format_timestamp(valid_until), days_left=days_left,
+            day=day,
+        )  # fmt: skip
+        self._site.event(ends, now, now, time_quality="gateway")
 
     def handle_command(self, command: Command, now: Timestamp) -> None:
         """A well-formed command arrived."""

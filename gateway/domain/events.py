@@ -374,12 +374,25 @@ class GatewayRestarted(EventData, frozen=True, kw_only=True):
     last_alive: str | None
 
 
+class GatewayCertificate(EventData, frozen=True, kw_only=True):
+    """A certificate of the gateway or of a device ends soon, or has ended: `days_left` is negative then. Once a day."""
+
+    type: ClassVar = "gateway.certificate"
+    key: ClassVar = ("thumbprint", "day")
+
+    subject: str
+    thumbprint: str
+    valid_until: str
+    days_left: int
+    day: str
+
+
 EVENT_TYPES: Final[tuple[type[EventData], ...]] = (
     EquipmentState, DowntimeClosed, ProductionCount, OrderStarted, OrderProgress, OrderCompleted, OrderInterrupted,
     OrderResumed,
     AlarmRaised, AlarmAcked, AlarmCleared, QualitySample, MaterialConsumed, MaterialLow, EnergyInterval,
     ContainerCompleted, CounterSuspect, ParamResult, ChangeAccepted, ChangeApplied,
-    DataGap, TagDrift, GatewayConnection, GatewayOutage, GatewayRestarted,
+    DataGap, TagDrift, GatewayConnection, GatewayOutage, GatewayRestarted, GatewayCertificate,
 )  # fmt: skip
 
 

@@ -16,10 +16,12 @@ from gateway.domain.effects import GatewayIdentity
 from gateway.domain.objections import Objection
 from gateway.domain.values import Batch
 from gateway.drivers.base import Clock
+from gateway.drivers.opcua.certificates import Expiring
 from gateway.mqtt.client import Incoming
 from gateway.mqtt.payloads import Refused, decode_answer, decode_command, encode_json
 from gateway.mqtt.topics import Topics
 from gateway.runtime.broker_link import BrokerLink
+from gateway.runtime.certificate_watch import watch_certificates
 from gateway.runtime.commit import Committer
 from gateway.runtime.device_link import DeviceLink
 from gateway.store.store import Store
@@ -64,6 +66,7 @@ class Daemon:
                 commit = tasks.create_task(self._committer.run(self._operate, self._broker.wake))
                 sources = [tasks.create_task(link.run()) for link in self._links.values()]
                 sources.append(tasks.create_task(self._watch_deadlines()))
+                sources.append(tasks.create_task(watch_certificates(self._plant, self._clock, self._expires)))
                 if report is not None:
                     sources.append(tasks.create_task(self._report(report)))
                 await stop.wait()
@@ -112,6 +115,11 @@ class Daemon:
         """A device operation ended."""
         self._core.handle_operation(result, self._clock.now())
         self._timers.set()
+        self._committer.request()
+
+    def _expires(self, found: Expiring) -> None:
+        now = self._clock.now()
+        self._core.handle_expiry(found.subject, found.thumbprint, found.valid_until, found.days_left, now)
         self._committer.request()
 
     def _operate(self, operation: Operation) -> None:

@@ -36,6 +36,7 @@ REJECTED_KEPT: Final = 100
 """Whoever answers at a device's address can hand in certificates; the disk is not theirs to fill."""
 _CERTIFICATES: Final = {".der", ".pem", ".crt", ".cer"}
 _LISTS: Final = {".crl", ".der", ".pem"}
+_REPLACED: Final = "replaced-"
 _renewing: Final = threading.Lock()
 
 Role = Literal["own", "trusted", "rejected"]
@@ -59,6 +60,11 @@ class Entry:
     role: Role
     path: Path
     certificate: x509.Certificate | str
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether this is an own certificate of the past, kept to be looked at."""
+        return self.path.name.startswith(_REPLACED)
 
 
 class Pki:
@@ -106,7 +112,7 @@ class Pki:
     def _keep_old(self) -> None:
         if self.own_file.exists():
             begun = valid_from(read_certificate(self.own_file))
-            _write(self.own_file.with_name(f"replaced-{begun}.der"), self.own_file.read_bytes(), 0o644)
+            _write(self.own_file.with_name(f"{_REPLACED}{begun}.der"), self.own_file.read_bytes(), 0o644)
 
     @property
     def own_file(self) -> Path:
@@ -194,16 +200,19 @@ class Pki:
 
 
 def _files(folder: Path, suffixes: set[str]) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes and path.is_file())
+    try:
+        if not folder.is_dir():
+            return []
+        return sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes and path.is_file())
+    except OSError as error:
+        raise CertificateError(f"{folder} cannot be read: {error.strerror}; let the gateway read it") from None
 
 
 def _read_list(path: Path) -> x509.CertificateRevocationList:
-    content = path.read_bytes()
     try:
+        content = path.read_bytes()
         return x509.load_pem_x509_crl(content) if b"-----BEGIN" in content else x509.load_der_x509_crl(content)
-    except ValueError:
+    except (OSError, ValueError):
         raise CertificateError(f"{path} holds no certificate revocation list; put a whole one there") from None
 
 
