@@ -55,7 +55,7 @@ class OpcUaSettings(OpcUaSecurity):
         Long enough for a consumer that stalls and for three keep-alives (trap A6); no longer, for a gateway that died
         still holds one of the few sessions and subscriptions that a PLC allows.
         """
-        return max(60.0, 3 * self.keepalive)
+        return max(90.0, 3 * self.keepalive)
 
 
 class OpcUaAddress(TagAddress):
