@@ -28,6 +28,7 @@ from secure_servers import (
     make_revocation_list,
     pem,
     secure_plc,
+    wall,
 )
 from structlog.testing import capture_logs
 
@@ -230,6 +231,32 @@ async def test_an_own_certificate_with_29_days_left_is_renewed_with_the_same_key
     renewed = pki.entries()[0].certificate
     assert days_left(renewed, PlantClock.START) > 800
     assert world.plc.users.logins[-1][2] == der(renewed)
+
+
+async def test_a_server_that_does_not_know_the_renewed_certificate_yet_is_shown_the_one_before(world, pki):
+    old = make_certificate(pki.own(wall()).key, uri="urn:test:gateway", host="edge-7", days=(-800, 20))
+    (pki.folder / "own" / "certificate.der").write_bytes(der(old))
+    known = {der(old)}
+
+    async def only_known(certificate, description):
+        if der(certificate) not in known:
+            raise ServiceError(ua.StatusCodes.BadCertificateUntrusted)
+
+    world.plc.server.set_certificate_validator(only_known)
+    with capture_logs() as lines:
+        async with driver(world.plc.url, pki) as opened:
+            assert await count_of(opened) == 42
+    renewed = pki.own(wall()).certificate
+    assert world.plc.users.logins[-1][2] == der(old)
+    assert [(line["event"], line["trust"]) for line in lines] == [
+        ("server does not trust the renewed certificate", thumbprint(renewed))
+    ]
+    known.add(der(renewed))
+    async with driver(world.plc.url, pki) as opened:
+        assert await count_of(opened) == 42
+    assert world.plc.users.logins[-1][2] == der(renewed)
+    known.clear()
+    assert f"trust it there: {thumbprint(renewed)}" in await refusal(world.plc.url, pki)
 
 
 def _load(key: bytes):

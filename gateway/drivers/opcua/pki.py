@@ -81,6 +81,17 @@ class Pki:
             own = self._read_own()
             return own if days_left(own.certificate, now) >= EXPIRY_NOTICE else self._renew(own, now)
 
+    def owns(self, now: Timestamp) -> list[Own]:
+        """What we can show: the own certificate, then those of the same key that it replaced and that still hold."""
+        own = self.own(now)
+        replaced = [
+            entry.certificate
+            for entry in self._entries("own")
+            if entry.is_replaced and not isinstance(entry.certificate, str)
+        ]
+        key, held = own.key.public_key(), [each for each in replaced if days_left(each, now) >= 0]
+        return [own, *(Own(each, own.key) for each in reversed(held) if each.public_key() == key)]
+
     def create(self, application_uri: str, host_names: list[str], now: Timestamp) -> Own:
         """Make key and certificate; a valid certificate is never overwritten."""
         with _renewing:

@@ -8,9 +8,11 @@ have changed it (Part 4 §5.6.2).
 import asyncio
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import structlog
 from asyncua import ua
 from asyncua.client.client import Client
 from asyncua.crypto import security_policies
@@ -25,6 +27,8 @@ from gateway.drivers.opcua.security_settings import OpcUaSecurity
 from gateway.drivers.opcua.status_codes import status_name
 from gateway.drivers.opcua.trust import Announced, Distrust, judge
 from gateway.drivers.reasons import reason_of
+
+log = structlog.get_logger()
 
 _POLICIES: Final[dict[str, Any]] = {
     "Basic256Sha256": security_policies.SecurityPolicyBasic256Sha256,
@@ -47,22 +51,58 @@ async def prepare(client: Client, settings: OpcUaSecurity, url: str, patience: f
         return
     endpoint = choose_endpoint(await _ask_endpoints(url, patience), settings.security)
     announced = Announced(_certificate(endpoint), endpoint.Server.ApplicationUri or "")
-    own = await asyncio.to_thread(_check, settings, url, announced)
+    owns = await asyncio.to_thread(_check, settings, url, announced)
+    newest, *replaced = owns
+    own = newest if not replaced else await _accepted(owns, announced, settings, url, patience)
+    _arm(client, announced, own, settings.security)
 
+
+def _arm(client: Client, announced: Announced, own: Own, security: str) -> None:
     async def still_the_same(certificate: x509.Certificate, server: ua.ApplicationDescription) -> None:
         if (certificate, server.ApplicationUri) != (announced.certificate, announced.application_uri):
             raise Distrust("it names itself otherwise on the secure channel than in clear; look for who is in between")
 
     client.application_uri = application_uris(own.certificate)[0]
-    client.security_policy = _POLICIES[settings.security](announced.certificate, own.certificate, own.key, _ENCRYPTED)
+    client.security_policy = _POLICIES[security](announced.certificate, own.certificate, own.key, _ENCRYPTED)
     client.uaclient.set_security(client.security_policy)
     client.certificate_validator = still_the_same
 
 
-async def _ask_endpoints(url: str, patience: float) -> Sequence[ua.EndpointDescription]:
-    """What the server offers, asked in clear; nothing of it is believed without a check."""
+async def _accepted(owns: list[Own], announced: Announced, settings: OpcUaSecurity, url: str, patience: float) -> Own:
+    """The newest of our certificates that the server takes.
+
+    A server knows our certificate because a person put it there. After a renewal it knows the one before only, and
+    that holds for some days yet: reason to warn, not to lose the line.
+    """
+    for own in owns:
+        client = _make_client(url, patience)
+        _arm(client, announced, own, settings.security)
+        try:
+            await client._with_temp_channel(partial(_create_and_close_session, client))
+        except UaStatusCodeError as error:
+            if error.code not in _CERTIFICATE_REFUSALS:
+                raise
+            log.warning("server does not trust the renewed certificate", url=url, trust=thumbprint(own.certificate))
+        else:
+            return own
+    return owns[0]
+
+
+async def _create_and_close_session(client: Client) -> None:
+    """Some servers judge a certificate when the channel is opened, some when the session is created."""
+    await client.create_session()
+    await client.uaclient.close_session(True)
+
+
+def _make_client(url: str, patience: float) -> Client:
     client = Client(url, timeout=patience)
     keep_own_measure(client)
+    return client
+
+
+async def _ask_endpoints(url: str, patience: float) -> Sequence[ua.EndpointDescription]:
+    """What the server offers, asked in clear; nothing of it is believed without a check."""
+    client = _make_client(url, patience)
     endpoints: Sequence[ua.EndpointDescription] = await client.connect_and_get_server_endpoints()
     return endpoints
 
@@ -95,21 +135,21 @@ def _certificate(endpoint: ua.EndpointDescription) -> x509.Certificate:
         raise Distrust(str(error)) from None
 
 
-def _check(settings: OpcUaSecurity, url: str, announced: Announced) -> Own:
-    """Judge the server, then fetch our own certificate; reads files."""
+def _check(settings: OpcUaSecurity, url: str, announced: Announced) -> list[Own]:
+    """Judge the server, then fetch our own certificates, the newest first; reads files."""
     pki, now = Pki(settings.pki_folder), round(time.time() * 1000)
     try:
         judge(announced, pki, now, dialled=None if settings.allow_other_host else urlsplit(url).hostname)
-        own = pki.own(now)
+        owns = pki.owns(now)
     except CertificateError as error:
         raise Distrust(str(error)) from None
-    made_for = application_uris(own.certificate)
+    made_for = application_uris(owns[0].certificate)
     if not made_for or settings.application_uri not in (None, *made_for):
         raise Distrust(
             f"the own certificate in {pki.folder} is made for {made_for[0] if made_for else 'no application'}, the "
             f"configuration says application_uri: {settings.application_uri}; make the two equal"
         )
-    return own
+    return owns
 
 
 def reason_of_refusal(client: Client, error: Exception) -> str:
