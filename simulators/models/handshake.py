@@ -6,6 +6,7 @@ arrives while another is busy waits for its turn, and a repeated one changes not
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import IntEnum
 
 
@@ -26,6 +27,15 @@ class Refusal(IntEnum):
     BAD_DATA = 2
 
 
+@dataclass(frozen=True, slots=True)
+class Interference:
+    """What goes wrong between a command and its answer: heard late, not at all, or rejected with `error` above 0."""
+
+    late_ms: int = 0
+    is_deaf: bool = False
+    error: int = 0
+
+
 class Handshake:
     """One command interface. `check` says whether the written set may be taken; `take` makes it the active one.
 
@@ -36,7 +46,9 @@ class Handshake:
         self.command = 0
         self.acknowledged = 0
         self.status = Status.IDLE
-        self.error = Refusal.NONE
+        self.error: int = Refusal.NONE
+        self.interference = Interference()
+        self._heard_ms: int | None = None
         self._duration_ms = round(duration_s * 1000)
         self._last = last
         self._check = check
@@ -47,10 +59,18 @@ class Handshake:
     def request(self, sequence: int, now_ms: int) -> None:
         """The client wrote CmdSeq."""
         self.command = sequence
+        if self.interference.is_deaf:
+            return
+        if self.interference.late_ms:
+            self._heard_ms = now_ms + self.interference.late_ms
+            return
         self._look(now_ms)
 
     def advance(self, now_ms: int) -> None:
-        """Finish what is due by then."""
+        """Finish what is due by then, and hear what was to be heard late."""
+        if self._heard_ms is not None and self._heard_ms <= now_ms:
+            heard_ms, self._heard_ms = self._heard_ms, None
+            self._look(heard_ms)
         while self.due_ms is not None and self.due_ms <= now_ms:
             done_ms, self.due_ms = self.due_ms, None
             self._take(done_ms)
@@ -61,8 +81,8 @@ class Handshake:
         if self.due_ms is not None or self.command != self.acknowledged % self._last + 1:
             return
         self.acknowledged = self.command
-        self.error = self._check()
-        if self.error is not Refusal.NONE:
+        self.error = self.interference.error or self._check()
+        if self.error != Refusal.NONE:
             self.status = Status.REJECTED
             return
         self.status = Status.BUSY

@@ -65,7 +65,8 @@ class Labeller:
         self.good = self.total_in.only(lambda run: not run.rejected)
         self.orders = order_windows(arrivals)
         self._alarms = AlarmWords(occurrences(scenario, self.name), self.name)
-        self._limits = _raw_limits(part.device_max)
+        self.limits = _raw_limits(part.device_max)
+        """The most that the machine takes of each parameter, raw."""
         self.written = [parameter.initial for parameter in PARAMETERS]
         self.crc = crc16(self.written)
         self._active = list(self.written)
@@ -155,7 +156,7 @@ class Labeller:
 
     def _take(self, _at_ms: int) -> None:
         """The machine takes the set and clamps it silently; what the registers show follows."""
-        self.written = [min(value, limit) for value, limit in zip(self.written, self._limits, strict=True)]
+        self.written = [min(value, limit) for value, limit in zip(self.written, self.limits, strict=True)]
         self.crc = crc16(self.written)
         self._active = list(self.written)
 

@@ -13,6 +13,7 @@ from typing import Final
 
 from simulators import options
 from simulators.clock import PlayClock
+from simulators.faults import with_faults
 from simulators.models.line import Line
 from simulators.options import UsageError
 from simulators.scenario import ScenarioError
@@ -38,6 +39,10 @@ def declare(parser: argparse.ArgumentParser, command: str) -> None:
     options.add_host(parser)
     parser.add_argument("--until", help="HH:MM:SS of the scenario from which the machines stand still")
     parser.add_argument("--ledger", type=Path, help="write what truly happened here, at the end and at exit")
+    parser.add_argument(
+        "--fault", action="append", default=[], metavar="KIND,key=value,…",
+        help="a fault as in the scenario's list, e.g. bad_status,device=FIL01,tag=FIL01.MES.Permit,from=06:05:00",
+    )  # fmt: skip
     for name in names:
         parser.add_argument(f"--{name.lower()}-port", type=int, default=0, help="0 takes a free one")
     parser.set_defaults(devices=names)
@@ -45,15 +50,15 @@ def declare(parser: argparse.ArgumentParser, command: str) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Play until SIGTERM or SIGINT."""
-    scenario = options.scenario(args)
-    try:
-        line = Line(scenario, options.until(args, scenario))
-    except ScenarioError as error:
-        raise UsageError(f"{args.scenario}: {error}") from error
     if args.ledger is not None and not args.ledger.parent.is_dir():
         raise UsageError(f"--ledger {args.ledger}: there is no folder {args.ledger.parent}; make it first")
-    epoch = options.epoch(args, default=_NOT_YET)
-    asyncio.run(_run_until_signalled(_serve(args, line, PlayClock(scenario, epoch, args.speed), options.host(args))))
+    epoch, host = options.epoch(args, default=_NOT_YET), options.host(args)
+    try:
+        scenario = with_faults(options.scenario(args), args.fault, args.devices[0] if len(args.devices) == 1 else None)
+        line = Line(scenario, options.until(args, scenario))
+        asyncio.run(_run_until_signalled(_serve(args, line, PlayClock(scenario, epoch, args.speed), host)))
+    except ScenarioError as error:
+        raise UsageError(f"{args.scenario}: {error}") from error
     return 0
 
 

@@ -61,4 +61,6 @@ def points() -> list[Point]:
 def server(play: Play, host: str = "127.0.0.1", port: int = 0) -> OpcUaDevice:
     """The server in front of the line's filler."""
     filler = play.line.filler
-    return OpcUaDevice("FIL01", URI, points(), play, filler.tags, filler.write, host=host, port=port)
+    return OpcUaDevice(
+        "FIL01", URI, points(), play, filler.tags, filler.write, handshake=filler.handshake, host=host, port=port
+    )

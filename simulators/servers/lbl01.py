@@ -8,7 +8,9 @@ from pymodbus.constants import ExcCodes
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
+from simulators.faults import HANDSHAKE, MODBUS, DeviceFaults, ExceptionReply
 from simulators.servers import registers
+from simulators.servers.faulty_modbus import FaultyServer
 from simulators.servers.play import Play
 
 UNIT_ID: Final = 1
@@ -24,8 +26,11 @@ class ModbusDevice:
         self._play = play
         self._labeller = play.line.labeller
         self._address = (host, port)
+        self._limits = list(self._labeller.limits)
         self._image = registers.image(self._labeller.tags())
         self._server: ModbusTcpServer | None = None
+        writable = [str(register) for register in (registers.COMMAND, *registers.PARAMETERS)]
+        self.faults = DeviceFaults(self.name, MODBUS | HANDSHAKE, writable, play.line.scenario, play.line.time)
 
     @property
     def url(self) -> str:
@@ -38,7 +43,7 @@ class ModbusDevice:
         logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
         block = SimData(0, count=registers.SIZE, values=0, datatype=DataType.REGISTERS)
         device = SimDevice(UNIT_ID, simdata=[block], action=self._serve)
-        self._server = ModbusTcpServer(device, address=self._address)
+        self._server = FaultyServer(device, self._address, self.faults)
         await self._server.serve_forever(background=True)
         self._address = (self._address[0], _port(self._server))
 
@@ -58,6 +63,10 @@ class ModbusDevice:
 
     async def publish(self) -> None:
         """Take over a whole scan."""
+        self._labeller.limits = [
+            int(min(limit, self.faults.ceiling(str(register))))
+            for register, limit in zip(registers.PARAMETERS, self._limits, strict=False)
+        ]
         self._image = registers.image(self._labeller.tags())
 
     async def _serve(
@@ -65,13 +74,16 @@ class ModbusDevice:
         function_code: int,
         _start: int,
         address: int,
-        _count: int,
+        count: int,
         current: list[int],
         values: list[int] | list[bool] | None,
     ) -> ExcCodes | None:
         """One request. `current` are the server's own registers: they are refreshed before they are read."""
         if function_code not in {_READ, _WRITE_ONE, _WRITE_MANY}:
             return ExcCodes.ILLEGAL_FUNCTION
+        for fault in self.faults.active(ExceptionReply):
+            if address <= fault.last and fault.first < address + count:
+                return ExcCodes(fault.code)
         if values is not None:
             if not self._write(address, [int(value) for value in values]):
                 return ExcCodes.ILLEGAL_ADDRESS
@@ -80,16 +92,22 @@ class ModbusDevice:
         return None
 
     def _write(self, address: int, values: list[int]) -> bool:
+        """False for registers that cannot be written. A write that a fault ignores is as good as any to the client."""
         self._play.touch()
-        accepted = True
+        is_ignored = any(self.faults.ignores(str(address + offset)) for offset in range(len(values)))
+        known = is_ignored or self._pass_on(address, values)
+        self._play.line.note(self.name, f"HR{address}", values, accepted=known and not is_ignored)
+        return known
+
+    def _pass_on(self, address: int, values: list[int]) -> bool:
         if address == registers.COMMAND and len(values) == 1:
+            self._labeller.handshake.interference = self.faults.interference()
             self._labeller.handshake.request(values[0], self._play.line.time.ms)
         elif address in registers.PARAMETERS:  # they are the last registers: whatever is longer is refused before
             self._labeller.write_parameters(address - registers.PARAMETERS.start, values)
         else:
-            accepted = False
-        self._play.line.note(self.name, f"HR{address}", values, accepted=accepted)
-        return accepted
+            return False
+        return True
 
 
 def _port(server: ModbusTcpServer) -> int:

@@ -12,7 +12,10 @@ from asyncua.common.node import Node
 from asyncua.server.server import Server
 from asyncua.ua.attribute_ids import AttributeIds
 
+from simulators.faults import HANDSHAKE, OPC_UA, DeviceFaults, SwapNamespaces
+from simulators.models.handshake import Handshake
 from simulators.models.line_time import Written
+from simulators.servers.faulty_opcua import DECOY_URI, FaultyServer, build_decoys
 from simulators.servers.play import Play
 
 NO_TIME: Final = datetime(1601, 1, 1, tzinfo=UTC)
@@ -44,6 +47,7 @@ class OpcUaDevice:
         scan: Callable[[], Mapping[str, Any]],
         write: Callable[[str, Written], bool],
         *,
+        handshake: Handshake | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
@@ -59,6 +63,11 @@ class OpcUaDevice:
         self._nodes: dict[str, Node] = {}
         self._names: dict[ua.NodeId, str] = {}
         self._shown: dict[str, Any] = {}
+        self._handshake = handshake
+        kinds = OPC_UA | HANDSHAKE if handshake is not None else OPC_UA
+        self.faults = DeviceFaults(name, kinds, self._points, play.line.scenario, play.line.time)
+        self._faulty = FaultyServer(self.faults)
+        self._is_swapped = self._starts_anew = False
 
     @property
     def url(self) -> str:
@@ -90,8 +99,15 @@ class OpcUaDevice:
         # Plant time runs at its own speed: values carry the stamps of their scan, the wall has no say here.
         server.set_force_server_timestamp(False)
         server.disable_clock()
+        decoy = await server.register_namespace(DECOY_URI) if self._is_swapped else 0
         self._namespace = await server.register_namespace(self.uri)
         await self._build(server)
+        if self._is_swapped:
+            types = {name: point.type for name, point in self._points.items()}
+            times = {name for name, kind in types.items() if kind is ua.VariantType.DateTime}
+            values = {name: value for name, value in self._scan().items() if name not in times}
+            await build_decoys(server, decoy, values, types)
+        self._faulty.install(server)
         server.subscribe_server_callback(CallbackType.PreWrite, self._stamp)
         server.subscribe_server_callback(CallbackType.PostWrite, self._take)
         await self.publish()
@@ -115,6 +131,7 @@ class OpcUaDevice:
         """Drop every connection and the listening socket. Sessions outlive a cut link, but not a restart."""
         internal, listener = self._server.iserver, self._server.bserver
         assert listener is not None
+        self._starts_anew = bool(self.faults.active(SwapNamespaces))
         internal.max_connections = 0  # who gets in while the socket is being closed is thrown out again
         if restart:
             await internal.subscription_service.delete_subscriptions([*internal.subscription_service.subscriptions])
@@ -123,26 +140,43 @@ class OpcUaDevice:
 
     async def mend(self) -> None:
         """Listen again on the same port."""
+        if self._starts_anew:
+            await self._start_swapped()
+            return
         assert self._server.bserver is not None
         self._server.iserver.max_connections = _MAX_CONNECTIONS
         await self._server.bserver.start()
+
+    async def _start_swapped(self) -> None:
+        """The PLC was loaded with another program: a new server, its namespaces in another order."""
+        await self._server.stop()
+        self._server = Server()
+        self._is_swapped, self._starts_anew = not self._is_swapped, False
+        self._nodes, self._names, self._shown = {}, {}, {}
+        self._faulty = FaultyServer(self.faults)
+        await self.open()
 
     async def publish(self) -> None:
         """Write every point that changed. asyncua's write awaits nothing that yields, so a publish holds whole scans
         (a subscription with a publishing interval of 0 excepted)."""
         stamp = self.now
+        self._faulty.bring_back(self._server)
+        changed = self._faulty.take_changed()
         for name, value in self._scan().items():
-            if self._shown.get(name, self) != value:
+            if name not in self._faulty.hidden and (name in changed or self._shown.get(name, self) != value):
                 self._shown[name] = value
                 await self._show(name, value, stamp)
+        self._faulty.take_away(self._server, self.node_id)
+        self._faulty.jump(self._server)
 
     async def _show(self, name: str, value: Any, stamp: ua.DateTime) -> None:
         point = self._points[name]
         if point.type is ua.VariantType.DateTime:
             value = NO_TIME if value is None else self.moment(value)
+        status = ua.StatusCode(ua.UInt32(self._faulty.status(name)))
+        variant = None if status.is_bad() else ua.Variant(value, point.type)
         await self._server.write_attribute_value(
-            self._nodes[name].nodeid,
-            ua.DataValue(ua.Variant(value, point.type), SourceTimestamp=stamp, ServerTimestamp=stamp),
+            self._nodes[name].nodeid, ua.DataValue(variant, status, SourceTimestamp=stamp, ServerTimestamp=stamp)
         )
 
     async def _build(self, server: Server) -> None:
@@ -188,7 +222,17 @@ class OpcUaDevice:
                 continue
             value = write.Value.Value.Value if write.Value.Value is not None else None
             # asyncua lets an array or nothing at all into a scalar variable; the machine does not.
-            accepted = status.is_good() and isinstance(value, Written) and self._write(name, value)
+            accepted = status.is_good() and isinstance(value, Written) and self._pass_on(name, value)
             self._play.line.note(self.name, name, value, accepted=accepted)
-            del self._shown[name]  # the machine's own idea of it is shown again
+            self._shown.pop(name, None)  # the machine's own idea of it is shown again
         await self.publish()
+
+    def _pass_on(self, name: str, value: Written) -> bool:
+        """Give the machine what was written, as far as its faults let it have that."""
+        if self.faults.ignores(name):
+            return False
+        if self._handshake is not None:
+            self._handshake.interference = self.faults.interference()
+        if not isinstance(value, bool | str):
+            value = min(value, self.faults.ceiling(name))
+        return self._write(name, value)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from simulators.clock import PlayClock
+from simulators.faults import UNREACHABLE
 from simulators.models.line import Line
 from simulators.scenario_parts import Fault
 
@@ -85,7 +86,7 @@ class Play:
             fault = self._fault(device.name)
             if fault is not None and device.name not in self._cut:
                 self._cut.add(device.name)
-                await device.cut(restart=fault.kind == "device_restart")
+                await device.cut(restart=fault.kind != "link_cut")
             elif fault is None and device.name in self._cut:
                 self._cut.remove(device.name)
                 await device.mend()
@@ -97,9 +98,7 @@ class Play:
             (
                 fault
                 for fault in self.line.scenario.faults
-                if fault.kind in {"link_cut", "device_restart"}
-                and fault.device == device
-                and fault.from_ <= at < fault.to
+                if fault.kind in UNREACHABLE and fault.device == device and fault.from_ <= at < fault.to
             ),
             None,
         )
