@@ -79,7 +79,7 @@ def test_what_is_no_register_is_told_with_what_would_be_right(register):
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ({}, "host: Field required"),
+        ({}, "transport tcp needs the key 'host'"),
         ({**MODBUS, "max_registers": 126}, "less than or equal to 125"),
         ({**MODBUS, "blocks": [BLOCK, BLOCK]}, "the blocks 110-119 and 110-119 overlap"),
         (

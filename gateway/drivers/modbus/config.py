@@ -11,7 +11,11 @@ from gateway.drivers.base import DeviceSettings, Seconds, Tag, TagAddress
 
 Table = Literal["holding", "input", "coil", "discrete"]
 WordOrder = Literal["big", "low_first"]
+ByteOrder = Literal["big", "little"]
 Encoding = Literal["bcd", "ascii", "utf-8", "gbk"]
+Transport = Literal["tcp", "rtu_over_tcp", "rtu", "udp", "tls"]
+Parity = Literal["none", "even", "odd"]
+Baudrate = Literal[1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400]
 
 BIT_TABLES: Final[frozenset[Table]] = frozenset({"coil", "discrete"})
 MAX_WRITE_REGISTERS: Final = 123
@@ -103,21 +107,70 @@ class WriteBlock(BaseModel):
 
 
 class ModbusSettings(DeviceSettings):
-    """One unit behind one Modbus TCP endpoint. `poll_interval` is plant time, `timeout` is wall time.
+    """One unit behind one Modbus endpoint. `poll_interval` is plant time; all that concerns the wire is wall time.
 
     A read that gets no answer is repeated `retries_before_lost` times before the link counts as lost; a write never
-    is, for the device may have carried it out (trap B3). Registers up to `max_gap` apart are read in one request.
+    is, for the device may have carried it out (trap B3). Registers up to `max_gap` apart are read in one request,
+    unless one of the `forbidden` ranges lies between them. Units with the same place share one connection.
+
+    `port` is a TCP or UDP port, or for `rtu` the path of the serial port. `quiet_time` (by default the timeout) is how
+    long an RTU line is left alone after a reply that did not come: it must outlast the latest reply (trap B1).
     """
 
-    host: str
-    port: Annotated[int, Field(ge=1, le=65535)] = 502
+    transport: Transport = "tcp"
+    host: str = ""
+    port: Annotated[int, Field(ge=1, le=65535)] | str | None = None
+    baudrate: Baudrate = 19200
+    parity: Parity = "even"
+    stopbits: Literal[1, 2] = 1
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
     unit_id: Annotated[int, Field(ge=0, le=255)] = 1
     poll_interval: Annotated[Seconds, Field(gt=0)] = 1.0
     timeout: Annotated[Seconds, Field(gt=0)] = 1.0
+    quiet_time: Annotated[Seconds, Field(ge=0)] | None = None
+    request_delay: Annotated[Seconds, Field(ge=0)] = 0.0
+    max_requests_per_second: Annotated[float, Field(gt=0)] | None = None
     max_registers: Annotated[int, Field(ge=1, le=125)] = 125
     max_gap: Annotated[int, Field(ge=0, le=124)] = 10
     retries_before_lost: Annotated[int, Field(ge=0, le=10)] = 2
+    forbidden: tuple[Registers, ...] = ()
     blocks: tuple[WriteBlock, ...] = ()
+
+    @property
+    def tcp_port(self) -> int:
+        """The port of a network transport; 802 is the registered one of Modbus over TLS."""
+        if isinstance(self.port, int):
+            return self.port
+        return 802 if self.transport == "tls" else 502
+
+    @property
+    def place(self) -> str:
+        """Where the connection leads: units with the same place share it."""
+        return str(self.port) if self.transport == "rtu" else f"{self.host}:{self.tcp_port}"
+
+    @property
+    def where(self) -> str:
+        """Place and unit, for people."""
+        return f"{self.place} unit {self.unit_id}"
+
+    @property
+    def quiet(self) -> float:
+        """Seconds of silence on an RTU line after a missing reply."""
+        return self.timeout if self.quiet_time is None else self.quiet_time
+
+    @property
+    def connection(self) -> dict[str, object]:
+        """What units on one connection must agree on."""
+        keys = ("transport", "baudrate", "parity", "stopbits", "ca_file", "cert_file", "key_file")
+        return {key: getattr(self, key) for key in keys}
+
+    @model_validator(mode="after")
+    def _transport_has_its_keys(self) -> Self:
+        if problem := _transport_problem(self):
+            raise ValueError(problem)
+        return self
 
     @model_validator(mode="after")
     def _blocks_are_apart(self) -> Self:
@@ -127,6 +180,41 @@ class ModbusSettings(DeviceSettings):
                     f"the blocks {one.registers} and {other.registers} overlap; make them one or part them"
                 )
         return self
+
+
+_SERIAL_KEYS: Final = frozenset({"baudrate", "parity", "stopbits"})
+_TLS_KEYS: Final = frozenset({"ca_file", "cert_file", "key_file"})
+
+
+def _transport_problem(settings: ModbusSettings) -> str:
+    """What is wrong with the keys of the transport; empty if nothing."""
+    serial, given = settings.transport == "rtu", settings.model_fields_set
+    idle = (set() if serial else given & _SERIAL_KEYS) | (set() if settings.transport == "tls" else given & _TLS_KEYS)
+    if idle:
+        return f"{', '.join(sorted(idle))}: nothing for transport {settings.transport}; take it out"
+    if serial and not isinstance(settings.port, str):
+        return "transport rtu needs the path of a serial port, such as port: /dev/ttyUSB0"
+    if serial and settings.host:
+        return "transport rtu has no host; take it out, or write transport: rtu_over_tcp"
+    if not serial and not settings.host:
+        return f"transport {settings.transport} needs the key 'host'"
+    if not serial and isinstance(settings.port, str):
+        return f"transport {settings.transport} needs a port number; a serial port belongs to transport: rtu"
+    if (settings.cert_file is None) != (settings.key_file is None):
+        return "cert_file and key_file belong together; give both or neither"
+    return ""
+
+
+def shared_endpoint_problem(own: ModbusSettings, other: ModbusSettings) -> str:
+    """Why these two devices cannot both be used, in a sentence; empty if they can."""
+    if own.place != other.place:
+        return ""
+    differing = [key for key, value in own.connection.items() if other.connection[key] != value]
+    if differing:
+        return f"{own.place} has another {', '.join(differing)} there; units on one connection agree on it"
+    if own.unit_id == other.unit_id:
+        return f"{own.where} is configured there; give each unit one device, or correct unit_id"
+    return ""
 
 
 class ModbusAddress(TagAddress):

@@ -124,7 +124,7 @@ class ModbusDriver:
                 raw = seal(block, present, [(write.span, write.raw) for write in request.writes])
                 await self._link.write_registers(block.registers.first, raw)
             elif request.writes[0].table == "coil":
-                await self._link.write_coil(request.span.first, request.raw == b"\x01")
+                await self._link.write_coils(request.span.first, request.raw)
             else:
                 await self._link.write_registers(request.span.first, request.raw)
         except (Refused, BrokenReply, NoReply) as failure:

@@ -1,0 +1,117 @@
+"""One open connection of whatever transport: sends a frame, waits for its reply, knows when it is gone."""
+
+import asyncio
+from typing import Final, Protocol
+
+from gateway.drivers.modbus.framing import Framing
+from gateway.drivers.modbus.replies import BrokenReply
+
+_MOST_UNREAD: Final = 4_096
+"""Bytes that may arrive unasked before the device counts as mad; a reply has at most 260."""
+
+
+class Carrier(Protocol):
+    """What a wire needs of the thing below it: an asyncio stream, or a serial port."""
+
+    def write(self, data: bytes) -> None:
+        """Send, without waiting."""
+        ...
+
+    def abort(self) -> None:
+        """Close at once."""
+        ...
+
+
+class Wire(asyncio.Protocol, asyncio.DatagramProtocol):
+    """The protocol object of one connection. One exchange at a time: whoever calls holds the endpoint's lock."""
+
+    def __init__(self, framing: Framing) -> None:
+        self.is_open = False
+        self._framing = framing
+        self._carrier: Carrier | None = None
+        self._datagrams: asyncio.DatagramTransport | None = None
+        self._received = bytearray()
+        self._asked = (0, 0)
+        self._answer: asyncio.Future[bytes] | None = None
+
+    async def exchange(self, unit: int, pdu: bytes, patience: float) -> bytes:
+        """The reply's function code and data.
+
+        Raises `TimeoutError` after `patience` seconds, `BrokenReply`, or `ConnectionError` when the connection breaks.
+        """
+        if not self.is_open:
+            raise ConnectionError("connection closed")
+        if not self._framing.numbered:
+            self._received.clear()
+        self._asked = (self._asked[0] % 0xFFFF + 1, unit)
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._answer = answer
+        try:
+            self._send(self._framing.pack(*self._asked, pdu))
+            async with asyncio.timeout(patience):
+                await answer
+        finally:
+            self._answer = None
+        return answer.result()
+
+    def close(self) -> None:
+        """Close at once, whatever the device does."""
+        self.is_open = False
+        if self._datagrams is not None:
+            self._datagrams.abort()
+        elif self._carrier is not None:
+            self._carrier.abort()
+
+    def _send(self, frame: bytes) -> None:
+        if self._datagrams is not None:
+            self._datagrams.sendto(frame)
+        elif self._carrier is not None:
+            self._carrier.write(frame)
+
+    # --- called by the loop -------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection stands."""
+        if isinstance(transport, asyncio.DatagramTransport):
+            self._datagrams = transport
+        elif isinstance(transport, asyncio.WriteTransport):
+            self._carrier = transport
+        self.is_open = True
+
+    def attach(self, carrier: Carrier) -> None:
+        """A carrier that is no asyncio transport stands."""
+        self._carrier = carrier
+        self.is_open = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Whoever waits is told at once, not after the timeout (trap B5)."""
+        self.is_open = False
+        self._fail(ConnectionError("connection lost"))
+
+    def error_received(self, exc: Exception) -> None:
+        """UDP: the system knows that nobody listens there."""
+        self.connection_lost(exc)
+
+    def datagram_received(self, data: bytes, addr: object) -> None:
+        """UDP: each datagram is a frame of its own."""
+        self._received.clear()
+        self.data_received(data)
+
+    def data_received(self, data: bytes) -> None:
+        """Some bytes of a reply; what nobody waits for is kept only as far as the next header may need it."""
+        self._received += data
+        if self._answer is None or self._answer.done():
+            if len(self._received) > _MOST_UNREAD:
+                self.close()
+            return
+        try:
+            pdu = self._framing.take(self._received, *self._asked)
+        except BrokenReply as broken:
+            self._fail(broken)
+        else:
+            if pdu is not None:
+                self._answer.set_result(pdu)
+
+    def _fail(self, error: Exception) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(error)
