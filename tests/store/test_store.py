@@ -294,7 +294,7 @@ async def test_ten_thousand_rows_a_second_are_no_strain(path: Path) -> None:
 
 
 def rows_of(path: Path, statement: str) -> list[tuple]:
-    connection = sqlite3.connect(path)
+    connection = sqlite3.connect(path, timeout=0)
     try:
         return connection.execute(statement).fetchall()
     finally:
