@@ -37,6 +37,7 @@ class _Loader:
         self._complete = all(document.is_readable for document in documents)
         self._tags: dict[str, list[Tag[Any]]] = {}
         self._devices: dict[str, tuple[DriverEntry, str, DeviceSettings | None]] = {}
+        self._device_documents: dict[str, Document] = {}
 
     def load(self, fingerprint: str) -> Plant | None:
         for document in self._documents:
@@ -50,6 +51,7 @@ class _Loader:
         equipment = [
             self._equipment(document, path, raw, gateway, units) for document, path, raw in self._entries("equipment")
         ]
+        self._check_devices()
         if self._reporter.problems:
             raise ConfigError(self._reporter.problems)
         assert gateway is not None
@@ -121,6 +123,15 @@ class _Loader:
         rest = {key: value for key, value in raw.items() if key != "driver"}
         settings = self._reporter.validate(entry.settings, rest, document, path, also_allowed=["driver"])
         self._devices[name] = (entry, raw["driver"], settings)
+        self._device_documents[name] = document
+
+    def _check_devices(self) -> None:
+        """What a device says of its tags can be checked only when all of them are known, and right by themselves."""
+        if self._reporter.problems:
+            return
+        for name, (entry, _, settings) in self._devices.items():
+            for problem in entry.check_all(settings, self._tags.get(name, [])):
+                self._reporter.report(self._device_documents[name], ("devices", name), problem)
 
     def _equipment(
         self, document: Document, path: str, raw: Any, gateway: GatewaySection | None, units: dict[str, str]
@@ -142,7 +153,17 @@ class _Loader:
             name: self._tag(document, unit, (*keys, "tags", name), body, section.device)
             for name, body in section.tags.items()
         }
+        self._check_conditions(document, keys, section)
         return EquipmentResolver(self._reporter, document, keys, section, tags).resolve(path, unit)
+
+    def _check_conditions(self, document: Document, keys: KeyPath, section: EquipmentSection) -> None:
+        """Alarms by condition need a device that is asked for conditions."""
+        entry = self._devices.get(section.device)
+        if section.alarms is None or section.alarms.conditions is None or entry is None or entry[2] is None:
+            return
+        if not getattr(entry[2], "alarm_conditions", False):
+            text = f"needs alarm_conditions: true at the device {section.device}, an OPC UA server with conditions"
+            self._reporter.report(document, (*keys, "alarms", "conditions"), text)
 
     def _partial_tags(self, document: Document, unit: str, keys: KeyPath, raw: Any) -> None:
         """The equipment is wrong elsewhere; its tags are still checked, so that all errors show at once."""

@@ -6,7 +6,6 @@ from typing import TypeVar
 import msgspec
 from msgspec import field
 
-from gateway.domain.alarms import AlarmShown
 from gateway.domain.commands import Commands
 from gateway.domain.download import OperationResult
 from gateway.domain.effects import Effects, GatewayIdentity, Recorder, SequenceMemory
@@ -113,6 +112,8 @@ class Core:
             equipment, tag = tags[change.tag_id]
             equipment.take(tag, change, contact)
         self._contacts[device] = contact
+        if batch.conditions:
+            self._take_conditions(device, batch, now)
         for equipment in self._on_device.get(device, ()):
             if equipment.out_of_contact and not batch.changes:
                 equipment.regain_contact(contact, now)
@@ -120,13 +121,6 @@ class Core:
             known = self._contact(equipment)
             equipment.settle(known, known, now)
             self._commands.handle_scan(equipment.spec.path, now)
-
-    def handle_condition(self, device: str, source: str, shown: AlarmShown, at: Timestamp, now: Timestamp) -> None:
-        """A condition of an OPC UA server changed, or was told again by a refresh."""
-        for equipment in self._on_device.get(device, ()):
-            alarms = equipment.spec.alarms
-            if alarms is not None and alarms.condition_source == source:
-                equipment.take_alarm(shown, at, now)
 
     def handle_link(
         self, device: str, up: bool, at: Timestamp, now: Timestamp, detail: str | None = None, resumed: bool = False
@@ -247,6 +241,14 @@ class Core:
         """Up to when everything about an equipment is known: the earliest contact of its devices."""
         devices = self._state_devices[equipment.spec.path]
         return min((self._contacts.get(device, self._started) for device in devices), default=self._started)
+
+    def _take_conditions(self, device: str, batch: Batch, now: Timestamp) -> None:
+        """Alarm conditions go to the equipment whose configuration names their source."""
+        for equipment in self._on_device.get(device, ()):
+            alarms = equipment.spec.alarms
+            for condition in batch.conditions:
+                if alarms is not None and alarms.condition_source == condition.source:
+                    equipment.take_condition(condition, batch.contact, now)
 
     def _close_gap(self, device: str, last: Timestamp | None, at: Timestamp, now: Timestamp) -> None:
         for equipment in self._on_device.get(device, ()):

@@ -29,7 +29,7 @@ from gateway.domain.states import (
     observe,
 )
 from gateway.domain.times import format_timestamp, whole_seconds
-from gateway.domain.values import StatusCode, TagChange, TagId, Timestamp, Value
+from gateway.domain.values import ConditionChange, StatusCode, TagChange, TagId, Timestamp, Value
 
 SCAN_TOLERANCE = 50
 """Milliseconds of source time that tags of one PLC cycle may lie apart."""
@@ -165,11 +165,14 @@ class Equipment:
         self.attribution.close_windows(until, now)
         self.attribution.finish_orders(self._states, now)
 
-    def take_alarm(self, shown: AlarmShown, at: Timestamp, now: Timestamp) -> None:
-        """A condition of an OPC UA server is like this since `at`."""
-        if self._alarms is not None:
-            self.recorder.changed = True
-            self._tell_alarms(self._alarms.take(shown, at), now)
+    def take_condition(self, condition: ConditionChange, contact: Timestamp, now: Timestamp) -> None:
+        """A condition of an OPC UA server changed, or was told again by a refresh."""
+        if self._alarms is None:
+            return
+        shown = AlarmShown(condition.code, condition.active, condition.acked, condition.text, condition.severity)
+        at = condition.at if condition.at is not None and condition.at <= contact + MAX_LEAD else contact
+        self.recorder.changed = True
+        self._tell_alarms(self._alarms.take(shown, at), now)
 
     def _tell_alarms(self, events: Iterable[tuple[Timestamp, AlarmEvent]], now: Timestamp) -> None:
         for at, event in events:

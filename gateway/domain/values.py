@@ -137,6 +137,18 @@ class Drift(msgspec.Struct, frozen=True, gc=False):
     after: str
 
 
+class ConditionChange(msgspec.Struct, frozen=True, gc=False):
+    """What an OPC UA server says of one alarm condition (Part 9): `code` is its ConditionName."""
+
+    source: str
+    code: str
+    active: bool
+    acked: bool
+    text: str | None
+    severity: int | None
+    at: Timestamp | None
+
+
 class Batch(msgspec.Struct, frozen=True, gc=False):
     """What one publish response or one poll brought, in the device's order.
 
@@ -150,6 +162,7 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
     gaps: tuple[Gap, ...] = ()
     drifts: tuple[Drift, ...] = ()
     resumed: bool = False
+    conditions: tuple[ConditionChange, ...] = ()
 
 
 def plain(value: Value) -> PlainValue:

@@ -11,13 +11,12 @@ from typing import Any
 
 from gateway.config.load import load_plant
 from gateway.config.plant import Plant
-from gateway.domain.alarms import AlarmShown
 from gateway.domain.core import Core
 from gateway.domain.download import Operation, OperationResult
 from gateway.domain.effects import Effects, GatewayIdentity
 from gateway.domain.events import Answer
 from gateway.domain.requests import Command
-from gateway.domain.values import Batch, TagChange, Timestamp, Value
+from gateway.domain.values import Batch, ConditionChange, TagChange, Timestamp, Value
 from gateway.mqtt import payloads
 from gateway.mqtt.topics import Topics
 from simulators.mes_commands import messages
@@ -72,6 +71,7 @@ class Player:
         self._answers: dict[str, Answer] = {}
         self._shown: dict[str, dict[str, Value]] = {}
         self._told_alarms = -1
+        self._refresh = False
         self._operations: list[Operation] = []
         self._core: Core | None = None
         self._commands = messages(self.scenario)
@@ -139,6 +139,7 @@ class Player:
         if device not in self._shown:
             self._core.handle_link(device, True, now, now)
             self._shown[device] = {}
+            self._refresh = self._refresh or device == "SCADA"
         before, values = self._shown[device], self._machines[device].read()
         changes = [
             TagChange(tag_id, value, 0, now)
@@ -151,17 +152,20 @@ class Player:
             self._tell_conditions(now)
 
     def _tell_conditions(self, now: Timestamp) -> None:
-        """PAL01's alarms as A&C conditions; after a reconnect the retained ones come again, as a refresh does."""
+        """PAL01's alarms as A&C conditions; after a reconnect a refresh has all retained ones told again."""
         assert self._core is not None
         ms = now - self.start
+        told = []
         for alarm in self.line.alarms["PAL01"]:
             moments = [at for at in (alarm.raised, alarm.acked, alarm.cleared) if at is not None and at <= ms]
-            if any(at > self._told_alarms for at in moments):
-                shown = AlarmShown(
-                    alarm.code, alarm.active(ms), alarm.acknowledged(ms), text=alarm.text, severity=alarm.severity
-                )
-                self._core.handle_condition("SCADA", "PAL01", shown, now, now)
-        self._told_alarms = ms
+            news = [at for at in moments if at > self._told_alarms]
+            if news or (self._refresh and alarm.retained(ms)):
+                at = self.start + max(moments)
+                acked, active = alarm.acknowledged(ms), alarm.active(ms)
+                told.append(ConditionChange("PAL01", alarm.code, active, acked, alarm.text, alarm.severity, at))
+        self._told_alarms, self._refresh = ms, False
+        if told:
+            self._core.handle_changes("SCADA", Batch([], now, conditions=tuple(told)), now)
 
     # --- commit and operations ----------------------------------------------------------------------------------
 

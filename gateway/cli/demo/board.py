@@ -15,8 +15,8 @@ COLOURS: Final = {
     "HELD": "magenta", "DOWN": "bold red", "UNKNOWN": "bright_black", "MAINT": "blue", "OFF": "bright_black",
 }  # fmt: skip
 LAST_EVENTS: Final = 9
-QUIET: Final = frozenset({"production.count", "order.progress"})
-"""Too many to show one by one; they are in the table."""
+QUIET: Final = frozenset({"production.count", "order.progress", "material.consumed", "energy.interval"})
+"""Too many to show one by one; the counts are in the table."""
 
 
 @dataclass
@@ -147,6 +147,12 @@ def _details(kind: str, data: dict[str, Any]) -> list[object]:
             return [data["sscc"], f"{data['qty']} pcs", "full" if data["full"] else "partial"]
         case "param.result":
             return [data["set"], f"rev {data['rev']}", data["result"], *data["codes"]]
+        case "alarm.raised" | "alarm.acked" | "alarm.cleared":
+            return [data["code"], data.get("text")]
+        case "quality.sample":
+            return [data["char"], "in spec" if data["in_spec"] else "OUT OF SPEC"]
+        case "material.low":
+            return [data["material"], f"{data['remaining']} left"]
         case "gateway.connection":
             return [data["device"], "up" if data["up"] else "down"]
     return []

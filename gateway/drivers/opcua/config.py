@@ -1,10 +1,12 @@
 """What the YAML says of an OPC UA device and of a tag in it."""
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
+from gateway.domain.values import INTEGER_RANGES, DataType, TagId
 from gateway.drivers.base import Seconds, Tag, TagAddress
 from gateway.drivers.opcua.node_ids import NodeName, parse_node
 from gateway.drivers.opcua.security_settings import OpcUaSecurity
@@ -33,11 +35,41 @@ QueueSize = Annotated[int, Field(ge=2, le=100_000)]
 """At least 2: with 1 a server keeps the latest value only and never sets the overflow bit (trap A13)."""
 
 
+_NUMBERS: Final = frozenset({*INTEGER_RANGES, DataType.FLOAT32, DataType.FLOAT64})
+DataTrigger = Literal["status", "value", "timestamp"]
+"""What makes a value news (OPC 10000-4 §7.10): its status alone, also its value, or also its source time."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Deadband(_Strict):
+    """How far a number must move before the server tells: in its own unit, or in percent of its EURange."""
+
+    absolute: Annotated[float, Field(gt=0)] | None = None
+    percent: Annotated[float, Field(gt=0, le=100)] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if (self.absolute is None) == (self.percent is None):
+            raise ValueError("a deadband is either {absolute: 0.5}, in the tag's raw unit, or {percent: 2}")
+        return self
+
+
+class Snapshot(_Strict):
+    """Tags that are read together when `trigger` moves, and come in no other way. Tags by id: `<unit>.<tag>`."""
+
+    trigger: TagId
+    read: Annotated[tuple[TagId, ...], Field(min_length=1)]
+    edge: Literal["any", "rising", "falling"] = "any"
+
+
 class OpcUaSettings(OpcUaSecurity):
     """One OPC UA server. Intervals are plant time, `request_timeout` is wall time.
 
-    When nothing changes the server still answers once per `keepalive`; three of them missed and the link counts as
-    lost.
+    With `mode: poll` everything is read each `poll_interval`, for servers without subscriptions. Otherwise, when
+    nothing changes, the server still answers once per `keepalive`; three of them missed and the link counts as lost.
     """
 
     url: Url
@@ -47,6 +79,11 @@ class OpcUaSettings(OpcUaSecurity):
     queue_size: QueueSize = 100
     request_timeout: PositiveSeconds = 4.0
     keepalive: PositiveSeconds = 5.0
+    alarm_conditions: bool = False
+    trigger: DataTrigger = "value"
+    mode: Literal["subscribe", "poll"] = "subscribe"
+    poll_interval: PositiveSeconds = 1.0
+    snapshots: tuple[Snapshot, ...] = ()
 
     @property
     def lifetime(self) -> float:
@@ -59,17 +96,39 @@ class OpcUaSettings(OpcUaSecurity):
 
 
 class OpcUaAddress(TagAddress):
-    """One node; `sampling_interval` and `queue_size` override those of the device."""
+    """One node; `sampling_interval`, `queue_size` and `trigger` override those of the device."""
 
     node: Node
     sampling_interval: PositiveSeconds | None = None
     queue_size: QueueSize | None = None
+    deadband: Deadband | None = None
+    trigger: DataTrigger | None = None
 
 
 def check_opcua_tag(settings: OpcUaSettings, tag: Tag[OpcUaAddress]) -> list[str]:
     """What is wrong with this tag on this device, in sentences."""
+    problems = []
     if tag.address.node.namespace is None and settings.namespace is None:
-        return [
+        problems.append(
             "the node has no namespace; write nsu=<namespace uri>;… before it, or give its device a namespace: <uri>"
-        ]
-    return []
+        )
+    deadband = tag.address.deadband
+    if deadband is not None and tag.type not in _NUMBERS:
+        problems.append(f"a deadband is for numbers and this tag is a {tag.type}; take it out")
+    elif deadband is not None and deadband.percent is not None and settings.mode == "poll":
+        problems.append("a deadband in percent needs the server's EURange; with mode: poll write {absolute: …}")
+    return problems
+
+
+def check_opcua_device(settings: OpcUaSettings, tags: Sequence[Tag[OpcUaAddress]]) -> list[str]:
+    """What is wrong between the device's snapshots and its tags, in sentences."""
+    known = {tag.tag_id for tag in tags}
+    read = {tag_id for snapshot in settings.snapshots for tag_id in snapshot.read}
+    problems = []
+    for snapshot in settings.snapshots:
+        missing = [tag_id for tag_id in (snapshot.trigger, *snapshot.read) if tag_id not in known]
+        if missing:
+            problems.append(f"snapshots: this device has no tag {', '.join(missing)}; write <unit>.<tag> of one it has")
+        if snapshot.trigger in read:
+            problems.append(f"snapshots: {snapshot.trigger} cannot both be a trigger and be read by a snapshot")
+    return problems

@@ -11,10 +11,16 @@ from asyncua.ua.attribute_ids import AttributeIds
 from gateway.domain.values import TagChange
 from gateway.drivers.base import Tag
 from gateway.drivers.opcua.channel import ServiceFault
-from gateway.drivers.opcua.config import OpcUaAddress, OpcUaSettings
+from gateway.drivers.opcua.config import DataTrigger, OpcUaAddress, OpcUaSettings
 from gateway.drivers.opcua.session import Session, chunks
 from gateway.drivers.opcua.status_codes import status_name
 from gateway.drivers.opcua.values import ValueDecoder
+
+_TRIGGERS: Final[dict[DataTrigger, ua.DataChangeTrigger]] = {
+    "status": ua.DataChangeTrigger.Status,
+    "value": ua.DataChangeTrigger.StatusValue,
+    "timestamp": ua.DataChangeTrigger.StatusValueTimestamp,
+}
 
 _log = structlog.get_logger(__name__)
 
@@ -27,6 +33,7 @@ class WantedItem:
     node_id: ua.NodeId
     sampling_interval: float
     queue_size: int
+    trigger: DataTrigger = "value"
 
 
 def wanted_items(
@@ -39,6 +46,7 @@ def wanted_items(
             node_id,
             1000 * (tag.address.sampling_interval or settings.sampling_interval) / rate,
             tag.address.queue_size or settings.queue_size,
+            tag.address.trigger or settings.trigger,
         )
         for tag, node_id in zip(tags, node_ids, strict=True)
     ]
@@ -56,6 +64,11 @@ class MonitoredItems:
         self._wanted: Final = wanted
         self._revised: dict[str, list[str]] = {}
         self.refused: dict[int, int] = {}
+
+    @property
+    def count(self) -> int:
+        """How many items there are; their client handles are the numbers below."""
+        return len(self._wanted)
 
     def move(self, session: Session) -> None:
         """The same session goes on over another channel."""
@@ -95,7 +108,10 @@ class MonitoredItems:
             ItemToMonitor=ua.ReadValueId(NodeId=item.node_id, AttributeId=AttributeIds.Value),
             MonitoringMode=ua.MonitoringMode.Reporting,
             RequestedParameters=ua.MonitoringParameters(
-                ClientHandle=place, SamplingInterval=item.sampling_interval, QueueSize=item.queue_size
+                ClientHandle=place,
+                SamplingInterval=item.sampling_interval,
+                QueueSize=item.queue_size,
+                Filter=_filter(item),
             ),
         )
 
@@ -130,3 +146,15 @@ class MonitoredItems:
         for what, tag_ids in self._revised.items():
             _log.warning("device revised", device=self._device, what=what, tags=len(tag_ids), first=tag_ids[0])
         self._revised = {}
+
+
+def _filter(item: WantedItem) -> ua.DataChangeFilter | None:
+    """What the server shall not tell; None is its default: every change of status or value (OPC 10000-4 §7.22.2)."""
+    deadband = item.tag.address.deadband
+    if deadband is None and item.trigger == "value":
+        return None
+    asked = ua.DataChangeFilter(Trigger=_TRIGGERS[item.trigger])
+    if deadband is not None:
+        asked.DeadbandType = ua.DeadbandType.Absolute if deadband.absolute is not None else ua.DeadbandType.Percent
+        asked.DeadbandValue = deadband.absolute or deadband.percent
+    return asked

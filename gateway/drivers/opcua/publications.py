@@ -13,8 +13,9 @@ from asyncua import ua
 from asyncua.common.utils import Buffer
 from asyncua.ua.ua_binary import struct_from_binary
 
-from gateway.domain.values import TagChange
+from gateway.domain.values import ConditionChange, TagChange
 from gateway.drivers.base import Tag
+from gateway.drivers.opcua.conditions import decode_condition
 from gateway.drivers.opcua.decoder import ChangeDecoder, Malformed
 from gateway.drivers.opcua.values import ValueDecoder
 
@@ -48,6 +49,7 @@ class Publication:
     available: Sequence[int] = ()
     more: bool = False
     overflows: list[TagChange] = field(default_factory=list)
+    conditions: Sequence[ConditionChange] = ()
 
 
 class PublicationDecoder:
@@ -122,15 +124,19 @@ class PublicationDecoder:
         """What a notification message says that asyncua has decoded."""
         self._changes.overflows = []
         changes: list[TagChange] = []
+        conditions: list[ConditionChange] = []
         status: int | None = None
         for notification in message.NotificationData or ():
             if isinstance(notification, ua.DataChangeNotification):
                 changes += [self._change(item) for item in notification.MonitoredItems]
+            elif isinstance(notification, ua.EventNotificationList):
+                told = (decode_condition(event.EventFields) for event in notification.Events)
+                conditions += [condition for condition in told if condition is not None]
             elif isinstance(notification, ua.StatusChangeNotification):
                 status = notification.Status.value
         return Publication(
             subscription_id, message.SequenceNumber, changes, not message.NotificationData, status, available, more,
-            self._changes.overflows,
+            self._changes.overflows, conditions,
         )  # fmt: skip
 
     def _change(self, item: Any) -> TagChange:

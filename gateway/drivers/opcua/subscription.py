@@ -21,6 +21,7 @@ from gateway.domain.values import Batch, Drift, Gap, TagChange, Timestamp
 from gateway.drivers.base import Clock, LinkLost
 from gateway.drivers.opcua.audit import Audit
 from gateway.drivers.opcua.channel import ServiceFault
+from gateway.drivers.opcua.conditions import conditions_item, refresh_request
 from gateway.drivers.opcua.config import OpcUaSettings
 from gateway.drivers.opcua.monitored_items import MonitoredItems, WantedItem
 from gateway.drivers.opcua.publications import Publication, PublicationDecoder
@@ -109,6 +110,8 @@ class Subscription:
         try:
             await self._create()
             self._news = await self._items.create(self._id)
+            if self._settings.alarm_conditions:
+                await self._listen_to_conditions()
         except ServiceFault as fault:
             raise self._channel.lost(f"no subscription: {fault}") from None
         if self.contact is not None:
@@ -134,6 +137,25 @@ class Subscription:
         # A keep-alive is a plant interval, but however fast a scenario is played, a server gets time to answer.
         keep_alive = revised.RevisedMaxKeepAliveCount * revised.RevisedPublishingInterval / 1000
         self._silence = max(_KEEP_ALIVES_MISSED * keep_alive, self._settings.request_timeout)
+
+    async def _listen_to_conditions(self) -> None:
+        """One item for all conditions of the server, and a refresh that tells of those that are up already."""
+        request = ua.CreateMonitoredItemsRequest()
+        request.Parameters.SubscriptionId = self._id
+        request.Parameters.TimestampsToReturn = ua.TimestampsToReturn.Both
+        request.Parameters.ItemsToCreate = [conditions_item(self._items.count)]
+        response = await self._channel.call(request, ua.CreateMonitoredItemsResponse)
+        for result in response.Results:
+            if result.StatusCode.is_bad():
+                reason = status_name(result.StatusCode.value)
+                raise self._channel.lost(
+                    f"gives no alarm conditions ({reason}); take alarm_conditions out if it has none"
+                )
+        refreshed = await self._channel.call(refresh_request(self._id), ua.CallResponse)
+        for result in refreshed.Results:
+            if result.StatusCode.is_bad():
+                reason = status_name(result.StatusCode.value)
+                _log.warning("device cannot refresh its alarm conditions", device=self._device, reason=reason)
 
     def move(self, session: Session) -> None:
         """Go on over another channel, on which the server has activated the same session."""
@@ -188,7 +210,8 @@ class Subscription:
             changes = news + changes
         if not self._server.is_running:
             changes = self._server.judge(changes)
-        return Batch(changes, contact, gaps, drifts)
+        conditions = tuple(publication.conditions) if publication is not None else ()
+        return Batch(changes, contact, gaps, drifts, conditions=conditions)
 
     def _known_now(self) -> Timestamp:
         return self._clock.now() if self.contact is None else self.contact

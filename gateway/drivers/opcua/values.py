@@ -46,7 +46,11 @@ class ValueDecoder:
             value, repaired = self.decode_variant(data_value.Value)
             status_code = status_code if repaired is None else repaired
         return TagChange(
-            tag_id, value, status_code, _timestamp(data_value.SourceTimestamp), _timestamp(data_value.ServerTimestamp)
+            tag_id,
+            value,
+            status_code,
+            timestamp_of(data_value.SourceTimestamp),
+            timestamp_of(data_value.ServerTimestamp),
         )
 
     def decode_as(self, tag: Tag[Any], data_value: ua.DataValue) -> TagChange:
@@ -130,7 +134,8 @@ def _status(data_value: ua.DataValue) -> int:
     return data_value.StatusCode.value if data_value.StatusCode is not None else StatusCode.GOOD
 
 
-def _timestamp(at: datetime | None) -> Timestamp | None:
+def timestamp_of(at: datetime | None) -> Timestamp | None:
+    """Milliseconds UTC; None for DateTime zero, which a server sends where it has no time."""
     return None if at is None or at <= _OPC_EPOCH else (at - _UNIX_EPOCH) // _MILLISECOND
 
 
