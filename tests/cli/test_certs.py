@@ -8,7 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.cli.app import app
-from gateway.drivers.opcua.certificates import DAY, application_uris, read_certificate, thumbprint
+from gateway.drivers.opcua.certificate_files import read_certificate
+from gateway.drivers.opcua.certificates import DAY, application_uris, thumbprint
 from gateway.drivers.opcua.pki import Pki
 
 PLANT = """\

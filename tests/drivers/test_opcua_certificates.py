@@ -9,6 +9,7 @@ from asyncua import ua
 from asyncua.crypto.validator import CertificateValidator, CertificateValidatorOptions
 from secure_servers import der, make_certificate, make_key, pem, wall
 
+from gateway.drivers.opcua.certificate_files import read_certificate
 from gateway.drivers.opcua.certificates import (
     DAY,
     CertificateError,
@@ -18,7 +19,6 @@ from gateway.drivers.opcua.certificates import (
     expiring,
     first_of_chain,
     hosts,
-    read_certificate,
     thumbprint,
     valid_until,
 )

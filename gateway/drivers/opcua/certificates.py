@@ -1,23 +1,21 @@
 """X.509 certificates of OPC UA applications: reading, naming, making them, and how long they last (Part 6 §6.2.2).
 
-Pure but for `read_certificate` and `read_key`. Time is an argument, in milliseconds UTC of the wall: a certificate
-knows no other, also where a scenario is played.
+Pure. Time is an argument, in milliseconds UTC of the wall: a certificate knows no other, also where a scenario is
+played.
 """
 
 import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from gateway.domain.values import Timestamp
-from gateway.drivers.opcua.security_settings import read_secret
 
 DAY: Final = 86_400_000
 """Milliseconds."""
@@ -25,7 +23,6 @@ VALID_DAYS: Final = 825
 """How long an own certificate lasts: renewed about every two years, within what strict servers accept."""
 EXPIRY_NOTICE: Final = 30
 """Days before the end at which a certificate is announced as expiring, and an own one is renewed."""
-_PEM: Final = b"-----BEGIN"
 
 
 class CertificateError(Exception):
@@ -40,32 +37,6 @@ class Expiring:
     thumbprint: str
     valid_until: Timestamp
     days_left: int
-
-
-def read_certificate(path: Path) -> x509.Certificate:
-    """The certificate in that file, DER or PEM by its content and whatever its name; raises `CertificateError`."""
-    try:
-        content = path.read_bytes()
-        return x509.load_pem_x509_certificate(content) if _PEM in content else x509.load_der_x509_certificate(content)
-    except OSError as error:
-        raise CertificateError(f"the certificate {path} cannot be read: {error.strerror}") from None
-    except ValueError:
-        raise CertificateError(f"{path} holds no X.509 certificate; give one as DER or PEM") from None
-
-
-def read_key(path: Path, certificate: x509.Certificate) -> rsa.RSAPrivateKey:
-    """The private key of that certificate, from a PEM file that only its owner can read; raises `CertificateError`."""
-    try:
-        key = serialization.load_pem_private_key(read_secret(path), password=None)
-    except OSError as error:
-        raise CertificateError(str(error)) from None
-    except (TypeError, ValueError):
-        raise CertificateError(f"{path} holds no PEM key without a pass phrase; give one") from None
-    if not isinstance(key, rsa.RSAPrivateKey) or key.public_key() != certificate.public_key():
-        raise CertificateError(
-            f"{path} is not the RSA key of the certificate {thumbprint(certificate)}; give the right one"
-        )
-    return key
 
 
 def first_of_chain(der: bytes) -> x509.Certificate:

@@ -9,7 +9,8 @@ from asyncua.ua.uaerrors import UaStatusCodeError
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from gateway.drivers.opcua.certificates import CertificateError, read_certificate, read_key
+from gateway.drivers.opcua.certificate_files import read_certificate, read_key
+from gateway.drivers.opcua.certificates import CertificateError
 from gateway.drivers.opcua.security_settings import OpcUaSecurity
 from gateway.drivers.opcua.status_codes import status_name
 from gateway.drivers.opcua.trust import Distrust

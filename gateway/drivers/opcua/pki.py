@@ -4,8 +4,6 @@ Files are the whole state, so that a person can look, copy and delete; whatever 
 There is no trust on first use: a certificate gets into trusted/ by a person's hand only (trap A20).
 """
 
-import contextlib
-import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,10 +11,17 @@ from pathlib import Path
 from typing import Final, Literal
 
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from gateway.domain.values import Timestamp
+from gateway.drivers.opcua.certificate_files import (
+    certificate_files,
+    read_certificate,
+    read_key,
+    revocation_lists,
+    write_certificate,
+    write_key,
+)
 from gateway.drivers.opcua.certificates import (
     EXPIRY_NOTICE,
     CertificateError,
@@ -24,8 +29,6 @@ from gateway.drivers.opcua.certificates import (
     days_left,
     hosts,
     make_self_signed,
-    read_certificate,
-    read_key,
     thumbprint,
     valid_from,
 )
@@ -34,8 +37,6 @@ KEY_BITS: Final = 2048
 """The most that every policy and every PLC takes (Part 7: 2048 to 4096)."""
 REJECTED_KEPT: Final = 100
 """Whoever answers at a device's address can hand in certificates; the disk is not theirs to fill."""
-_CERTIFICATES: Final = {".der", ".pem", ".crt", ".cer"}
-_LISTS: Final = {".crl", ".der", ".pem"}
 _REPLACED: Final = "replaced-"
 _renewing: Final = threading.Lock()
 
@@ -63,7 +64,7 @@ class Entry:
 
     @property
     def is_replaced(self) -> bool:
-        """Whether this is an own certificate of the past, kept to be looked at."""
+        """Whether this is an own certificate of the past, kept while a server may know no other."""
         return self.path.name.startswith(_REPLACED)
 
 
@@ -100,8 +101,8 @@ class Pki:
             key = rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
             own = Own(make_self_signed(key, application_uri, host_names, now), key)
             self._keep_old()
-            _write(self._key_file, _encode_key(key), 0o600)
-            _write(self.own_file, _encode(own.certificate), 0o644)
+            write_key(self._key_file, key)
+            write_certificate(self.own_file, own.certificate)
             return own
 
     def _renew(self, old: Own, now: Timestamp) -> Own:
@@ -109,7 +110,7 @@ class Pki:
         names = hosts(old.certificate)
         certificate = make_self_signed(old.key, (application_uris(old.certificate) or [""])[0], names, now)
         self._keep_old()
-        _write(self.own_file, _encode(certificate), 0o644)
+        write_certificate(self.own_file, certificate)
         return Own(certificate, old.key)
 
     def _read_own(self) -> Own:
@@ -122,8 +123,8 @@ class Pki:
 
     def _keep_old(self) -> None:
         if self.own_file.exists():
-            begun = valid_from(read_certificate(self.own_file))
-            _write(self.own_file.with_name(f"{_REPLACED}{begun}.der"), self.own_file.read_bytes(), 0o644)
+            old = read_certificate(self.own_file)
+            write_certificate(self.own_file.with_name(f"{_REPLACED}{valid_from(old)}.der"), old)
 
     @property
     def own_file(self) -> Path:
@@ -157,14 +158,14 @@ class Pki:
         return any(
             revoked.issuer == certificate.issuer
             and revoked.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None
-            for revoked in map(_read_list, _files(self.folder / "trusted" / "crl", _LISTS))
+            for revoked in revocation_lists(self.folder / "trusted" / "crl")
         )
 
     def put_rejected(self, certificate: x509.Certificate) -> None:
         """Keep a certificate that nobody trusts, for a person to look at; the oldest of too many goes."""
         folder = self.folder / "rejected"
-        _write(folder / f"{thumbprint(certificate)}.der", _encode(certificate), 0o644)
-        files = sorted(_files(folder, _CERTIFICATES), key=lambda path: path.stat().st_mtime)
+        write_certificate(folder / f"{thumbprint(certificate)}.der", certificate)
+        files = sorted(certificate_files(folder), key=lambda path: path.stat().st_mtime)
         for path in files[:-REJECTED_KEPT]:
             path.unlink(missing_ok=True)
 
@@ -176,7 +177,7 @@ class Pki:
         """Copy a certificate that a person has from elsewhere into trusted/."""
         certificate = read_certificate(path)
         kept = self.folder / "trusted" / f"{thumbprint(certificate)}.der"
-        _write(kept, _encode(certificate), 0o644)
+        write_certificate(kept, certificate)
         return Entry("trusted", kept, certificate)
 
     def reject(self, name: str) -> Entry:
@@ -188,7 +189,7 @@ class Pki:
         for entry in self._entries(source):
             if not isinstance(entry.certificate, str) and thumbprint(entry.certificate) == wanted:
                 path = self.folder / target / f"{wanted}.der"
-                _write(path, _encode(entry.certificate), 0o644)
+                write_certificate(path, entry.certificate)
                 entry.path.unlink()
                 return Entry(target, path, entry.certificate)
         raise CertificateError(
@@ -201,53 +202,10 @@ class Pki:
         return [*self._entries("own"), *self._entries("trusted"), *self._entries("rejected")]
 
     def _entries(self, role: Role) -> Iterator[Entry]:
-        for path in _files(self.folder / role, _CERTIFICATES):
+        for path in certificate_files(self.folder / role):
             if path == self._key_file:
                 continue
             try:
                 yield Entry(role, path, read_certificate(path))
             except CertificateError as error:
                 yield Entry(role, path, str(error))
-
-
-def _files(folder: Path, suffixes: set[str]) -> list[Path]:
-    try:
-        if not folder.is_dir():
-            return []
-        return sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes and path.is_file())
-    except OSError as error:
-        raise CertificateError(f"{folder} cannot be read: {error.strerror}; let the gateway read it") from None
-
-
-def _read_list(path: Path) -> x509.CertificateRevocationList:
-    try:
-        content = path.read_bytes()
-        return x509.load_pem_x509_crl(content) if b"-----BEGIN" in content else x509.load_der_x509_crl(content)
-    except (OSError, ValueError):
-        raise CertificateError(f"{path} holds no certificate revocation list; put a whole one there") from None
-
-
-def _encode(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.DER)
-
-
-def _encode_key(key: rsa.RSAPrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-
-
-def _write(path: Path, content: bytes, mode: int) -> None:
-    """Write a file so that it is there whole or not at all, and never for a moment more open than `mode`."""
-    new = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            new.unlink()
-        raise CertificateError(f"{path} cannot be written: {error.strerror}; give the gateway that folder") from None
