@@ -7,7 +7,7 @@ from typing import Any, Final
 from gateway.drivers.base import Clock, DeviceSettings, Driver, Tag, TagAddress
 from gateway.drivers.modbus.config import ModbusAddress, ModbusSettings, check_modbus_tag
 from gateway.drivers.modbus.driver import ModbusDriver
-from gateway.drivers.opcua.config import OpcUaAddress, OpcUaSettings, check_opcua_tag
+from gateway.drivers.opcua.config import OpcUaAddress, OpcUaSettings, check_opcua_device, check_opcua_tag
 from gateway.drivers.opcua.driver import OpcUaDriver
 
 
@@ -16,17 +16,18 @@ class DriverEntry:
     """What the configuration needs to know of one driver.
 
     `settings` and `address` validate what the YAML says of a device and of a tag, each alone; `check` then looks at
-    the two together and at the tag's type, and says in sentences what is wrong (empty: nothing). None of them
-    touches the network. `driver` makes the driver, unconnected.
+    the two together and at the tag's type, and says in sentences what is wrong (empty: nothing); `check_all` looks at
+    a device and all its tags. None of them touches the network. `driver` makes the driver, unconnected.
     """
 
     settings: type[DeviceSettings]
     address: type[TagAddress]
     check: Callable[[Any, Tag[Any]], list[str]]
     driver: Callable[[str, Any, Sequence[Tag[Any]], Clock], Driver]
+    check_all: Callable[[Any, Sequence[Tag[Any]]], list[str]] = lambda _settings, _tags: []
 
 
 DRIVERS: Final[dict[str, DriverEntry]] = {
-    "opcua": DriverEntry(OpcUaSettings, OpcUaAddress, check_opcua_tag, OpcUaDriver),
+    "opcua": DriverEntry(OpcUaSettings, OpcUaAddress, check_opcua_tag, OpcUaDriver, check_opcua_device),
     "modbus": DriverEntry(ModbusSettings, ModbusAddress, check_modbus_tag, ModbusDriver),
 }

@@ -15,8 +15,10 @@ from gateway.drivers.opcua.channel import Channel, ServiceFault
 from gateway.drivers.opcua.config import OpcUaAddress, OpcUaSettings
 from gateway.drivers.opcua.monitored_items import wanted_items
 from gateway.drivers.opcua.node_ids import make_node_id, parse_node
+from gateway.drivers.opcua.polling import Poller
 from gateway.drivers.opcua.resumption import Ticket
 from gateway.drivers.opcua.session import Session
+from gateway.drivers.opcua.snapshots import Snapshots
 from gateway.drivers.opcua.subscription import Statistics, Subscription
 from gateway.drivers.opcua.values import ValueDecoder, encode
 
@@ -41,9 +43,10 @@ class OpcUaDriver:
         self._drifts: list[Drift] = []
         self._ticket: Ticket | None = None
         self._lost_since: Timestamp | None = None
-        self._subscription: Subscription | None = None
+        self._subscription: Subscription | Poller | None = None
         self._node_ids: dict[TagId, ua.NodeId] = {}
         self._by_id = {tag.tag_id: tag for tag in tags}
+        self._snapshots = Snapshots(name, settings.snapshots, self._by_id)
         self._new_channel()
 
     def _new_channel(self) -> None:
@@ -64,7 +67,7 @@ class OpcUaDriver:
             self._ticket = self._channel.ticket or self._ticket
             await self._channel.close()
             raise
-        if self._subscription is not None:
+        if isinstance(self._subscription, Subscription):
             self._subscription.move(self._session)
         return self
 
@@ -98,17 +101,24 @@ class OpcUaDriver:
         if self._subscription is None:
             self._subscription = await self._subscribe()
             self.statistics = self._subscription.statistics
+            self._snapshots.forget()
         async for batch in self._subscription.batches():
-            yield batch
+            yield await self._snapshots.complete(batch, self._session, self._node_ids)
 
-    async def _subscribe(self) -> Subscription:
-        node_ids = list(self._node_ids.values())
-        wanted = wanted_items(self._tags, node_ids, self._settings, self._clock.rate)
-        subscription = Subscription(
-            self._session, self._name, self._settings, wanted, self._clock, self._audit, self._lost_since
-        )
-        await subscription.open()
-        bad, drifts = self._audit.check_types(self._tags, await self._session.data_types(node_ids))
+    async def _subscribe(self) -> Subscription | Poller:
+        """Begin anew: audit the types, then ask for every tag that does not come with a snapshot."""
+        tags = [tag for tag in self._tags if tag.tag_id not in self._snapshots.read_only]
+        node_ids = [self._node_ids[tag.tag_id] for tag in tags]
+        wanted = wanted_items(tags, node_ids, self._settings, self._clock.rate)
+        subscription: Subscription | Poller
+        if self._settings.mode == "poll":
+            subscription = Poller(self._session, self._name, self._settings, wanted, self._clock)
+        else:
+            subscription = Subscription(
+                self._session, self._name, self._settings, wanted, self._clock, self._audit, self._lost_since
+            )
+            await subscription.open()
+        bad, drifts = self._audit.check_types(tags, await self._session.data_types(node_ids))
         subscription.announce(bad, [*self._drifts, *drifts])
         self._drifts = []
         return subscription
