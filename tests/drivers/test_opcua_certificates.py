@@ -89,6 +89,21 @@ def test_a_certificate_with_30_days_left_is_not_renewed_yet_one_with_29_is(pki):
     assert pki.own(end - 30 * DAY + 1).certificate != made.certificate
 
 
+def test_a_certificate_that_the_plants_authority_issued_is_not_replaced_by_our_own(pki):
+    own = pki.create(URI, ["edge-1"], wall())
+    authority = make_certificate(make_key(), name="Plant CA").subject
+    issued = make_certificate(own.key, uri=URI, days=(-300, 10), issuer=authority)
+    (pki.folder / "own" / "certificate.der").write_bytes(der(issued))
+    assert pki.own(wall()).certificate == issued
+
+
+@pytest.mark.parametrize(("uri", "host"), [("urn:größe", "edge-1"), (URI, "größe"), ("", "edge-1")])
+def test_names_that_no_certificate_can_have_are_told(pki, uri, host):
+    with pytest.raises(CertificateError, match=r"no certificate can be made for .*; write them in ASCII"):
+        pki.create(uri, [host], wall())
+    assert pki.entries() == []
+
+
 def test_expiring_names_each_certificate_with_fewer_than_30_days_once_the_most_urgent_first(key):
     now = wall()
     ended, soon, later = (make_certificate(key, days=(-400, left), name=f"PLC{left}") for left in (-1, 29, 31))

@@ -104,7 +104,9 @@ async def count_of(opened: OpcUaDriver) -> Any:
 # --- S5: trust --------------------------------------------------------------------------------------------------------
 
 
-async def test_s05_an_unknown_certificate_is_refused_every_time_until_a_person_trusts_it(world, tmp_path):
+async def test_s05_an_unknown_certificate_is_refused_every_time_until_a_person_trusts_it(
+    world, tmp_path, record_property
+):
     pki = make_pki(tmp_path)
     print_ = thumbprint(world.certificate)
     for _ in range(2):
@@ -114,6 +116,7 @@ async def test_s05_an_unknown_certificate_is_refused_every_time_until_a_person_t
         assert "trusted is empty" in told
     assert world.plc.users.logins == []
     assert (tmp_path / "rejected" / f"{print_}.der").read_bytes() == der(world.certificate)
+    record_property("figure", "unknown refused")
     pki.trust(print_)
     async with driver(world.plc.url, pki) as opened:
         assert await count_of(opened) == 42
@@ -145,13 +148,16 @@ async def test_a20_a_trusted_certificate_counts_whatever_its_file_is_called(worl
     ],
     ids=["expired", "not yet valid", "wrong uri", "wrong host"],
 )
-async def test_s05_a_trusted_certificate_that_does_not_fit_is_refused_by_name(world, tmp_path, keys, words):
+async def test_s05_a_trusted_certificate_that_does_not_fit_is_refused_by_name(
+    world, tmp_path, keys, words, request, record_property
+):
     certificate = make_certificate(world.key, **keys)
     world.plc.present(certificate, world.key)
     told = await refusal(world.plc.url, make_pki(tmp_path, certificate))
     assert words in told
     assert thumbprint(certificate) in told
     assert world.plc.users.logins == []
+    record_property("figure", f"{request.node.callspec.id} refused")
 
 
 async def test_s05_a_certificate_for_another_host_is_taken_where_the_device_says_so(world, tmp_path):
@@ -161,7 +167,7 @@ async def test_s05_a_certificate_for_another_host_is_taken_where_the_device_says
         assert await count_of(opened) == 42
 
 
-async def test_s05_a_revoked_certificate_is_refused_by_issuer_and_serial_number(world, pki):
+async def test_s05_a_revoked_certificate_is_refused_by_issuer_and_serial_number(world, pki, record_property):
     certificate, lists = world.certificate, pki.folder / "trusted" / "crl"
     lists.mkdir()
     stranger = make_certificate(world.key, name="Another issuer").subject
@@ -170,6 +176,7 @@ async def test_s05_a_revoked_certificate_is_refused_by_issuer_and_serial_number(
         assert await count_of(opened) == 42
     (lists / "own.crl").write_bytes(make_revocation_list(world.key, certificate.issuer, certificate.serial_number))
     assert "is revoked by a list in" in await refusal(world.plc.url, pki)
+    record_property("figure", "revoked refused")
 
 
 async def test_s05_a_revocation_list_that_cannot_be_read_revokes_everything(world, pki):
@@ -185,9 +192,10 @@ async def test_s05_a_key_of_1024_bits_is_refused(world, tmp_path):
     assert "no RSA key of 2048 bits or more" in await refusal(world.plc.url, make_pki(tmp_path, certificate))
 
 
-async def test_s05_a_missing_folder_is_no_reason_to_trust(world, tmp_path):
+async def test_s05_a_missing_folder_is_no_reason_to_trust(world, tmp_path, record_property):
     told = await refusal(world.plc.url, Pki(tmp_path / "nowhere"))
     assert f"gateway certs trust {thumbprint(world.certificate)}" in told
+    record_property("figure", "no trust folder, no connection")
 
 
 async def test_without_an_own_certificate_the_device_says_how_to_make_one(world, tmp_path, pki):
@@ -277,15 +285,18 @@ def _load(key: bytes):
         ("Aes256Sha256RsaPss", "http://opcfoundation.org/UA/SecurityPolicy#Aes256_Sha256_RsaPss"),
     ],
 )
-async def test_s06_each_policy_signs_and_encrypts_and_the_first_is_the_default(world, pki, security, uri):
+async def test_s06_each_policy_signs_and_encrypts_and_the_first_is_the_default(
+    world, pki, security, uri, record_property
+):
     async with driver(world.plc.url, pki, **({"security": security} if security else {})) as opened:
         policy = world.plc.processor._connection.security_policy
         assert (policy.URI, policy.Mode) == (uri, ua.MessageSecurityMode.SignAndEncrypt)
         batches = opened.changes()
         assert [change.value for change in (await anext(batches)).changes] == [42]
+    record_property("figure", f"{security or 'default'}: SignAndEncrypt")
 
 
-async def test_s06_a_server_that_offers_no_encryption_is_refused_unless_the_device_says_none(pki):
+async def test_s06_a_server_that_offers_no_encryption_is_refused_unless_the_device_says_none(pki, record_property):
     async with plc() as clear:
         await clear.add("count", 7)
         url = f"opc.tcp://127.0.0.1:{clear.port}"
@@ -293,6 +304,7 @@ async def test_s06_a_server_that_offers_no_encryption_is_refused_unless_the_devi
         assert "does not offer Basic256Sha256 with SignAndEncrypt, only: None. Switch it on there" in told
         async with driver(url, pki, security="none") as opened:
             assert await count_of(opened) == 7
+    record_property("figure", "only None offered: refused unless written down")
 
 
 async def test_s06_an_endpoint_that_only_signs_is_not_taken(world, pki, monkeypatch):
@@ -318,13 +330,14 @@ async def test_s07_a_password_over_none_is_refused_when_the_configuration_is_che
         OpcUaSettings.model_validate(keys)
 
 
-async def test_s07_the_driver_refuses_a_password_over_none_too(world, password_file):
+async def test_s07_the_driver_refuses_a_password_over_none_too(world, password_file, record_property):
     settings = OpcUaSettings(url=world.plc.url, security="none", namespace=PLC)
     unchecked = settings.model_copy(update={"user": "operator", "password_file": password_file})
     with pytest.raises(LinkLost, match="a user is not sent over a channel without encryption"):
         async with driver_of(unchecked):
             pass
     assert world.plc.users.logins == []
+    record_property("figure", "OPC UA: password over none refused by check and driver")
 
 
 async def test_a_user_with_a_password_logs_in(world, pki, password_file):
@@ -380,7 +393,9 @@ async def test_a_password_file_that_cannot_be_used_is_told(world, pki, password_
     assert words in await refusal(world.plc.url, pki, user="operator", password_file=password_file)
 
 
-async def test_s13_the_password_is_in_no_log_at_any_level_and_in_no_text(world, pki, password_file, caplog):
+async def test_s13_the_password_is_in_no_log_at_any_level_and_in_no_text(
+    world, pki, password_file, caplog, record_property
+):
     """asyncua's server offers the user token unencrypted inside the encrypted channel: below WARNING its client
     would log the password as it stands (trap A22)."""
     keys = {"user": "operator", "password_file": password_file}
@@ -395,6 +410,7 @@ async def test_s13_the_password_is_in_no_log_at_any_level_and_in_no_text(world, 
         shown += await refusal(world.plc.url, pki, **keys)
     told = caplog.text + shown + repr(settings) + repr(lines)
     assert CANARY[:6] not in told  # its beginning: as bytes the rest looks otherwise
+    record_property("figure", "OPC UA: 0 log lines with the password at DEBUG")
 
 
 async def test_s13_a_password_written_into_the_configuration_is_not_repeated():

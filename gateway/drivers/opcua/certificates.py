@@ -114,7 +114,20 @@ def expiring(certificates: Iterable[x509.Certificate], now: Timestamp) -> list[E
 def make_self_signed(
     key: rsa.RSAPrivateKey, application_uri: str, host_names: Sequence[str], now: Timestamp, days: int = VALID_DAYS
 ) -> x509.Certificate:
-    """An application instance certificate for a client, with the extensions that Part 6 §6.2.2 demands."""
+    """An application instance certificate for a client, with the extensions that Part 6 §6.2.2 demands.
+
+    Raises `CertificateError` for a name that no certificate can have.
+    """
+    try:
+        return _make(key, application_uri, host_names, now, days)
+    except ValueError as error:
+        names = ", ".join([application_uri, *host_names])
+        raise CertificateError(f"no certificate can be made for {names}: {error}; write them in ASCII") from None
+
+
+def _make(
+    key: rsa.RSAPrivateKey, application_uri: str, host_names: Sequence[str], now: Timestamp, days: int
+) -> x509.Certificate:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, application_uri[:64])])
     begin = datetime.fromtimestamp(now / 1000, UTC).replace(microsecond=0)
     own_key = x509.SubjectKeyIdentifier.from_public_key(key.public_key())

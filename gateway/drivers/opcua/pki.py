@@ -77,10 +77,14 @@ class Pki:
     # --- own ------------------------------------------------------------------------------------------------------
 
     def own(self, now: Timestamp) -> Own:
-        """Own certificate and key; renewed first when fewer than `EXPIRY_NOTICE` days are left."""
+        """Own certificate and key; renewed first when fewer than `EXPIRY_NOTICE` days are left.
+
+        One that the plant's own authority has issued is its affair, and only announced.
+        """
         with _renewing:
             own = self._read_own()
-            return own if days_left(own.certificate, now) >= EXPIRY_NOTICE else self._renew(own, now)
+            lasts = days_left(own.certificate, now) >= EXPIRY_NOTICE
+            return own if lasts or own.certificate.issuer != own.certificate.subject else self._renew(own, now)
 
     def owns(self, now: Timestamp) -> list[Own]:
         """What we can show: the own certificate, then those of the same key that it replaced and that still hold."""

@@ -40,7 +40,7 @@ class OpcUaSecurity(DeviceSettings):
     user_certificate: Path | None = None
     user_key: Path | None = None
     pki: Path | None = None
-    application_uri: Annotated[str, Field(pattern=r"^urn:[!-~]+$")] | None = None
+    application_uri: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9+.-]*:[!-~]+$")] | None = None
     allow_other_host: bool = False
 
     @model_validator(mode="after")
