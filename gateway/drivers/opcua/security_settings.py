@@ -73,8 +73,8 @@ class OpcUaSecurity(DeviceSettings):
 
     @property
     def pki_folder(self) -> Path:
-        """Where the certificates lie."""
-        return self.pki if self.pki is not None else Path("pki")
+        """Where the certificates lie; beside the default record for a device that no configuration has."""
+        return self.pki if self.pki is not None else Path("var") / "pki"
 
     def password(self) -> str:
         """The password, read when it is needed and kept nowhere.
