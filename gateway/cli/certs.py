@@ -37,12 +37,12 @@ def create(
     host: Annotated[list[str] | None, typer.Option(help="A name or address of this machine; may be repeated.")] = None,
 ) -> None:
     """Make the gateway's own key and certificate; a valid certificate is never overwritten."""
+    from gateway.drivers.opcua.certificates import thumbprint
+
     with _told(), _opened(pki, config) as (opened, configured_uri):
         name = socket.gethostname()
         uri = application_uri or configured_uri or f"urn:{name}:shopfloor-gateway"
         own = opened.create(uri, host or [name], _now())
-        from gateway.drivers.opcua.certificates import thumbprint
-
         typer.echo(f"made for {uri}: {opened.own_file}\nthumbprint {thumbprint(own.certificate)}")
         typer.echo("Trust that file at each server that the gateway connects to.")
 
@@ -50,9 +50,9 @@ def create(
 @certs.command(name="list")
 def show(pki: Folder = None, config: Config = Path("config")) -> None:
     """Show every certificate with its role, its thumbprint and the days that it has left."""
-    with _told(), _opened(pki, config) as (opened, _):
-        from rich.console import Console
+    from rich.console import Console
 
+    with _told(), _opened(pki, config) as (opened, _):
         entries = opened.entries()
         if not entries:
             typer.echo(f"{opened.folder} holds no certificate; begin with: gateway certs create --pki {opened.folder}")
@@ -127,6 +127,7 @@ def _configured(config: Path) -> tuple[list[str], list[str]]:
 
 
 def _table(entries: list["Entry"], now: int) -> "Table":
+    from rich.markup import escape
     from rich.table import Table
 
     from gateway.drivers.opcua.certificates import EXPIRY_NOTICE, days_left, thumbprint
@@ -134,7 +135,7 @@ def _table(entries: list["Entry"], now: int) -> "Table":
     table = Table("role", "subject", "thumbprint (SHA-256)", "days left", "file")
     for entry in entries:
         if isinstance(entry.certificate, str):
-            table.add_row(entry.role, f"[red]{entry.certificate}[/]", "", "", entry.path.name)
+            table.add_row(entry.role, f"[red]{escape(entry.certificate)}[/]", "", "", entry.path.name)
             continue
         left = days_left(entry.certificate, now)
         colour = "red" if left < 0 else "yellow" if left < EXPIRY_NOTICE else "green"

@@ -98,6 +98,21 @@ def test_an_unknown_thumbprint_is_told_with_where_to_look(tmp_path: Path):
     assert f"those there are shown by: gateway certs list --pki {tmp_path}" in told
 
 
+def test_a_certificate_that_cannot_be_read_is_listed_with_its_reason(tmp_path: Path):
+    (tmp_path / "trusted").mkdir()
+    (tmp_path / "trusted" / "plc[1].der").write_bytes(b"half")
+    assert "plc[1].der holds no X.509 certificate; give one as DER or PEM" in certs("list", "--pki", str(tmp_path))[1]
+
+
+def test_devices_with_folders_of_their_own_are_asked_apart(config: Path, tmp_path: Path):
+    text = (config / "plant.yaml").read_text(encoding="utf-8")
+    other = f'  M2: {{driver: opcua, url: "opc.tcp://127.0.0.1:4841", pki: "{tmp_path}/other"}}\nequipment:'
+    (config / "plant.yaml").write_text(text.replace("equipment:", other), encoding="utf-8")
+    code, told = certs("list", "-c", str(config))
+    assert code == 2
+    assert f"say which one with --pki: {tmp_path}/other, {tmp_path}/var/pki" in told
+
+
 def test_a_configuration_with_errors_is_shown_and_nothing_is_done(tmp_path: Path):
     (tmp_path / "plant.yaml").write_text("gateway: {}\n", encoding="utf-8")
     code, told = certs("list", "-c", str(tmp_path))
