@@ -36,10 +36,9 @@ class Output(Protocol):
 
 
 def access(facts: NodeFacts) -> str:
-    """`read`, `write`, `read write`, `none`, or `?` where the server does not say."""
-    if facts.readable is None and facts.writable is None:
-        return "?"
-    return " ".join(word for word, may in (("read", facts.readable), ("write", facts.writable)) if may) or "none"
+    """`read`, `read write`, `none`; a right that the device does not tell has a question mark: `read write?`."""
+    rights = [("read", facts.readable), ("write", facts.writable)]
+    return " ".join(word if may else f"{word}?" for word, may in rights if may is not False) or "none"
 
 
 def type_text(facts: NodeFacts) -> str:

@@ -33,9 +33,9 @@ class ChosenDevice:
         device = self.device
         return DRIVERS[device.driver].driver(device.name, device.settings, list(self.tags.values()), clock)
 
-    def engineering(self, change: TagChange) -> tuple[Value, int]:
+    def engineering(self, tag_id: TagId, change: TagChange) -> tuple[Value, int]:
         """The value as the plant understands it, and its status code."""
-        conversion = self.specs[change.tag_id].conversion
+        conversion = self.specs[tag_id].conversion
         return (change.value, change.status_code) if conversion is None else to_engineering(change, conversion)
 
 

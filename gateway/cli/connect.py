@@ -11,7 +11,7 @@ from gateway.cli.chosen_tags import ChosenDevice, choose_tags
 from gateway.cli.table import print_table
 from gateway.cli.values_shown import shorten, show_status, show_value
 from gateway.config.plant import Plant
-from gateway.domain.values import DataType, TagId, is_bad
+from gateway.domain.values import TagId, is_bad
 from gateway.drivers.base import LinkLost, NodeFacts
 from gateway.runtime.clock import SystemClock
 
@@ -43,10 +43,11 @@ def check_devices(plant: Plant) -> int:
 
 
 def tags_written(plant: Plant) -> frozenset[TagId]:
-    """The tags that the allow-list lets the gateway write: parameters, and the command word of their handshake."""
+    """The tags that the configuration lets the gateway write: parameters, the command word of their handshake, hold."""
     downloads = [equipment.download for equipment in plant.equipment if equipment.download is not None]
-    parameters = {parameter.tag_id for download in downloads for parameter in download.parameters.values()}
-    return frozenset(parameters | {download.handshake.command for download in downloads if download.handshake})
+    written = {parameter.tag_id for download in downloads for parameter in download.parameters.values()}
+    written |= {download.handshake.command for download in downloads if download.handshake is not None}
+    return frozenset(written | {equipment.hold.tag_id for equipment in plant.equipment if equipment.hold is not None})
 
 
 async def _check_all(devices: Sequence[ChosenDevice], written: frozenset[TagId]) -> list[list[Finding]]:
@@ -61,15 +62,16 @@ async def _check(device: ChosenDevice, written: frozenset[TagId]) -> list[Findin
     except LinkLost as lost:
         return [Finding(tag_id, "", "", "", f"{device.device.name} is out of reach: {lost}") for tag_id in device.tags]
     return [
-        judge(tag_id, device.tags[tag_id].type, facts, must_write=tag_id in written)
+        judge(device, tag_id, facts, must_write=tag_id in written)
         for tag_id, facts in zip(device.tag_ids, inspected, strict=True)
     ]
 
 
-def judge(tag_id: TagId, configured: DataType, facts: NodeFacts, *, must_write: bool) -> Finding:
+def judge(device: ChosenDevice, tag_id: TagId, facts: NodeFacts, *, must_write: bool) -> Finding:
     """What the device says of one tag, and every way in which the configuration does not fit it."""
-    value = shorten(show_value(facts.change.value, facts.type or configured))
-    status = show_status(facts.change.status_code)
+    configured = device.tags[tag_id].type
+    value, status_code = device.engineering(tag_id, facts.change)
+    status = show_status(status_code)
     if status in _ABSENT:
         return Finding(tag_id, "", "", "", f"does not exist in the device ({status}); correct its address")
     problems = []
@@ -79,8 +81,8 @@ def judge(tag_id: TagId, configured: DataType, facts: NodeFacts, *, must_write: 
     if facts.readable is False:
         problems.append("cannot be read by this user")
     if must_write and facts.writable is False:
-        problems.append("cannot be written, but its download section lets the gateway write it")
-    if is_bad(facts.change.status_code):
+        problems.append("cannot be written, but the configuration lets the gateway write it")
+    if is_bad(status_code):
         problems.append(f"has no value now: {status}")
     shown_type = type_text(facts) if facts.type_name else str(configured)
-    return Finding(tag_id, shown_type, access(facts), value, "; ".join(problems))
+    return Finding(tag_id, shown_type, access(facts), shorten(show_value(value, configured)), "; ".join(problems))

@@ -45,7 +45,7 @@ def _read_tags(config: Path, names: Sequence[str]) -> int:
 
 def row(device: ChosenDevice, change: TagChange) -> list[str]:
     """One change as a row of `COLUMNS`. Modbus has no source time."""
-    value, status_code = device.engineering(change)
+    value, status_code = device.engineering(change.tag_id, change)
     data_type = device.tags[change.tag_id].type
     return [
         change.tag_id, show_value(value, data_type), show_status(status_code), show_time(change.source_timestamp),

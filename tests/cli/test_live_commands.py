@@ -134,7 +134,7 @@ async def test_check_connect_finds_a_plant_as_configured(hall: Hall) -> None:
     told = rows(done.out)
     assert done.code == 0, done.out
     assert told["PRESS.count"] == ["int32", "read write", "42", "ok"]
-    assert told["OVEN.setpoint"] == ["uint16", "read write", "0", "ok"]
+    assert told["OVEN.actual"] == ["int16", "read write?", "175.1", "ok"], "Modbus does not say if it can be written"
     assert "4 of 4 tags are as configured" in done.err
 
 
@@ -157,7 +157,7 @@ async def test_check_connect_names_whatever_is_not_as_configured(hall: Hall) -> 
     assert finding["PRESS.broken"] == "has no value now: BadDeviceFailure"
     assert finding["PRESS.range"].startswith("is i=884 in the device, which no tag can hold")
     assert "does not exist" in finding["OVEN.hole"]
-    assert finding["OVEN.in"] == "cannot be written, but its download section lets the gateway write it"
+    assert finding["OVEN.in"] == "cannot be written, but the configuration lets the gateway write it"
     assert [tag for tag, text in finding.items() if text == "ok"] == [
         "PRESS.count",
         "PRESS.curve",

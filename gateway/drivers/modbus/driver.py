@@ -132,10 +132,10 @@ class ModbusDriver:
         return StatusCode.GOOD
 
     async def inspect(self, tag_ids: Sequence[TagId]) -> list[NodeFacts]:
-        """The value of each tag, and the rights that its table has by itself; a register says nothing of its type."""
+        """The value of each tag; a register tells no type, and only a try would tell if it can be written."""
         changes = await self.read(tag_ids)
         tables = [self._tags[change.tag_id].address.table for change in changes]
         return [
-            NodeFacts(change, readable=not is_bad(change.status_code), writable=table not in _READ_ONLY)
+            NodeFacts(change, readable=not is_bad(change.status_code), writable=False if table in _READ_ONLY else None)
             for change, table in zip(changes, tables, strict=True)
         ]
