@@ -37,6 +37,7 @@ class _Loader:
         self._complete = all(document.is_readable for document in documents)
         self._tags: dict[str, list[Tag[Any]]] = {}
         self._devices: dict[str, tuple[DriverEntry, str, DeviceSettings | None]] = {}
+        self._device_places: dict[str, Place] = {}
         self._device_documents: dict[str, Document] = {}
 
     def load(self, fingerprint: str) -> Plant | None:
@@ -122,7 +123,20 @@ class _Loader:
         entry = DRIVERS[raw["driver"]]
         rest = {key: value for key, value in raw.items() if key != "driver"}
         settings = self._reporter.validate(entry.settings, rest, document, path, also_allowed=["driver"])
+        if settings is not None:
+            self._check_conflicts(document, name, entry, settings)
         self._devices[name] = (entry, raw["driver"], settings)
+        self._device_places[name] = document.place(path)
+
+    def _check_conflicts(self, document: Document, name: str, entry: DriverEntry, settings: DeviceSettings) -> None:
+        """Devices that share a connection must agree on it; both places are told."""
+        for other, (other_entry, _, other_settings) in self._devices.items():
+            if other_entry is not entry or other_settings is None:
+                continue
+            if problem := entry.conflict(settings, other_settings):
+                place = self._device_places[other]
+                text = f"does not go together with {other} ({place.file}:{place.line}): {problem}"
+                self._reporter.report(document, ("devices", name), text)
         self._device_documents[name] = document
 
     def _check_devices(self) -> None:

@@ -56,6 +56,7 @@ class TagSection(Section):
     offset: float = 0.0
     bit: Annotated[int, Field(ge=0, le=63)] | None = None
     sentinels: tuple[int | float, ...] = ()
+    enum: dict[int, str] = Field(default={}, description="the text of each code, such as {0: stopped, 1: running}")
     unit: str | None = None
     publish: bool = False
     heartbeat: Seconds | None = None

@@ -97,7 +97,7 @@ class EquipmentResolver:
     def _conversion(self, name: str) -> Conversion:
         resolved = self._tags.get(name)
         section = resolved[0] if resolved else TagSection(type=DataType.FLOAT64)
-        return Conversion(section.type, section.scale, section.offset, section.bit, section.sentinels)
+        return Conversion(section.type, section.scale, section.offset, section.bit, section.sentinels, section.enum)
 
     def _tag(self, name: str) -> TagSpec:
         resolved = self._tags[name]

@@ -12,7 +12,7 @@ class Conversion(msgspec.Struct, frozen=True):
     """How one tag's raw value is read: bit of a word, sentinels that mean "no value", then `raw · scale + offset`.
 
     `scale` and `offset` are decimals as written in YAML; the result is rounded to their digits, so 1751 · 0.1 is
-    175.1 and not 175.10000000000002.
+    175.1 and not 175.10000000000002. With `labels` a code is the text that it means, as an enumeration has it.
     """
 
     type: DataType
@@ -20,11 +20,12 @@ class Conversion(msgspec.Struct, frozen=True):
     offset: float = 0.0
     bit: int | None = None
     sentinels: tuple[int | float, ...] = ()
+    labels: dict[int, str] = {}
 
     @property
     def is_identity(self) -> bool:
         """True if the raw value is the engineering value, so that the hot path may skip the conversion."""
-        return self.bit is None and self.scale == 1.0 and self.offset == 0.0 and not self.sentinels
+        return self.bit is None and self.scale == 1.0 and self.offset == 0.0 and not self.sentinels and not self.labels
 
     @property
     def digits(self) -> int:
@@ -42,6 +43,8 @@ def to_engineering(change: TagChange, conversion: Conversion) -> tuple[Value, in
         return None, StatusCode.BAD_OUT_OF_RANGE
     if isinstance(raw, float) and not math.isfinite(raw):
         return None, StatusCode.BAD_OUT_OF_RANGE
+    if conversion.labels:
+        return _label(raw, status, conversion.labels)
     if conversion.bit is not None:
         return (
             (bool(raw >> conversion.bit & 1), status) if isinstance(raw, int) else (None, StatusCode.BAD_TYPE_MISMATCH)
@@ -53,11 +56,27 @@ def to_engineering(change: TagChange, conversion: Conversion) -> tuple[Value, in
     return round(raw * conversion.scale + conversion.offset, conversion.digits), status
 
 
+def _label(raw: Value, status: int, labels: dict[int, str]) -> tuple[Value, int]:
+    """The text of a code; a code that nobody named is shown as the number it is, and Uncertain."""
+    if isinstance(raw, bool) or not isinstance(raw, int):
+        return None, StatusCode.BAD_TYPE_MISMATCH
+    return (labels[raw], status) if raw in labels else (str(raw), StatusCode.UNCERTAIN)
+
+
+def _code(value: Value, labels: dict[int, str]) -> int:
+    codes = [code for code, label in labels.items() if label == value]
+    if not codes:
+        raise ValueError(f"{value!r} is none of {', '.join(labels.values())}")
+    return codes[0]
+
+
 def to_raw(value: Value, conversion: Conversion) -> Value:
     """The raw value that means `value` in the device; the nearest whole number for an integer type.
 
     Raises `ValueError`, in words for the one who asked, if the device's type cannot hold it.
     """
+    if conversion.labels:
+        return _code(value, conversion.labels)
     if conversion.bit is not None:
         raise ValueError("is one bit of a word and cannot be written alone")
     if conversion.type in (DataType.STRING, DataType.BYTES, DataType.BOOL):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway.drivers.base import Clock, DeviceSettings, Driver, Tag, TagAddress
-from gateway.drivers.modbus.config import ModbusAddress, ModbusSettings, check_modbus_tag
+from gateway.drivers.modbus.config import ModbusAddress, ModbusSettings, check_modbus_tag, shared_endpoint_problem
 from gateway.drivers.modbus.driver import ModbusDriver
 from gateway.drivers.opcua.config import OpcUaAddress, OpcUaSettings, check_opcua_device, check_opcua_tag
 from gateway.drivers.opcua.driver import OpcUaDriver
@@ -23,11 +23,14 @@ class DriverEntry:
     settings: type[DeviceSettings]
     address: type[TagAddress]
     check: Callable[[Any, Tag[Any]], list[str]]
+    conflict: Callable[[Any, Any], str]
     driver: Callable[[str, Any, Sequence[Tag[Any]], Clock], Driver]
     check_all: Callable[[Any, Sequence[Tag[Any]]], list[str]] = lambda _settings, _tags: []
 
 
 DRIVERS: Final[dict[str, DriverEntry]] = {
-    "opcua": DriverEntry(OpcUaSettings, OpcUaAddress, check_opcua_tag, OpcUaDriver, check_opcua_device),
-    "modbus": DriverEntry(ModbusSettings, ModbusAddress, check_modbus_tag, ModbusDriver),
+    "opcua": DriverEntry(
+        OpcUaSettings, OpcUaAddress, check_opcua_tag, lambda _own, _other: "", OpcUaDriver, check_opcua_device
+    ),
+    "modbus": DriverEntry(ModbusSettings, ModbusAddress, check_modbus_tag, shared_endpoint_problem, ModbusDriver),
 }

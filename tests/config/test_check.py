@@ -60,8 +60,8 @@ MISTAKES = {
          "'BLOCKED', 'HELD', 'DOWN', 'SETUP', 'MAINT', 'OFF' or 'UNKNOWN' (it is 'RUNNING')"]),
     "an unknown key": ("type: uint16}\n      good", "typ: uint16}\n      good",
         ["m.yaml:5: equipment > ACME/HZ/A/L1/M1 > tags > word > typ: the key 'typ' is unknown here; did you mean 'type'? "
-         "Allowed are: bit, device, encoding, heartbeat, offset, publish, register, scale, sentinels, swap_bytes, table, "
-         "type, unit, word_order",
+         "Allowed are: bit, bits, byte_order, device, encoding, enum, heartbeat, offset, poll_interval, publish, "
+         "register, scale, scale_register, sentinels, swap_bytes, table, type, unit, word_order",
          "m.yaml:5: equipment > ACME/HZ/A/L1/M1 > tags > word: the key 'type' is missing"]),
     "a key given twice": ("    device: M1\n", "    device: M1\n    device: M2\n",
         ["m.yaml:4: equipment > ACME/HZ/A/L1/M1: the key 'device' is already given in line 3; keep one of the two"]),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.domain.values import INTEGER_RANGES, DataType, StatusCode
 from gateway.drivers.base import Tag
+from gateway.drivers.modbus.breaker import Breaker
 from gateway.drivers.modbus.checksum import crc16_modbus, seal
 from gateway.drivers.modbus.codec import codec_for
 from gateway.drivers.modbus.config import REGISTERS_OF, ModbusAddress, Span, WriteBlock
@@ -231,9 +232,15 @@ def test_one_request_carries_123_registers_and_no_more():
     assert [len(request.writes) for request in plan_writes(writes[:4], (), 2)] == [2, 2]
 
 
-def test_coils_are_never_joined_with_registers_or_each_other():
+def test_neighbouring_coils_travel_together_and_never_with_registers():
     writes = [write(0, 0, table="coil"), write(1, 1, table="coil"), write(2, 2)]
-    assert places(plan_writes(writes, (), 125)) == [[0], [1], [2]]
+    assert places(plan_writes(writes, (), 125)) == [[0, 1], [2]]
+
+
+def test_a_forbidden_range_is_never_touched_however_small_the_gap():
+    wanted = [Span(0, 2), Span(4, 2), Span(8, 1)]
+    blocks = plan_blocks(wanted, 125, 124, off_limits=[Span(3, 1)])
+    assert [block.span for block in blocks] == [Span(0, 2), Span(4, 5)]
 
 
 # --- replies (B2) -----------------------------------------------------------------------------------------------------
@@ -279,3 +286,57 @@ def test_an_echo_of_another_value_is_not_believed():
 def test_no_bytes_whatever_pass_for_a_reply_unless_their_length_is_exact(reply, count):
     with contextlib.suppress(BrokenReply, Refused):
         assert len(registers_of(reply, 3, count)) == 2 * count
+
+
+# --- bits, byte orders, scale registers -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("word_order", "byte_order", "raw"),
+    [
+        ("big", "big", "12345678"),
+        ("low_first", "big", "56781234"),
+        ("big", "little", "34127856"),
+        ("low_first", "little", "78563412"),
+    ],
+)
+def test_all_four_orders_of_a_32_bit_number_are_read_and_written(word_order, byte_order, raw):
+    codec = codec_for(number_tag(DataType.UINT32, word_order=word_order, byte_order=byte_order))
+    assert codec.decode(bytes.fromhex(raw)) == (0x12345678, StatusCode.GOOD)
+    assert codec.encode(0x12345678) == bytes.fromhex(raw)
+
+
+def test_bits_of_a_register_are_a_bool_or_a_small_number():
+    assert codec_for(tag(DataType.BOOL, 5, bits=3)).decode(b"\x00\x08") == (True, StatusCode.GOOD)
+    field = codec_for(tag(DataType.UINT16, 5, bits="4-7"))
+    assert field.decode(b"\xff\xa0") == (10, StatusCode.GOOD)
+    assert field.encode(5) == b"\x00\x50"
+    assert field.encode(16) == StatusCode.BAD_OUT_OF_RANGE
+
+
+@pytest.mark.parametrize(
+    ("value", "exponent", "expected"),
+    [(1234, -2, 12.34), (1234, 0, 1234), (-5, 3, -5000), (-32768, 0, None), (1234, -32768, None)],
+)
+def test_a_scale_register_moves_the_point_and_what_is_not_implemented_is_bad(value, exponent, expected):
+    codec = codec_for(tag(DataType.INT16, 10, scale_register=13))
+    status = StatusCode.BAD_OUT_OF_RANGE if expected is None else StatusCode.GOOD
+    assert codec.decode(words(value & 0xFFFF, 0, 0, exponent & 0xFFFF)) == (expected, status)
+    assert codec.encode(1) == StatusCode.BAD_NOT_WRITABLE
+
+
+# --- the breaker ------------------------------------------------------------------------------------------------------
+
+
+def test_a_silent_unit_gets_a_twentieth_of_the_connection_and_ever_rarer_probes():
+    breaker = Breaker(limit=2)
+    breaker.note_silence(now=0.0, cost=1.0)
+    assert not breaker.has_tripped
+    breaker.note_silence(now=1.0, cost=1.0)
+    assert (breaker.is_open(20.9), breaker.is_open(21.0)) == (True, False)
+    breaker.note_silence(now=22.0, cost=1.0)
+    assert (breaker.is_open(61.9), breaker.is_open(62.0)) == (True, False)
+    breaker.note_silence(now=62.0, cost=1.0)
+    assert (breaker.is_open(121.9), breaker.is_open(122.0)) == (True, False)
+    breaker.note_answer()
+    assert not breaker.has_tripped

@@ -34,6 +34,7 @@ class BlockReader:
         self._max_gap = settings.max_gap
         self._max_count = _MAX_BITS if table in BIT_TABLES else settings.max_registers
         self._bytes_per_address = 1 if table in BIT_TABLES else 2
+        self._off_limits = () if table in BIT_TABLES else settings.forbidden
         self._unbridgeable: set[Span] = set()
         self._holes: dict[Span, int] = {}
         self._plans: dict[tuple[Span, ...], list[Block]] = {}
@@ -50,7 +51,7 @@ class BlockReader:
         if spans not in self._plans:
             wanted = [span for span in spans if span not in self._holes]
             forbidden = self._unbridgeable | set(self._holes)
-            self._plans[spans] = plan_blocks(wanted, self._max_count, self._max_gap, forbidden)
+            self._plans[spans] = plan_blocks(wanted, self._max_count, self._max_gap, forbidden, self._off_limits)
         return self._plans[spans]
 
     async def _read_block(self, block: Block, answers: Answers) -> bool:

@@ -5,11 +5,11 @@ Raw means two bytes per register, high byte first, as they come over the wire; a
 
 import struct
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
-from gateway.domain.values import DataType, Scalar, StatusCode
+from gateway.domain.values import INTEGER_RANGES, DataType, Scalar, StatusCode
 from gateway.drivers.base import Tag
-from gateway.drivers.modbus.config import Encoding, ModbusAddress
+from gateway.drivers.modbus.config import Encoding, ModbusAddress, Span
 from gateway.drivers.writing import refusal
 
 _FORMATS: Final = {
@@ -22,6 +22,9 @@ _FORMATS: Final = {
     DataType.FLOAT32: ">f",
     DataType.FLOAT64: ">d",
 }
+
+_LARGEST_EXPONENT: Final = 10
+"""SunSpec's scale factors are -10 to 10; 0x8000 means that there is none."""
 
 
 class Codec(NamedTuple):
@@ -38,7 +41,9 @@ class Codec(NamedTuple):
 def codec_for(tag: Tag[ModbusAddress]) -> Codec:
     """The codec of a tag that `check_modbus_tag` finds nothing wrong with."""
     address = tag.address
-    if tag.type is DataType.BOOL:
+    if address.bits is not None:
+        codec = _bits(address, tag.type is DataType.BOOL)
+    elif tag.type is DataType.BOOL:
         codec = Codec(lambda raw: (raw == b"\x01", StatusCode.GOOD), lambda value: b"\x01" if value else b"\x00")
     elif tag.type is DataType.STRING:
         codec = _text(2 * address.span.size, address.encoding or "ascii")
@@ -48,6 +53,10 @@ def codec_for(tag: Tag[ModbusAddress]) -> Codec:
         codec = _bcd(2 * address.span.size) if address.encoding == "bcd" else _number(_FORMATS[tag.type])
         if address.word_order == "low_first":
             codec = _reordered(codec, _reverse_words)
+    if address.byte_order == "little":
+        codec = _reordered(codec, _swap_bytes)
+    if address.scale_register is not None:
+        codec = _scaled(codec, tag.type, address)
     return _guarded(tag.type, codec)
 
 
@@ -78,6 +87,44 @@ def _swap_bytes(raw: bytes) -> bytes:
 def _number(wire_format: str) -> Codec:
     layout = struct.Struct(wire_format)
     return Codec(lambda raw: (layout.unpack(raw)[0], StatusCode.GOOD), layout.pack)
+
+
+def _bits(address: ModbusAddress, is_bool: bool) -> Codec:
+    """Some bits of a register: a bool for a single one of a bool tag, else a number. Encoded in their place."""
+    span = address.bits or Span(0, 16)
+    highest = (1 << span.size) - 1
+
+    def decode(raw: bytes) -> tuple[Scalar, int]:
+        number = int.from_bytes(raw, "big") >> span.first & highest
+        return (bool(number) if is_bool else number), StatusCode.GOOD
+
+    def encode(value: Scalar) -> bytes | int:
+        number = int(value or 0)
+        return (number << span.first).to_bytes(2, "big") if number <= highest else StatusCode.BAD_OUT_OF_RANGE
+
+    return Codec(decode, encode)
+
+
+def _scaled(codec: Codec, data_type: DataType, address: ModbusAddress) -> Codec:
+    """The value times ten to the power that the scale register holds (SunSpec Device Information Model §4.2.8).
+
+    The type's "not implemented" value and an exponent outside -10..10 are no values. Writing is refused: between
+    reading the exponent and writing the value the device may change it.
+    """
+    value_at = 2 * (address.span.first - address.needed.first)
+    scale_at = 2 * ((address.scale_register or 0) - address.needed.first)
+    order: Literal["big", "little"] = address.byte_order
+    low, high = INTEGER_RANGES[data_type]
+    not_implemented = low if low < 0 else high
+
+    def decode(raw: bytes) -> tuple[Scalar, int]:
+        value, status = codec.decode(raw[value_at : value_at + 2 * address.span.size])
+        exponent = int.from_bytes(raw[scale_at : scale_at + 2], order, signed=True)
+        if not isinstance(value, int) or value == not_implemented or abs(exponent) > _LARGEST_EXPONENT:
+            return None, StatusCode.BAD_OUT_OF_RANGE
+        return (value * 10**exponent if exponent >= 0 else round(value / 10**-exponent, -exponent)), status
+
+    return Codec(decode, lambda value: StatusCode.BAD_NOT_WRITABLE)
 
 
 def _bcd(size: int) -> Codec:

@@ -20,6 +20,8 @@ Baudrate = Literal[1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400]
 BIT_TABLES: Final[frozenset[Table]] = frozenset({"coil", "discrete"})
 MAX_WRITE_REGISTERS: Final = 123
 """Most registers in one FC16 (Modbus Application Protocol V1.1b3 §6.12)."""
+MAX_WRITE_COILS: Final = 1_968
+"""Most coils in one FC15 (§6.11)."""
 REGISTERS_OF: Final[dict[DataType, int]] = {
     DataType.INT16: 1,
     DataType.UINT16: 1,
@@ -30,6 +32,8 @@ REGISTERS_OF: Final[dict[DataType, int]] = {
     DataType.FLOAT32: 2,
     DataType.FLOAT64: 4,
 }
+_FLOATS: Final = frozenset({DataType.FLOAT32, DataType.FLOAT64})
+_REGISTER_BITS: Final = 16
 _BCD_TYPES: Final = frozenset({DataType.UINT16, DataType.UINT32, DataType.UINT64})
 
 
@@ -218,18 +222,45 @@ def shared_endpoint_problem(own: ModbusSettings, other: ModbusSettings) -> str:
 
 
 class ModbusAddress(TagAddress):
-    """Where a tag lies. Numbers are big-endian inside a register; `word_order` says which register comes first."""
+    """Where a tag lies, and how its registers make a value.
+
+    `word_order` says which register of a number comes first, `byte_order` which byte of each register. `bits` (3, or
+    4-7) is the part of a register that the tag is; it can be written alone. `scale_register` holds the power of ten
+    that the value is to be multiplied with, as in SunSpec models, and is read in the same request. `poll_interval` is
+    the tag's own, in plant time; tags that share one are read together.
+    """
 
     span: Registers = Field(alias="register")
     table: Table = "holding"
     word_order: WordOrder = "big"
+    byte_order: ByteOrder = "big"
+    bits: Registers | None = None
+    scale_register: Annotated[int, Field(ge=0, le=0xFFFF)] | None = None
+    poll_interval: Annotated[Seconds, Field(gt=0)] | None = None
     encoding: Encoding | None = None
     swap_bytes: bool = False
+
+    @property
+    def needed(self) -> Span:
+        """All registers that one reading needs, the scale factor's included; never read in two requests."""
+        if self.scale_register is None:
+            return self.span
+        first, end = min(self.span.first, self.scale_register), max(self.span.end, self.scale_register + 1)
+        return Span(first, end - first)
+
+    @property
+    def mask(self) -> int:
+        """The bits of the register that are the tag's; 0 if it is the whole."""
+        return 0 if self.bits is None else (1 << self.bits.size) - 1 << self.bits.first
 
 
 def check_modbus_tag(settings: ModbusSettings, tag: Tag[ModbusAddress]) -> list[str]:
     """What is wrong with this tag on this device, in sentences."""
     address = tag.address
+    if any(span.overlaps(address.needed) for span in settings.forbidden) and address.table not in BIT_TABLES:
+        return [f"registers {address.needed} lie in a forbidden range of the device; take one of the two out"]
+    if address.bits is not None:
+        return _check_bits(settings, tag)
     if address.table in BIT_TABLES or tag.type is DataType.BOOL:
         return _check_bit(tag)
     if tag.type is DataType.STRING:
@@ -239,9 +270,9 @@ def check_modbus_tag(settings: ModbusSettings, tag: Tag[ModbusAddress]) -> list[
     else:
         known = ", ".join([*REGISTERS_OF, DataType.STRING])
         return [f"a Modbus register cannot hold {tag.type}; the types are {known}, and bool in coil and discrete"]
-    if address.span.size > settings.max_registers:
+    if address.needed.size > settings.max_registers:
         problems.append(
-            f"registers {address.span} are {address.span.size}, but this device gives at most "
+            f"registers {address.needed} are {address.needed.size}, but this device gives at most "
             f"max_registers {settings.max_registers} in one request and a value is never read in two"
         )
     return problems + _check_blocks(settings, address)
@@ -263,15 +294,31 @@ def _check_bit(tag: Tag[ModbusAddress]) -> list[str]:
     if address.table not in BIT_TABLES or tag.type is not DataType.BOOL:
         problems.append(
             f"type {tag.type} does not fit table {address.table}; bool belongs to coil and discrete, "
-            "a bit inside a register is an integer tag whose bits are named"
+            "a bit inside a register needs the key bits, such as bits: 3"
         )
     if address.span.size != 1:
         problems.append(f"a bool is one bit; write register: {address.span.first}")
-    return problems + _idle_keys(address, "a bool", word_order=True, encoding=True, swap_bytes=True)
+    return problems + _idle_keys(
+        address, "a bool", word_order=True, byte_order=True, encoding=True, swap_bytes=True, scale_register=True
+    )
+
+
+def _check_bits(settings: ModbusSettings, tag: Tag[ModbusAddress]) -> list[str]:
+    address, bits = tag.address, tag.address.bits
+    problems = []
+    if address.table in BIT_TABLES or address.span.size != 1:
+        problems.append("bits are those of a single holding or input register")
+    if bits is not None and bits.end > _REGISTER_BITS:
+        problems.append(f"a register has the bits 0-15; bits: {bits} lie beyond it")
+    if tag.type not in (DataType.BOOL, DataType.UINT16) or (tag.type is DataType.BOOL and address.mask.bit_count() > 1):
+        problems.append(f"bits do not make a {tag.type}; one bit is a bool, several are a uint16")
+    if any(block.registers.overlaps(address.span) for block in settings.blocks) and address.table == "holding":
+        problems.append("bits in a write block cannot be written alone; take the whole register")
+    return problems + _idle_keys(address, "bits", word_order=True, encoding=True, swap_bytes=True, scale_register=True)
 
 
 def _check_string(address: ModbusAddress) -> list[str]:
-    problems = _idle_keys(address, "a string", word_order=True)
+    problems = _idle_keys(address, "a string", word_order=True, byte_order=True, scale_register=True)
     if address.encoding == "bcd":
         problems.append("encoding bcd is for unsigned integers; a string has ascii, utf-8 or gbk")
     return problems
@@ -280,6 +327,8 @@ def _check_string(address: ModbusAddress) -> list[str]:
 def _check_number(tag: Tag[ModbusAddress]) -> list[str]:
     address, needed = tag.address, REGISTERS_OF[tag.type]
     problems = _idle_keys(address, f"{tag.type}", swap_bytes=True, word_order=needed == 1)
+    if address.scale_register is not None and (tag.type in _FLOATS or address.encoding is not None):
+        problems.append("a scale_register belongs to a plain integer; floats and bcd carry their point themselves")
     if address.span.size != needed:
         right = Span(address.span.first, needed)
         problems.append(

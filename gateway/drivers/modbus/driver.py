@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
-from gateway.domain.values import Batch, StatusCode, TagChange, TagId, TagWrite, WriteResult, is_bad
+from gateway.domain.values import Batch, StatusCode, TagChange, TagId, TagWrite, Timestamp, WriteResult, is_bad
 from gateway.drivers.base import Clock, NodeFacts, Tag
 from gateway.drivers.modbus.blocks import Answers, BlockReader
 from gateway.drivers.modbus.checksum import seal
@@ -21,8 +22,21 @@ _DOUBTFUL: Final = frozenset({NoReply.status_code, BrokenReply.status_code})
 _READ_ONLY: Final[frozenset[Table]] = frozenset({"input", "discrete"})
 
 
+@dataclass(slots=True)
+class _PollGroup:
+    """Tags that are read together every `interval` milliseconds of plant time, next when they are `due`."""
+
+    interval: int
+    tags: list[Tag[ModbusAddress]]
+    due: Timestamp
+
+    def advance(self, now: Timestamp) -> None:
+        """To the next point of the grid; what was missed is not made up."""
+        self.due += self.interval * max(1, -((self.due - now) // self.interval))
+
+
 class ModbusDriver:
-    """One unit behind a Modbus TCP endpoint; see `Driver` for the contract.
+    """One unit behind a Modbus endpoint; see `Driver` for the contract.
 
     A poll reads all tags in blocks, a multi-register value always in one request (trap B10). `statistics` counts
     requests, timeouts, refusals and replies that were not believed.
@@ -57,20 +71,32 @@ class ModbusDriver:
 
         Polls lie on a grid of plant time that begins with the first one, so that devices are not all asked at the
         same moment. A poll that took longer than the interval skips what it missed instead of catching up. A batch's
-        contact is the moment its poll began: all that happened before is in it.
+        contact is the moment its poll began: all that happened before is in it. Tags with an interval of their own are
+        polled as a group with blocks of its own; groups that are due at once share their requests.
         """
-        interval = round(self._settings.poll_interval * 1000)
+        groups = self._poll_groups(self._clock.now())
         known: dict[TagId, bytes | int] = {}
-        due = self._clock.now()
         while True:
             contact = self._clock.now()
-            answers = await self._read(list(self._tags.values()))
+            next_due = min(group.due for group in groups)
+            ready = [group for group in groups if group.due <= max(contact, next_due)]
+            answers = await self._read([tag for group in ready for tag in group.tags])
             changed = [tag_id for tag_id, answer in answers.items() if known.get(tag_id) != answer]
-            known = answers
+            known.update(answers)
             yield Batch([self._decode(tag_id, answers[tag_id]) for tag_id in changed], contact)
             now = self._clock.now()
-            due += interval * max(1, -((due - now) // interval))
-            await self._clock.sleep((due - now) / 1000)
+            for group in ready:
+                group.advance(now)
+            await self._clock.sleep((min(group.due for group in groups) - now) / 1000)
+
+    def _poll_groups(self, start: Timestamp) -> list["_PollGroup"]:
+        by_interval: dict[int, list[Tag[ModbusAddress]]] = {}
+        for tag in self._tags.values():
+            interval = tag.address.poll_interval or self._settings.poll_interval
+            by_interval.setdefault(round(interval * 1000), []).append(tag)
+        if not by_interval:
+            by_interval[round(self._settings.poll_interval * 1000)] = []
+        return [_PollGroup(interval, tags, start) for interval, tags in by_interval.items()]
 
     async def read(self, tag_ids: Sequence[TagId]) -> list[TagChange]:
         """The present values, asked of the device in as few requests as its limits allow."""
@@ -80,8 +106,8 @@ class ModbusDriver:
     async def _read(self, tags: Sequence[Tag[ModbusAddress]]) -> dict[TagId, bytes | int]:
         answers: dict[Table, Answers] = {}
         for table, reader in self._readers.items():
-            answers[table] = await reader.read([tag.address.span for tag in tags if tag.address.table == table])
-        return {tag.tag_id: answers[tag.address.table][tag.address.span] for tag in tags}
+            answers[table] = await reader.read([tag.address.needed for tag in tags if tag.address.table == table])
+        return {tag.tag_id: answers[tag.address.table][tag.address.needed] for tag in tags}
 
     def _decode(self, tag_id: TagId, answer: bytes | int) -> TagChange:
         if isinstance(answer, int):
@@ -114,7 +140,7 @@ class ModbusDriver:
         if isinstance(write.value, tuple):
             return StatusCode.BAD_TYPE_MISMATCH
         raw = self._codecs[write.tag_id].encode(write.value)
-        return raw if isinstance(raw, int) else RegisterWrite(place, address.table, address.span, raw)
+        return raw if isinstance(raw, int) else RegisterWrite(place, address.table, address.span, raw, address.mask)
 
     async def _perform(self, request: WriteRequest) -> int:
         try:
@@ -123,6 +149,8 @@ class ModbusDriver:
                 present = await self._link.read("holding", block.registers)
                 raw = seal(block, present, [(write.span, write.raw) for write in request.writes])
                 await self._link.write_registers(block.registers.first, raw)
+            elif mask := request.writes[0].mask:
+                await self._link.write_bits(request.span.first, mask, int.from_bytes(request.raw, "big"))
             elif request.writes[0].table == "coil":
                 await self._link.write_coils(request.span.first, request.raw)
             else:

@@ -13,17 +13,24 @@ class Block(NamedTuple):
     members: tuple[Span, ...]
 
 
-def plan_blocks(wanted: Iterable[Span], max_count: int, max_gap: int, forbidden: Collection[Span] = ()) -> list[Block]:
+def plan_blocks(
+    wanted: Iterable[Span],
+    max_count: int,
+    max_gap: int,
+    forbidden: Collection[Span] = (),
+    off_limits: Collection[Span] = (),
+) -> list[Block]:
     """The fewest blocks of at most `max_count` addresses that hold every wanted span whole.
 
-    Spans more than `max_gap` addresses apart are not bridged, and no block with several members covers one of the
-    `forbidden` spans: the device refused those. Taking the spans from the lowest and filling each block as far as it
-    goes is the best there is, for the next block can only begin at the first span left over.
+    Spans more than `max_gap` addresses apart are not bridged, no block with several members covers one of the
+    `forbidden` spans, for the device refused those, and none touches a span that is `off_limits`. Taking the spans from
+    the lowest and filling each block as far as it goes is the best there is, for the next block can only begin at the
+    first span left over.
     """
     blocks: list[Block] = []
     members: list[Span] = []
     for span in sorted(set(wanted)):
-        if members and not _fits(enclose([*members, span]), enclose(members), span, max_count, max_gap, forbidden):
+        if members and not _fits(enclose(members), span, max_count, max_gap, forbidden, off_limits):
             blocks.append(block_of(members))
             members = []
         members.append(span)
@@ -32,8 +39,18 @@ def plan_blocks(wanted: Iterable[Span], max_count: int, max_gap: int, forbidden:
     return blocks
 
 
-def _fits(grown: Span, block: Span, span: Span, max_count: int, max_gap: int, forbidden: Collection[Span]) -> bool:
+def _fits(
+    block: Span,
+    span: Span,
+    max_count: int,
+    max_gap: int,
+    forbidden: Collection[Span],
+    off_limits: Collection[Span],
+) -> bool:
+    grown = enclose([block, span])
     if grown.size > max_count or span.first - block.end > max_gap:
+        return False
+    if any(grown.overlaps(range_) for range_ in off_limits):
         return False
     return not any(grown.covers(refused) for refused in forbidden)
 

@@ -3,17 +3,21 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from gateway.drivers.modbus.config import MAX_WRITE_REGISTERS, Span, Table, WriteBlock
+from gateway.drivers.modbus.config import MAX_WRITE_COILS, MAX_WRITE_REGISTERS, Span, Table, WriteBlock
 
 
 @dataclass(frozen=True, slots=True)
 class RegisterWrite:
-    """One value as raw bytes; `place` is where it stands among the writes asked for."""
+    """One value as raw bytes; `place` is where it stands among the writes asked for.
+
+    With a `mask` only these bits of its one register are written.
+    """
 
     place: int
     table: Table
     span: Span
     raw: bytes
+    mask: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +41,8 @@ class WriteRequest:
 def plan_writes(writes: Iterable[RegisterWrite], blocks: Sequence[WriteBlock], max_count: int) -> list[WriteRequest]:
     """Join neighbours in the list that may travel together; nothing overtakes anything.
 
-    Together go writes to the same block, and writes of holding registers where each begins where the one before
-    ended. A register written twice makes two requests, or the first value would never be seen.
+    Together go writes to the same block, and writes of holding registers or of coils where each begins where the one
+    before ended. A register written twice makes two requests, or the first value would never be seen.
     """
     requests: list[WriteRequest] = []
     for write in writes:
@@ -59,8 +63,10 @@ def block_around(table: Table, span: Span, blocks: Sequence[WriteBlock]) -> Writ
 
 
 def _joins(last: WriteRequest, write: RegisterWrite, block: WriteBlock | None, max_count: int) -> bool:
-    if write.table != "holding" or last.writes[-1].table != "holding" or last.block is not block:
+    before = last.writes[-1]
+    if write.table != before.table or last.block is not block or write.mask or before.mask:
         return False
     if block is not None:
         return not any(write.span.overlaps(earlier.span) for earlier in last.writes)
-    return last.span.end == write.span.first and last.span.size + write.span.size <= max_count
+    most = MAX_WRITE_COILS if write.table == "coil" else max_count
+    return last.span.end == write.span.first and last.span.size + write.span.size <= most
