@@ -1,7 +1,8 @@
 """What every driver offers, and nothing more: four verbs on an open link, and browsing where the protocol has it.
 
-A driver is made unconnected and opened with `async with`. It never reconnects by itself: when the link is gone it
-raises `LinkLost`, and whoever supervises it makes a new one. A bad value or a refused write is data, not an error.
+A driver is made unconnected, once for its device, and opened with `async with`. It never reconnects by itself: when
+the link is gone it raises `LinkLost`, and whoever supervises it enters it again, so that it may go on with what the
+device has kept for it. A bad value or a refused write is data, not an error.
 """
 
 from collections.abc import AsyncIterator, Sequence

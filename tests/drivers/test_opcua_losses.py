@@ -8,11 +8,13 @@ import pytest
 from asyncua import ua
 from clocks import PlantClock
 from opcua_servers import PLC, plc, proxy
+from secure_servers import make_certificate, make_key, make_pki, secure_plc
 
 from gateway.config.plant import Device
 from gateway.domain.values import Batch, DataType, StatusCode
 from gateway.drivers.base import Tag
 from gateway.drivers.opcua.config import OpcUaAddress, OpcUaSettings
+from gateway.drivers.opcua.sequence import NotificationNumbers
 from gateway.runtime.device_link import DeviceLink
 
 FULL = bool(os.environ.get("FULL"))
@@ -63,9 +65,10 @@ async def link(port: int, *tags: Tag, rate: float = 1, **keys):
         "sampling_interval": "20ms",
         "keepalive": "500ms",
         "queue_size": 1000,
+        "security": "none",
         **keys,
     }
-    settings = OpcUaSettings(url=f"opc.tcp://127.0.0.1:{port}", security="none", **keys)
+    settings = OpcUaSettings(url=f"opc.tcp://127.0.0.1:{port}", **keys)
     record = Record()
     supervised = DeviceLink(Device("FIL01", "opcua", settings, tags), record, PlantClock(rate))
     record.link = supervised
@@ -329,3 +332,67 @@ async def test_a8_values_of_a_server_that_does_not_run_are_uncertain_until_it_do
                 (change,) = [change for batch in record.batches for change in batch.changes][seen:]
                 assert (change.value, change.status_code) == (7, status)
             assert record.links == [(True, False)]
+
+
+async def test_r08_a_signed_and_encrypted_session_goes_on_over_a_new_channel_too(tmp_path):
+    key = make_key()
+    certificate = make_certificate(key)
+    async with secure_plc(certificate, key) as server:
+        node = await server.add("count", 0)
+        pki = make_pki(tmp_path / "pki", certificate)
+        keys = {"security": "Basic256Sha256", "pki": pki.folder}
+        async with link(server.port, tag("count"), rate=5, **keys) as record:
+            await until(lambda: record.values() == [0])
+            for value in (1, 2, 3):
+                for client in list(server.server.bserver.clients):
+                    client.transport.abort()
+                await node.write_value(value, ua.VariantType.Int32)
+                await until(lambda value=value: record.values()[-1] == value)
+            assert record.values() == [0, 1, 2, 3]
+            assert record.links == [(True, False)] + [(False, False), (True, True)] * 3
+            assert record.gaps == []
+
+
+async def test_r08_a_server_that_forgot_the_session_costs_one_gap_and_no_more():
+    async with plc() as server:
+        node = await server.add("count", 0)
+        async with link(server.port, tag("count"), rate=5) as record:
+            await until(lambda: record.values() == [0])
+            service = server.server.iserver.subscription_service
+            await service.delete_subscriptions(list(service.subscriptions))
+            for session in list(server.server.iserver._external_sessions.values()):
+                await session.close_session(True)
+            for client in list(server.server.bserver.clients):
+                client.transport.abort()
+            await node.write_value(1, ua.VariantType.Int32)
+            await until(lambda: record.values() == [0, 1])
+            (gap,) = record.gaps
+            assert (gap.cause, gap.notifications) == ("session", None)
+            assert record.batches[0].contact <= gap.start <= gap.end
+            assert record.links == [(True, False), (False, False), (True, False)]
+
+
+@pytest.mark.parametrize(
+    ("expected", "number", "available", "missing", "kept"),
+    [
+        (5, 5, [3, 4, 5], 0, []),
+        (5, 9, [4, 7, 5, 9], 4, [5, 7]),
+        (5, 3, [3], 0, []),
+        (0xFFFFFFFE, 3, [1, 0xFFFFFFFF], 4, [0xFFFFFFFF, 1]),
+        (2, 0x7FFF0000, [2], 0x7FFEFFFE, [2]),
+    ],
+)
+def test_r14_what_is_missing_before_a_number_and_what_of_it_is_still_kept(expected, number, available, missing, kept):
+    numbers = NotificationNumbers()
+    numbers.expected = expected
+    assert numbers.missing_before(number) == missing
+    assert numbers.still_kept(available, number) == kept
+
+
+def test_a14_a_notification_that_came_by_republish_is_known_once():
+    numbers = NotificationNumbers()
+    numbers.take(1, is_keep_alive=False)
+    numbers.note_fetched(1)
+    assert (numbers.is_known(1), numbers.is_known(1), numbers.expected) == (True, False, 2)
+    numbers.take(2, is_keep_alive=True)
+    assert numbers.expected == 2
