@@ -39,13 +39,15 @@ def run_gateway(folder: Path, play: str | None, *, report: bool, log_json: bool)
 
 
 def _run(plant: Plant, clock: Clock, report: Callable[[dict[str, Any]], None] | None) -> int:
+    status = 0
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_until_signal(Daemon(plant, clock), report))
-    except StoreError as error:
-        structlog.get_logger().error("the record cannot be used", reason=str(error))
-        return 1
-    return 0
+    except* StoreError as group:
+        for error in group.exceptions:
+            structlog.get_logger().error("the record cannot be used", reason=str(error))
+        status = 1
+    return status
 
 
 async def _until_signal(daemon: Daemon, report: Callable[[dict[str, Any]], None] | None) -> None:

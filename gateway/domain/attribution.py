@@ -66,6 +66,7 @@ class Attribution:
         self.recorder = recorder
         self.orders = OrderTracker(spec.order or OrderSpec(OrderSource.DOWNLOAD), unit, memory.order)
         self._record = record
+        self._counted = [counter.name for counter in spec.counters] + [derived.name for derived in spec.derived]
         self._inputs = inputs
         self._windows = Windows(spec.window, memory.windows)
         self._usage = Usage(spec.usage, memory.usage, recorder, inputs, record.delivered)
@@ -179,6 +180,7 @@ class Attribution:
 
     def _start_order(self, order: str, at: Timestamp, now: Timestamp) -> None:
         run = self.orders.start(order, self._record.orders.get(order), at, self.orders.spec.trigger)
+        run.totals = dict.fromkeys(self._counted, 0)
         started = OrderStarted(run=run.number, trigger=run.trigger, params=run.parameters)
         self.recorder.event(started, at, now, order=run.order)
         self._retain_order(run)

@@ -345,7 +345,7 @@ class GatewayConnection(EventData, frozen=True, kw_only=True):
     """The link to a device, known to be up or down until now, changed."""
 
     type: ClassVar = "gateway.connection"
-    key: ClassVar = ("device", "t_src")
+    key: ClassVar = ("device", "t_src", "up")  # a link may be lost in the very moment in which it came
 
     device: str
     up: bool

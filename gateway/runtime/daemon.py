@@ -31,6 +31,11 @@ log = structlog.get_logger()
 ANSWERS_KEPT = 7 * 86_400_000
 """Milliseconds for which a command's id is known."""
 
+PUBLISHED_KEPT = 72 * 3_600_000
+"""Milliseconds for which an acknowledged event can be asked for again."""
+
+HOUR = 3600.0
+
 LONGEST_NAP = 1_000
 """Milliseconds of plant time after which deadlines are looked at in any case."""
 
@@ -66,6 +71,7 @@ class Daemon:
                 commit = tasks.create_task(self._committer.run(self._operate, self._broker.wake))
                 sources = [tasks.create_task(link.run()) for link in self._links.values()]
                 sources.append(tasks.create_task(self._watch_deadlines()))
+                sources.append(tasks.create_task(self._forget()))
                 sources.append(tasks.create_task(watch_certificates(self._plant, self._clock, self._expires)))
                 if report is not None:
                     sources.append(tasks.create_task(self._report(report)))
@@ -172,6 +178,12 @@ class Daemon:
                 await asyncio.wait_for(self._timers.wait(), nap / 1000 / self._clock.rate)
             except TimeoutError:
                 continue
+
+    async def _forget(self) -> None:
+        """Published events are kept for replay, and not for ever."""
+        while True:
+            await self._store.forget_published(self._clock.now() - PUBLISHED_KEPT)
+            await asyncio.sleep(HOUR)
 
     async def _report(self, report: Callable[[dict[str, Any]], None]) -> None:
         while True:

@@ -5,6 +5,7 @@ orchestrator's faults are played too: the broker's outage holds the capture back
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from gateway.mqtt import payloads
 from gateway.mqtt.topics import Topics
 from simulators.mes_commands import messages
 from simulators.models.line import Line
-from simulators.scenario import load
+from simulators.scenario import Scenario, load
 from tests.golden.machines import ModbusMachine, OpcUaMachine
 
 ROOT = Path(__file__).parents[2]
@@ -51,10 +52,10 @@ class Broker:
 class Player:
     """One scenario from start to end."""
 
-    def __init__(self, scenario: Path, folder: Path = ROOT / "config") -> None:
-        self.scenario = load(scenario)
+    def __init__(self, scenario: Path | Scenario, plant: Plant | None = None) -> None:
+        self.scenario = scenario if isinstance(scenario, Scenario) else load(scenario)
         self.line = Line(self.scenario)
-        self.plant: Plant = load_plant(folder)
+        self.plant = plant or load_plant(ROOT / "config")
         self.broker = Broker()
         self.start: Timestamp = int(self.scenario.start.timestamp() * 1000)
         line, write = self.line, self.line.filler.write
@@ -76,9 +77,9 @@ class Player:
         self._core: Core | None = None
         self._commands = messages(self.scenario)
 
-    def play(self) -> list[dict[str, Any]]:
-        """The whole scenario; returns the capture."""
-        for second in range(self.scenario.length + 1):
+    def play(self, moments: Iterable[int] | None = None) -> list[dict[str, Any]]:
+        """The whole scenario, second by second or only at these moments of it; returns the capture."""
+        for second in range(self.scenario.length + 1) if moments is None else moments:
             self._second(second)
         return self.broker.capture
 
