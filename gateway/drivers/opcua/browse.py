@@ -21,8 +21,9 @@ from gateway.drivers.opcua.session import Session, chunks
 from gateway.drivers.opcua.values import ValueDecoder
 
 _NODES_PER_BROWSE: Final = 100
-"""Where the server says nothing: few enough for the continuation points of a small PLC."""
-_REFERENCES_PER_NODE: Final = 1_000
+"""Even where the server allows more: few enough for the continuation points of a small PLC."""
+_REFERENCES_PER_NODE: Final = 500
+"""So that no answer is longer than some 5 MB, whatever the server has."""
 _BATCH: Final = 1_000
 """Most nodes told at once, however many one answer brought."""
 _OBJECTS_AND_VARIABLES: Final = int(ua.NodeClass.Object | ua.NodeClass.Variable)
@@ -97,8 +98,9 @@ class Browser:
         has two parents is told at the one that was met first.
         """
         limit = ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerBrowse
-        (allowed,) = await self._session.read([make_node_id(limit)])
-        self._nodes_per_browse = (allowed.Value and allowed.Value.Value) or _NODES_PER_BROWSE
+        (allowed,) = await self._ask(self._session.read, [make_node_id(limit)])
+        # A server without limit says 0, and one that does not know the node gives no value.
+        self._nodes_per_browse = min(_NODES_PER_BROWSE, _content(allowed) or _NODES_PER_BROWSE)
         self._seen = {_key(start)}
         if start == make_node_id(ObjectIds.ObjectsFolder):
             self._seen.add(_key(make_node_id(ObjectIds.Server)))
