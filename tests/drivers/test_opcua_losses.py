@@ -334,6 +334,21 @@ async def test_a8_values_of_a_server_that_does_not_run_are_uncertain_until_it_do
             assert record.links == [(True, False)]
 
 
+async def test_r08_what_went_into_the_broken_channel_is_fetched_at_once_and_not_at_the_next_keep_alive():
+    async with plc() as server, proxy(server.port) as between:
+        node = await server.add("count", 0)
+        async with link(between.port, tag("count"), keepalive="60s") as record:
+            await until(lambda: record.values() == [0])
+            await until(lambda: len(server.processor._publish_requests) >= 2)
+            between.refuse()
+            between.cut()
+            await node.write_value(1, ua.VariantType.Int32)
+            await until(lambda: 2 in server.unacknowledged)
+            between.accept()
+            await until(lambda: record.values() == [0, 1], 5)
+            assert record.gaps == []
+
+
 async def test_r08_a_signed_and_encrypted_session_goes_on_over_a_new_channel_too(tmp_path):
     key = make_key()
     certificate = make_certificate(key)
