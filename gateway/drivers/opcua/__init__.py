@@ -1,6 +1,7 @@
 """The OPC UA driver: a client by subscription, on asyncua's channel, session and codec, with a publish loop of our own.
 
-`node_ids` and `values` are pure; `channel` is the link and `session` what is known of the server on it;
-`publications` decodes what a server publishes, `monitored_items` says what it shall publish, `subscription` keeps
-that flowing; `driver` offers the three verbs.
+Pure: `node_ids`, `values`, `sequence` (which notification is missing), `decoder` and `publications` (bytes to changes).
+The link: `channel`, `resumption` (a session goes on over a new channel), `session`, `audit` (is it still the server we
+were written for), `server_state`. What it says: `monitored_items` and `subscription`, or `polling`; `snapshots` reads
+together what belongs together. `driver` offers the verbs.
 """
