@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from tests.brokers import Mosquitto
@@ -15,6 +16,13 @@ settings.load_profile("line")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "case(name): belongs to that case of the acceptance lists, see tests/cases.py")
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """A command that runs inside a test sets up logging for a process of its own; the next test starts without."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture
