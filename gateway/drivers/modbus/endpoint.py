@@ -65,6 +65,7 @@ class Endpoint:
         """Open the connection if nobody has yet; raises `LinkLost` with the reason that the system gives."""
         async with self._lock:
             if self._wire is None or not self._wire.is_open:
+                await self._keep_silence()
                 await self._connect(where)
             self._users.add(user)
 
@@ -82,14 +83,18 @@ class Endpoint:
         if self._wire is not None:
             self._wire.close()
         if not self._numbered:
-            self._free_at = asyncio.get_running_loop().time() + self._settings.quiet
+            loop = asyncio.get_running_loop()
+            self._free_at = loop.time() + self._settings.quiet
+            loop.call_later(self._settings.quiet, self._settle)
+
+    def _settle(self) -> None:
+        """Silence is over. Until then the loop holds on to this endpoint: who comes anew must keep the silence too."""
 
     async def exchange(self, settings: ModbusSettings, pdu: bytes) -> bytes:
         """Ask one unit; raises `TimeoutError`, `BrokenReply` or, when the connection is gone, `LinkLost`."""
         loop = asyncio.get_running_loop()
         async with self._lock:
-            if (pause := self._free_at - loop.time()) > 0:
-                await asyncio.sleep(pause)
+            await self._keep_silence()
             if self._out_of_step:
                 await self._connect(settings.where)
             wire = self._wire
@@ -114,6 +119,10 @@ class Endpoint:
             if not self._numbered:
                 self.distrust()
             raise
+
+    async def _keep_silence(self) -> None:
+        if (pause := self._free_at - asyncio.get_running_loop().time()) > 0:
+            await asyncio.sleep(pause)
 
     async def _connect(self, where: str) -> None:
         try:

@@ -70,6 +70,6 @@ def _make_raw(descriptor: int, baudrate: int, parity: Parity, stopbits: int) -> 
         control |= termios.CSTOPB
     checked = termios.INPCK if parity != "none" else 0
     special = termios.tcgetattr(descriptor)[6]
-    special[termios.VMIN], special[termios.VTIME] = 0, 0
+    special[termios.VMIN], special[termios.VTIME] = 1, 0  # an empty read then means that the line is gone
     termios.tcsetattr(descriptor, termios.TCSANOW, [checked, 0, control, 0, speed, speed, special])
     termios.tcflush(descriptor, termios.TCIOFLUSH)
