@@ -35,7 +35,15 @@ class PlayedLine:
         self._logs = 0
 
     def __enter__(self) -> Self:
-        self._start("mes", "mes", "--broker", f"mqtt://127.0.0.1:{self.port}", "--capture", str(self.capture), "--wait-for-gateway")
+        self._start(
+            "mes",
+            "mes",
+            "--broker",
+            f"mqtt://127.0.0.1:{self.port}",
+            "--capture",
+            str(self.capture),
+            "--wait-for-gateway",
+        )
         self.start_machines()
         return self
 
