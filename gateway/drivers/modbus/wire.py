@@ -1,7 +1,7 @@
 """One open connection of whatever transport: sends a frame, waits for its reply, knows when it is gone."""
 
 import asyncio
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from gateway.drivers.modbus.framing import Framing
 from gateway.drivers.modbus.replies import BrokenReply
@@ -72,10 +72,11 @@ class Wire(asyncio.Protocol, asyncio.DatagramProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection stands."""
-        if isinstance(transport, asyncio.DatagramTransport):
-            self._datagrams = transport
-        elif isinstance(transport, asyncio.WriteTransport):
-            self._carrier = transport
+        # Told apart by what they can do: uvloop's transports are no subclasses of asyncio's.
+        if hasattr(transport, "sendto"):
+            self._datagrams = cast(asyncio.DatagramTransport, transport)
+        else:
+            self._carrier = cast(Carrier, transport)
         self.is_open = True
 
     def attach(self, carrier: Carrier) -> None:
