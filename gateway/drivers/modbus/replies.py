@@ -1,6 +1,6 @@
 """What a device answered, held against what it was asked. Pure.
 
-pymodbus takes a reply for granted: one register for ten, a reply to another function, the echo of another value
+Libraries take a reply for granted: one register for ten, a reply to another function, the echo of another value
 (trap B2). So the bytes are looked at here, all of them.
 """
 
