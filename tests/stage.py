@@ -10,7 +10,7 @@ from gateway.config.plant import Plant
 from gateway.domain.core import Core
 from gateway.domain.download import Operation, OperationResult
 from gateway.domain.effects import Effects, GatewayIdentity
-from gateway.domain.events import Answer, Event
+from gateway.domain.envelope import Answer, Event
 from gateway.domain.objections import Objection
 from gateway.domain.requests import Command
 from gateway.domain.times import format_timestamp, parse_timestamp

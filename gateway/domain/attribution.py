@@ -9,14 +9,7 @@ from msgspec import field
 from gateway.domain.containers import ContainerMemory, ContainerSpec, newest_container
 from gateway.domain.counters import CounterMemory, CounterSpec, Step, advance
 from gateway.domain.effects import Recorder
-from gateway.domain.events import (
-    CounterSuspect,
-    OrderCompleted,
-    OrderProgress,
-    OrderRef,
-    OrderStarted,
-    ProductionCount,
-)
+from gateway.domain.events import CounterSuspect, OrderCompleted, OrderProgress, OrderRef, OrderStarted, ProductionCount
 from gateway.domain.expressions import Inputs
 from gateway.domain.orders import OrderMemory, OrderSource, OrderSpec, OrderTracker, Run
 from gateway.domain.production import ClosedWindow, Derived, WindowMemory, Windows

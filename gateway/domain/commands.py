@@ -7,8 +7,9 @@ from gateway.domain.conversion import to_raw
 from gateway.domain.dispatch import Dispatch
 from gateway.domain.download import Download, DownloadMemory, DownloadSpec, Operation, OperationResult, Outcome
 from gateway.domain.effects import Recorder
+from gateway.domain.envelope import Answer
 from gateway.domain.equipment import Equipment
-from gateway.domain.events import Answer, ChangeApplied, ParamResult
+from gateway.domain.events import ChangeApplied, ParamResult
 from gateway.domain.expressions import NoValue
 from gateway.domain.objections import Objection
 from gateway.domain.requests import Command, ParameterItem, ParamsDownload

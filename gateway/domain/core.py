@@ -9,9 +9,9 @@ from msgspec import field
 from gateway.domain.commands import Commands
 from gateway.domain.download import OperationResult
 from gateway.domain.effects import Effects, GatewayIdentity, Recorder, SequenceMemory
+from gateway.domain.envelope import Answer
 from gateway.domain.equipment import Equipment, EquipmentMemory, EquipmentSpec
 from gateway.domain.events import (
-    Answer,
     DataGap,
     GatewayCertificate,
     GatewayConnection,

@@ -6,7 +6,8 @@ import msgspec
 from msgspec import field
 
 from gateway.domain.download import Operation
-from gateway.domain.events import Answer, Event, EventData, OrderRef, Telemetry, event_id
+from gateway.domain.envelope import Answer, Event, Telemetry, event_id
+from gateway.domain.events import EventData, OrderRef
 from gateway.domain.values import Timestamp, Value
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from gateway.domain.events import Answer, Event, Telemetry
+from gateway.domain.envelope import Answer, Event, Telemetry
 from gateway.domain.objections import Objection
 from gateway.domain.requests import COMMAND_TYPES, Command, ParamsDownload
 from gateway.domain.times import format_timestamp, parse_timestamp

@@ -7,15 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.domain.events import (
-    NAMESPACE,
-    Answer,
-    EquipmentState,
-    Event,
-    OrderRef,
-    Telemetry,
-    event_id,
-)
+from gateway.domain.envelope import NAMESPACE, Answer, Event, Telemetry, event_id
+from gateway.domain.events import EquipmentState, OrderRef
 from gateway.domain.requests import ParamsDownload
 from gateway.mqtt.payloads import (
     Refused,
