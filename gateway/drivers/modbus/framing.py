@@ -1,5 +1,8 @@
 """Request and reply on the wire: the header of Modbus TCP, the checksum of RTU. Pure, no byte is sent here.
 
+pymodbus packs the requests. The replies are found here, because its framers pass over what does not fit and wait for
+more, where a broken reply must be known as one (trap B2), and a late one must not meet the next request.
+
 Modbus TCP numbers its requests, so a late reply is recognised and passed over. RTU does not: whatever goes wrong there
 leaves the line out of step, and only a new beginning helps (trap B1).
 """
@@ -7,9 +10,14 @@ leaves the line out of step, and only a new beginning helps (trap B1).
 import struct
 from typing import Final, Protocol
 
+from pymodbus.framer import FramerRTU, FramerSocket
+from pymodbus.pdu import DecodePDU
+
 from gateway.drivers.modbus.checksum import crc16_modbus
 from gateway.drivers.modbus.replies import BrokenReply
 
+_TCP: Final = FramerSocket(DecodePDU(False))
+_RTU: Final = FramerRTU(DecodePDU(False))
 _HEADER: Final = struct.Struct(">HHHB")
 _MAX_LENGTH: Final = 254
 """Unit and PDU of at most 253 bytes (Modbus Messaging on TCP/IP V1.0b §3.1.3)."""
@@ -44,7 +52,7 @@ class TcpFraming:
 
     def pack(self, transaction: int, unit: int, pdu: bytes) -> bytes:
         """Header and PDU."""
-        return _HEADER.pack(transaction, 0, len(pdu) + 1, unit) + pdu
+        return _TCP.encode(pdu, unit, transaction)
 
     def take(self, received: bytearray, transaction: int, unit: int) -> bytes | None:
         """The reply with this transaction number; the late ones before it are thrown away."""
@@ -73,8 +81,7 @@ class RtuFraming:
 
     def pack(self, transaction: int, unit: int, pdu: bytes) -> bytes:
         """Unit, PDU, CRC; RTU has no place for the transaction number."""
-        frame = bytes([unit]) + pdu
-        return frame + crc16_modbus(frame).to_bytes(2, "little")
+        return _RTU.encode(pdu, unit, transaction)
 
     def take(self, received: bytearray, transaction: int, unit: int) -> bytes | None:
         """The one reply; a byte too many means that two senders or two replies are on the line."""

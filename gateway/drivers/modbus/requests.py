@@ -1,41 +1,55 @@
-"""What is asked, as function code and data (Modbus Application Protocol V1.1b3 §6). Pure."""
+"""What is asked, as function code and data, built by pymodbus (Modbus Application Protocol V1.1b3 §6). Pure.
 
-import struct
+The replies are not left to pymodbus, which takes short ones, other functions and wrong echoes for success (trap B2).
+"""
+
 from typing import Final
+
+from pymodbus.pdu import ModbusPDU
+from pymodbus.pdu import bit_message as bits
+from pymodbus.pdu import register_message as registers
 
 from gateway.drivers.modbus.config import Span, Table
 
-_READ_FUNCTION: Final[dict[Table, int]] = {"coil": 1, "discrete": 2, "holding": 3, "input": 4}
-_ON: Final = 0xFF00
+_READS: Final[dict[Table, type[ModbusPDU]]] = {
+    "coil": bits.ReadCoilsRequest,
+    "discrete": bits.ReadDiscreteInputsRequest,
+    "holding": registers.ReadHoldingRegistersRequest,
+    "input": registers.ReadInputRegistersRequest,
+}
 
 
 def read_request(table: Table, span: Span) -> bytes:
     """FC1-FC4."""
-    return struct.pack(">BHH", _READ_FUNCTION[table], span.first, span.size)
+    return _encoded(_READS[table](address=span.first, count=span.size))
 
 
 def write_registers_request(first: int, raw: bytes) -> bytes:
     """FC6 for one register, FC16 for more."""
-    if len(raw) == 2:
-        return struct.pack(">BH", 6, first) + raw
-    return struct.pack(">BHHB", 16, first, len(raw) // 2, len(raw)) + raw
+    values = [int.from_bytes(raw[at : at + 2], "big") for at in range(0, len(raw), 2)]
+    if len(values) == 1:
+        return _encoded(registers.WriteSingleRegisterRequest(address=first, registers=values))
+    return _encoded(registers.WriteMultipleRegistersRequest(address=first, registers=values))
 
 
-def write_coils_request(first: int, bits: bytes) -> bytes:
-    """FC5 for one coil, FC15 for more; `bits` has one byte, 0 or 1, for each."""
-    if len(bits) == 1:
-        return struct.pack(">BHH", 5, first, _ON if bits[0] else 0)
-    packed = bytearray((len(bits) + 7) // 8)
-    for place, bit in enumerate(bits):
-        packed[place // 8] |= bit << place % 8
-    return struct.pack(">BHHB", 15, first, len(bits), len(packed)) + packed
+def write_coils_request(first: int, states: bytes) -> bytes:
+    """FC5 for one coil, FC15 for more; `states` has one byte, 0 or 1, for each."""
+    values = [bool(state) for state in states]
+    if len(values) == 1:
+        return _encoded(bits.WriteSingleCoilRequest(address=first, bits=values))
+    return _encoded(bits.WriteMultipleCoilsRequest(address=first, bits=values))
 
 
 def mask_write_request(register: int, mask: int, value: int) -> bytes:
     """FC22: the device itself sets the bits of `mask` to those of `value` and keeps the others (§6.16)."""
-    return struct.pack(">BHHH", 22, register, 0xFFFF & ~mask, value & mask)
+    request = registers.MaskWriteRegisterRequest(address=register, and_mask=0xFFFF & ~mask, or_mask=value & mask)
+    return _encoded(request)
 
 
 def expected_echo(request: bytes) -> bytes:
     """What a right answer to a write is: all of it for FC5, FC6 and FC22, address and count for FC15 and FC16."""
     return request if request[0] == 22 else request[:5]
+
+
+def _encoded(request: ModbusPDU) -> bytes:
+    return bytes([request.function_code]) + request.encode()
