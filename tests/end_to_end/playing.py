@@ -16,7 +16,7 @@ from gateway.domain.times import format_timestamp, parse_timestamp
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "simulators" / "scenarios" / "demo.yaml"
-LEAD = 5.0
+LEAD = 8.0
 
 
 class PlayedLine:
