@@ -53,6 +53,12 @@ def run_demo(seconds: float | None, broker: str | None, speed: float) -> int:
     if broker is not None and (urlsplit(broker).scheme != "mqtt" or not urlsplit(broker).hostname):
         console.print(f"--broker {broker} is no broker; write mqtt://host:port", markup=False)
         return 2
+    if broker is None and importlib.util.find_spec("amqtt") is None:
+        console.print(
+            "the embedded broker needs the package amqtt: pip install amqtt, or give --broker mqtt://host:port",
+            markup=False,
+        )
+        return 2
     with tempfile.TemporaryDirectory(prefix="gateway-demo-") as folder:
         try:
             plan = _Plan(Path(folder), _scenario(), seconds, broker, speed)
