@@ -176,3 +176,12 @@ def test_a_jump_that_no_machine_can_make_is_announced_and_not_counted() -> None:
         ("06:10:01", {"counter": "good", "previous": 500, "value": 30000, "plausible": 6020})
     ]
     assert stage.counted("LBL01", "4711", "good") == 2
+
+
+def test_a_run_has_no_share_of_what_lies_before_its_start_or_after_its_end() -> None:
+    from gateway.domain.events import OrderRef
+    from gateway.domain.orders import Run
+
+    run = Run(OrderRef("4711"), 1, start=1000, trigger="download", end=5000)
+    shares = [run.overlaps(0, 500), run.overlaps(0, 2000), run.overlaps(4000, 9000), run.overlaps(6000, 9000)]
+    assert shares == [0, 1000, 1000, 0]
