@@ -24,7 +24,7 @@ from gateway.domain.requests import Command
 from gateway.domain.shared import SharedRecord
 from gateway.domain.states import Cause
 from gateway.domain.times import format_timestamp
-from gateway.domain.values import Batch, TagId, Timestamp
+from gateway.domain.values import Batch, Timestamp
 
 GATEWAY_KEY = "gateway"
 CONTACTS_KEY = "contacts"
@@ -89,12 +89,6 @@ class Core:
                 version=identity.version, last_alive=format_timestamp(last) if last is not None else None
             )
             self._site.event(restarted, now, now, time_quality="gateway")
-
-    def tag_ids(self, device: str) -> list[TagId]:
-        """The tags that the core wants from a device."""
-        return [
-            tag.tag_id for item in self._on_device.get(device, ()) for tag in item.spec.tags if tag.device == device
-        ]
 
     @property
     def links(self) -> Mapping[str, bool]:

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from gateway.domain.events import EnergyInterval, OrderRef
+from gateway.domain.events import EnergyInterval
 from gateway.domain.times import format_timestamp
 from gateway.domain.values import Timestamp
 
@@ -67,6 +67,3 @@ class Meter:
     def _open(self, at: Timestamp) -> None:
         self.memory.start = at
         self.memory.end = (at // self.spec.interval + 1) * self.spec.interval
-
-
-__all__ = ["EnergyMemory", "EnergySpec", "Meter", "OrderRef"]

@@ -45,10 +45,12 @@ class DispatchOperation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AutoDownload(msgspec.Struct, frozen=True, kw_only=True):
-    """The gateway brings the sets down by itself, in these states and at the operator's permit."""
+    """The gateway brings the sets down by itself, in these states.
+
+    The permit that the YAML demands is waited for in any case: no message from afar stands for the operator's consent.
+    """
 
     when: tuple[str, ...] = ("IDLE", "SETUP")
-    permit: bool = True
 
 
 class DispatchOrder(msgspec.Struct, frozen=True, kw_only=True):

@@ -275,3 +275,17 @@ def test_an_unknown_or_malformed_command_is_rejected_in_words() -> None:
     assert (half.answer, half.codes) == ("rejected", ("malformed",))
     (nameless,) = stage.command("params.download", eq="LBL01")
     assert "has no usable id" in nameless.detail[0]
+
+
+def test_an_automatic_download_waits_for_the_operator_whatever_the_dispatch_says() -> None:
+    stage = Stage()
+    stage.start_line()
+    items = [{"name": "oven_sp", "value": 175.0, "unit": "Cel", "min": 165, "max": 190, "class": "trim"}]
+    stage.command("params.release", cmd="R-1", sets=[{"set": "PS-L", "rev": "A", "items": items}])
+    ops = [{"op": "0020", "eq": "LBL01", "set": "PS-L", "rev": "released"}]
+    automatic = {"when": ["IDLE"], "permit": False}
+    stage.command("dispatch.order", cmd="D-1", order="4711", qty=10, ops=ops, auto_download=automatic)
+    stage.show("LBL01", "06:06:30", word=0b00100000)
+    assert stage.operations == [], "remote, but no permit"
+    stage.show("LBL01", "06:06:40", word=0b10100000)
+    assert stage.operations[0].token.startswith("ACME/HZ/PACK/L1/LBL01|auto:4711:0020:1")

@@ -39,7 +39,8 @@ def test_a_password_never_leaves_the_machine_in_clear(host: str, tmp_path: Path)
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
 def test_on_the_machine_itself_it_may_be_used(host: str, tmp_path: Path) -> None:
-    MqttSettings(client_id="edge-01", host=host, username="edge", password_file=tmp_path / "secret")
+    settings = MqttSettings(client_id="edge-01", host=host, username="edge", password_file=tmp_path / "secret")
+    assert (settings.host, settings.username) == (host, "edge")
 
 
 @pytest.mark.parametrize("given", [{"username": "edge"}, {"password_file": "secret"}])
