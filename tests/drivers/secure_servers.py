@@ -14,9 +14,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
-from opcua_servers import PLC, Plc
 
 from gateway.drivers.opcua.pki import Pki
+from tests.drivers.opcua_servers import PLC, Plc
 
 SERVER_URI = "urn:test:plc:server"
 CANARY = "c4nary-pässword-in-no-log"
