@@ -150,6 +150,11 @@ class Stage:
         self.commit()
         return operation
 
+    def take_result(self, operation: Operation, reads: list[TagChange], writes: list[WriteResult]) -> None:
+        """A real device has answered an operation."""
+        self.core.handle_operation(OperationResult(operation.token, tuple(reads), tuple(writes)), self.now)
+        self.commit()
+
     def commit(self) -> None:
         effects = self.core.take_effects(self.now)
         if effects is None:

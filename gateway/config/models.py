@@ -185,11 +185,11 @@ class EnergySection(Section):
 
 
 class ParameterSection(Section):
-    """One entry of the write allow-list."""
+    """One entry of the write allow-list; a number needs its limits, a bool has none."""
 
     tag: str
-    min: float
-    max: float
+    min: float | None = None
+    max: float | None = None
     readback: str | None = None
     parameter_class: Literal["golden", "trim"] = Field(default="golden", alias="class")
 

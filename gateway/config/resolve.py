@@ -5,7 +5,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.config.models import CounterSection, DownloadSection, EquipmentSection, HandshakeSection, TagSection
+from gateway.config.models import (
+    CounterSection,
+    DownloadSection,
+    EquipmentSection,
+    HandshakeSection,
+    ParameterSection,
+    TagSection,
+)
 from gateway.config.resolve_usage import AlarmResolver, UsageResolver
 from gateway.config.validation import Reporter
 from gateway.config.yaml_reader import Document, KeyPath, plain_scalar
@@ -241,17 +248,32 @@ class EquipmentResolver:
             if parameter.readback is not None:
                 self._slot(parameter.readback, *keys, "readback")
             resolved = self._tags.get(parameter.tag)
-            if resolved is not None and resolved[0].type not in _NUMBERS:
-                self._report((*keys, "tag"), f"{parameter.tag} is a {resolved[0].type}; parameters are numbers")
-            if parameter.min > parameter.max:
-                self._report((*keys, "min"), f"min {parameter.min:g} is above max {parameter.max:g}")
+            minimum, maximum = self._limits(parameter, resolved[0] if resolved is not None else None, keys)
             parameters[name] = ParameterSpec(
                 name=name, tag_id=self._tag_id(parameter.tag),
                 readback=self._tag_id(parameter.readback or parameter.tag),
-                conversion=self._conversion(parameter.tag), minimum=parameter.min, maximum=parameter.max,
+                conversion=self._conversion(parameter.tag), minimum=minimum, maximum=maximum,
                 parameter_class=parameter.parameter_class, unit=resolved[0].unit if resolved else None,
             )  # fmt: skip
         return parameters
+
+    def _limits(self, parameter: ParameterSection, tag: TagSection | None, keys: KeyPath) -> tuple[float, float]:
+        """The machine's limits of a parameter, and whether its tag can be one at all."""
+        if tag is not None and tag.bit is not None:
+            self._report((*keys, "tag"), f"{parameter.tag} is {_ONE_BIT}")
+        if tag is not None and tag.type is DataType.BOOL:
+            for key in sorted({"min", "max"} & parameter.model_fields_set):
+                self._report((*keys, key), f"{parameter.tag} is a bool and has no limits; take {key} out")
+            return 0.0, 1.0
+        if tag is not None and tag.type not in _NUMBERS:
+            self._report((*keys, "tag"), f"{parameter.tag} is a {tag.type}; parameters are numbers or bool")
+        for key in ("min", "max"):
+            if getattr(parameter, key) is None:
+                self._report(keys, f"the key {key!r} is missing: nothing is written without limits")
+        minimum, maximum = parameter.min or 0.0, parameter.max or 0.0
+        if None not in (parameter.min, parameter.max) and minimum > maximum:
+            self._report((*keys, "min"), f"min {minimum:g} is above max {maximum:g}")
+        return minimum, maximum
 
     def _handshake(self, section: HandshakeSection) -> SequenceNumber:
         for key in ("command", "acknowledged", "status", "error"):
@@ -269,6 +291,10 @@ class EquipmentResolver:
         )  # fmt: skip
 
 
+_ONE_BIT = (
+    "one bit of a word, which cannot be written without the others; give it a bool of its own, or on Modbus write "
+    "bits: instead of bit:, with type: bool"
+)
 _FLOATS = frozenset({DataType.FLOAT32, DataType.FLOAT64})
 """Always converted, since a device may send NaN."""
 

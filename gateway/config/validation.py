@@ -47,7 +47,7 @@ class Reporter:
             keys = [*allowed_keys(_model_at(model, location[:-1])), *(also if len(location) == 1 else ())]
             self.report(document, here, unknown_key(str(location[-1]), keys))
         elif error["type"] == "missing":
-            self.report(document, here[:-1], f"the key {location[-1]!r} is missing{_why(str(location[-1]), model)}")
+            self.report(document, here[:-1], f"the key {location[-1]!r} is missing")
         else:
             self.report(document, here, _sentence(error))
 
@@ -72,12 +72,6 @@ def unknown_key(key: str, keys: Iterable[str]) -> str:
     close = difflib.get_close_matches(key, known, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"the key {key!r} is unknown here; {hint}Allowed are: {', '.join(known)}"
-
-
-def _why(key: str, model: type[BaseModel]) -> str:
-    if key in ("min", "max") and model.__name__ == "EquipmentSection":
-        return ": nothing is written without limits"
-    return ""
 
 
 def _sentence(error: ErrorDetails) -> str:

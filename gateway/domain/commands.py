@@ -15,7 +15,7 @@ from gateway.domain.objections import Objection
 from gateway.domain.requests import Command, ParameterItem, ParamsDownload
 from gateway.domain.shared import SharedRecord
 from gateway.domain.times import parse_timestamp
-from gateway.domain.values import PlainValue, Timestamp, plain
+from gateway.domain.values import DataType, PlainValue, Timestamp, plain
 
 
 class Commands:
@@ -249,9 +249,10 @@ def _item_objections(item: ParameterItem, equipment: Equipment) -> Iterator[Obje
         return
     if item.unit is not None and spec.unit is not None and item.unit != spec.unit:
         yield Objection("unit", f"{item.name} is given in {item.unit}; the machine takes {spec.unit}")
-    number = _number(item.value)
+    number = _number(item.value, spec.conversion.type)
     if number is None:
-        yield Objection("type", f"{item.name}: {item.value!r} is not a finite number")
+        expected = "true or false" if spec.conversion.type is DataType.BOOL else "a finite number"
+        yield Objection("type", f"{item.name}: {item.value!r} is not {expected}")
         return
     for low, high, whose in ((item.min, item.max, "the set's"), (spec.minimum, spec.maximum, "the machine's")):
         if (low is not None and number < low) or (high is not None and number > high):
@@ -262,6 +263,8 @@ def _item_objections(item: ParameterItem, equipment: Equipment) -> Iterator[Obje
         yield Objection("type", f"{item.name} {error}")
 
 
-def _number(value: PlainValue) -> float | None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and math.isfinite(value) else None  # type: ignore[arg-type]
+def _number(value: PlainValue, data_type: DataType) -> float | None:
+    """The number that is held against the limits: a bool of a bool parameter as 0 or 1, and of no other."""
+    if not isinstance(value, int | float) or isinstance(value, bool) is not (data_type is DataType.BOOL):
+        return None
+    return float(value) if math.isfinite(value) else None

@@ -23,7 +23,10 @@ FREE_STATES: Final = frozenset({State.IDLE, State.SETUP, State.HELD, State.DOWN}
 
 
 class ParameterSpec(msgspec.Struct, frozen=True):
-    """One entry of the write allow-list, with the machine's own limits. Without an entry nothing is written."""
+    """One entry of the write allow-list, with the machine's own limits. Without an entry nothing is written.
+
+    A bool counts as 0 or 1.
+    """
 
     name: str
     tag_id: TagId
