@@ -11,7 +11,7 @@ from gateway.domain.download import OperationResult
 from gateway.domain.effects import Effects, GatewayIdentity, Recorder, SequenceMemory
 from gateway.domain.envelope import Answer
 from gateway.domain.equipment import Equipment, EquipmentMemory, EquipmentSpec
-from gateway.domain.events import (
+from gateway.domain.gateway_events import (
     DataGap,
     GatewayCertificate,
     GatewayConnection,
@@ -28,6 +28,8 @@ from gateway.domain.values import Batch, Timestamp
 
 GATEWAY_KEY = "gateway"
 CONTACTS_KEY = "contacts"
+TELEMETRY_KEY = "telemetry"
+"""The number of each equipment's last `tel` message: one short checkpoint, for nearly every commit has one."""
 
 GRACE = 5_000
 """Milliseconds after which a moment of source time counts as passed although its device did not say so."""
@@ -76,7 +78,10 @@ class Core:
             memory = _restore(checkpoints.get(spec.path), EquipmentMemory)
             recorder = Recorder(identity, spec.path, memory.sequence, self.effects)
             self.equipment[spec.path] = Equipment(spec, memory, recorder, self.memory.record)
-        self._tags = {tag.tag_id: (item, tag) for item in self.equipment.values() for tag in item.spec.tags}
+        self._sinks = {tag.tag_id: item.sink(tag) for item in self.equipment.values() for tag in item.spec.tags}
+        self._messages: dict[str, int] = {}
+        if TELEMETRY_KEY in checkpoints:
+            self._messages = msgspec.json.decode(checkpoints[TELEMETRY_KEY], type=dict[str, int])
         self._state_devices = {path: item.spec.state_devices for path, item in self.equipment.items()}
         self._on_device: dict[str, list[Equipment]] = {}
         for item in self.equipment.values():
@@ -99,16 +104,16 @@ class Core:
 
     def handle_changes(self, device: str, batch: Batch, now: Timestamp) -> None:
         """One publish response or poll; an empty one says that nothing else happened up to its contact time."""
-        tags, contact = self._tags, batch.contact
+        sinks, contact = self._sinks, batch.contact
         if batch.gaps or batch.drifts:
             self._tell_losses(device, batch, now)
         for change in batch.changes:
-            equipment, tag = tags[change.tag_id]
-            equipment.take(tag, change, contact)
+            sinks[change.tag_id](change)
         self._contacts[device] = contact
         if batch.conditions:
             self._take_conditions(device, batch, now)
         for equipment in self._on_device.get(device, ()):
+            equipment.end_batch(contact)
             if equipment.out_of_contact and not batch.changes:
                 equipment.regain_contact(contact, now)
             equipment.run_scans(device, now)
@@ -211,10 +216,14 @@ class Core:
         """Everything since the last call, with the checkpoints that belong to it; None if there is nothing."""
         effects = self.effects
         for path, equipment in self.equipment.items():
-            equipment.recorder.flush_rows(equipment.orders.owner(now))
+            if not equipment.parameters.is_empty:
+                number = self._messages[path] = self._messages.get(path, 0) + 1
+                effects.telemetry.append(equipment.parameters.close(number, equipment.orders.owner(now)))
             if equipment.recorder.changed:
                 equipment.recorder.changed = False
                 effects.checkpoints[path] = msgspec.json.encode(equipment.memory)
+        if effects.telemetry:
+            effects.checkpoints[TELEMETRY_KEY] = msgspec.json.encode(self._messages)
         if self.memory.broker_lost is not None and effects.events:
             self.memory.buffered += len(effects.events)
             self._site.changed = True

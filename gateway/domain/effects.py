@@ -8,7 +8,7 @@ from msgspec import field
 from gateway.domain.download import Operation
 from gateway.domain.envelope import Answer, Event, Telemetry, event_id
 from gateway.domain.events import EventData, OrderRef
-from gateway.domain.values import Timestamp, Value
+from gateway.domain.values import Timestamp
 
 
 class GatewayIdentity(msgspec.Struct, frozen=True):
@@ -32,10 +32,9 @@ class Effects(msgspec.Struct):
 
 
 class SequenceMemory(msgspec.Struct):
-    """The last numbers given: events and telemetry count apart."""
+    """The last number given to an event."""
 
     events: int = 0
-    telemetry: int = 0
 
 
 class Recorder:
@@ -47,9 +46,6 @@ class Recorder:
         self.changed = False
         self._identity = identity
         self._sequence = sequence
-        self._rows: list[list[Any]] = []
-        self._names: dict[str, int] = {}
-        self._start: Timestamp = 0
 
     def event(
         self,
@@ -88,25 +84,3 @@ class Recorder:
         """Replace what `now/{kind}` says."""
         assert self.path is not None
         self.effects.retained[self.path, kind] = payload
-
-    def row(self, name: str, value: Value, status_code: int, at: Timestamp) -> None:
-        """Add one run parameter to the batch that leaves with this commit."""
-        if not self._rows:
-            self._start = at
-        index = self._names.setdefault(name, len(self._names))
-        row: list[Any] = [at - self._start, index, value]
-        if status_code:
-            row.append(status_code)
-        self._rows.append(row)
-
-    def flush_rows(self, order: OrderRef | None) -> None:
-        """Close the batch of run parameters, if there is one."""
-        if not self._rows:
-            return
-        assert self.path is not None
-        self._sequence.telemetry += 1
-        self.changed = True
-        self.effects.telemetry.append(
-            Telemetry(self.path, self._sequence.telemetry, order, self._start, list(self._names), self._rows)
-        )
-        self._rows, self._names = [], {}

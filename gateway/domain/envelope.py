@@ -1,6 +1,6 @@
 """What leaves the gateway around and beside the events: the envelope with its id, run parameters, answers."""
 
-from typing import Any, Final
+from typing import Final
 from uuid import UUID, uuid5
 
 import msgspec
@@ -8,7 +8,7 @@ from msgspec import field
 
 from gateway.domain.events import EventData, OrderRef
 from gateway.domain.times import format_timestamp
-from gateway.domain.values import Timestamp
+from gateway.domain.values import Timestamp, Value
 
 NAMESPACE: Final = UUID("6f1b1c52-6a0e-5d3c-9d6e-2f4f0a7c51b8")
 """The one namespace of all event ids."""
@@ -45,18 +45,32 @@ def event_id(data: EventData, equipment: str | None, source_time: Timestamp, ord
     return str(uuid5(NAMESPACE, "|".join([data.type, equipment or "", *parts])))
 
 
-class Telemetry(msgspec.Struct, frozen=True):
-    """What one commit held of one equipment's run parameters, as rows of
+class Row(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """One Good value of a run parameter: milliseconds after the message's `t0`, place of its name, value."""
 
-    `[ms after t0, name index, value]`, with the status code as a fourth element where it is not Good.
-    """
+    offset: int
+    name: int
+    value: Value
+
+
+class FlaggedRow(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """One value whose status code is not Good."""
+
+    offset: int
+    name: int
+    value: Value
+    status_code: int
+
+
+class Telemetry(msgspec.Struct, frozen=True):
+    """What one commit held of one equipment's run parameters. It is the `seq`-th such message."""
 
     equipment: str
     seq: int
     order: OrderRef | None
     start: Timestamp
     names: list[str]
-    rows: list[list[Any]]
+    rows: list[Row | FlaggedRow]
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):

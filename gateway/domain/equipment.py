@@ -4,7 +4,7 @@ A scan is what the machine showed at one moment of source time: the changes of a
 `SCAN_TOLERANCE`. Evaluating per scan and not per value is what keeps two tags of one PLC cycle together.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 from msgspec import field
@@ -16,6 +16,7 @@ from gateway.domain.download import DownloadMemory, DownloadSpec
 from gateway.domain.effects import Recorder, SequenceMemory
 from gateway.domain.events import DowntimeClosed, EquipmentState, OrderInterrupted, OrderResumed
 from gateway.domain.expressions import Inputs
+from gateway.domain.run_parameters import RunParameters
 from gateway.domain.shared import SharedRecord
 from gateway.domain.states import (
     STOPS,
@@ -28,14 +29,12 @@ from gateway.domain.states import (
     Transition,
     observe,
 )
-from gateway.domain.times import format_timestamp, whole_seconds
+from gateway.domain.times import MAX_LEAD, format_timestamp, whole_seconds
 from gateway.domain.values import ConditionChange, StatusCode, TagChange, TagId, Timestamp, Value
 
 SCAN_TOLERANCE = 50
 """Milliseconds of source time that tags of one PLC cycle may lie apart."""
 
-MAX_LEAD = 5_000
-"""A source time further ahead of the gateway than this is a wrong PLC clock; the gateway's time holds instead."""
 
 _Entry = tuple[Timestamp, int, Value, int]
 
@@ -51,6 +50,12 @@ class TagSpec(msgspec.Struct, frozen=True):
     publish: bool = False
     is_input: bool = False
     heartbeat_period: int | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """True if it leaves as it comes, and nothing else depends on it."""
+        conversion = self.conversion
+        return self.publish and not self.is_input and (conversion is None or conversion.is_identity)
 
 
 class EquipmentSpec(msgspec.Struct, frozen=True):
@@ -103,6 +108,9 @@ class Equipment:
         self.orders = self.attribution.orders
         self._states = StateTracker(spec.state, memory.state) if spec.state else None
         self._alarms = Alarms(spec.alarms, memory.alarms) if spec.alarms else None
+        self.parameters = RunParameters(spec.path)
+        self._tags = {tag.tag_id: tag for tag in spec.tags}
+        self._arrived: list[TagChange] = []
         self._pending: list[_Entry] = []
         self._last_scan: dict[str, Timestamp] = {}
         self._needs = frozenset(spec.state.watched) if spec.state else frozenset[int]()
@@ -125,8 +133,20 @@ class Equipment:
                 self._heartbeats[tag.slot] = at
                 self.inputs.stale[tag.slot] = False
 
-    def take(self, tag: TagSpec, change: TagChange, contact: Timestamp) -> None:
-        """Take in one value; it takes effect when its scan is run."""
+    def sink(self, tag: TagSpec) -> Callable[[TagChange], None]:
+        """Where the values of a tag go until their batch ends."""
+        if tag.is_plain:
+            return self.parameters.sink(tag.tag_id, tag.name)
+        return self._arrived.append
+
+    def end_batch(self, contact: Timestamp) -> None:
+        """All values of a batch are in their sinks; they take effect when their scan is run."""
+        self.parameters.end_batch(contact)
+        for change in self._arrived:
+            self._take(self._tags[change.tag_id], change, contact)
+        self._arrived.clear()
+
+    def _take(self, tag: TagSpec, change: TagChange, contact: Timestamp) -> None:
         value, status = change.value, change.status_code
         if tag.conversion is not None:
             value, status = to_engineering(change, tag.conversion)
@@ -134,7 +154,7 @@ class Equipment:
         if at is None or at > contact + MAX_LEAD:
             at = contact
         if tag.publish:
-            self.recorder.row(tag.name, value, status, at)
+            self.parameters.add(tag.name, value, status, at)
         if tag.is_input:
             self._pending.append((at, tag.slot, value, status))
 

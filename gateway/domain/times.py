@@ -6,6 +6,9 @@ from typing import Final
 
 from gateway.domain.values import Timestamp
 
+MAX_LEAD: Final = 5_000
+"""A source time further ahead of the gateway than this is a wrong PLC clock; the gateway's time holds instead."""
+
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h|d)")
 
