@@ -1,4 +1,4 @@
-"""Every message of the contract: one struct each, with its wire names, its natural key and its class.
+"""Every event of the contract: one struct each, with its wire names, its natural key and its place in the topics.
 
 The envelope and the data fields are those of the message contract, version 1. Wire names that are short or reserved
 (`eq`, `from`) are given by `field(name=…)`; the code uses the long ones.
@@ -9,22 +9,18 @@ from typing import ClassVar, Final
 import msgspec
 from msgspec import field
 
+from gateway.domain.event_data import EventData, Kwh, Level, OrderRef, Seconds, StateSeconds, UtcTime, WholeSeconds
+from gateway.domain.gateway_events import (
+    DataGap,
+    GatewayCertificate,
+    GatewayConnection,
+    GatewayOutage,
+    GatewayRestarted,
+    TagDrift,
+)
 from gateway.domain.values import PlainValue
 
-
-class OrderRef(msgspec.Struct, frozen=True):
-    """The job order a fact belongs to: order, operation and lot."""
-
-    id: str
-    op: str | None = None
-    lot: str | None = None
-
-
-class EventData(msgspec.Struct, frozen=True, kw_only=True):
-    """What an event says. `key` names the parts of its natural key, each a field here or in the envelope."""
-
-    type: ClassVar[str]
-    key: ClassVar[tuple[str, ...]]
+__all__ = ["EVENT_TYPES", "EventData", "OrderRef"]
 
 
 class EquipmentState(EventData, frozen=True, kw_only=True):
@@ -49,8 +45,8 @@ class DowntimeClosed(EventData, frozen=True, kw_only=True):
 
     state: str
     reason: str | None
-    start: str
-    dur_s: float
+    start: UtcTime
+    dur_s: Seconds
     micro: bool
 
 
@@ -64,7 +60,7 @@ class ProductionCount(EventData, frozen=True, kw_only=True):
     delta: int
     order_total: int | None
     shift_total: int | None = None
-    window_end: str
+    window_end: UtcTime
     unit: str
     flags: tuple[str, ...] = ()
 
@@ -86,10 +82,10 @@ class OrderProgress(EventData, frozen=True, kw_only=True):
     type: ClassVar = "order.progress"
     key: ClassVar = ("order", "op", "window_end")
 
-    window_end: str
+    window_end: UtcTime
     planned: int | None
     rate_per_min: float
-    eta: str | None
+    eta: UtcTime | None
     produced: int | None = None
     good: int | None = None
     scrap: int | None = None
@@ -108,8 +104,8 @@ class OrderCompleted(EventData, frozen=True, kw_only=True):
     good: int | None = None
     scrap: int | None = None
     rework: int | None = None
-    times_s: dict[str, float] = field(default_factory=dict)
-    kwh: float | None = None
+    times_s: StateSeconds = field(default_factory=dict)
+    kwh: Kwh | None = None
     partial: bool = False
 
 
@@ -194,7 +190,7 @@ class AlarmCleared(EventData, frozen=True, kw_only=True):
 
     code: str
     occ: str
-    dur_s: float
+    dur_s: Seconds
 
 
 class QualitySample(EventData, frozen=True, kw_only=True):
@@ -225,7 +221,7 @@ class MaterialConsumed(EventData, frozen=True, kw_only=True):
     qty: int
     unit: str
     method: str
-    window_end: str
+    window_end: UtcTime
 
 
 class MaterialLow(EventData, frozen=True, kw_only=True):
@@ -236,7 +232,7 @@ class MaterialLow(EventData, frozen=True, kw_only=True):
 
     material: str
     remaining: int
-    runout_in_s: int | None
+    runout_in_s: WholeSeconds | None
     call_off: int = field(name="callOffQty")
     dock: str | None
     container: int
@@ -248,9 +244,9 @@ class EnergyInterval(EventData, frozen=True, kw_only=True):
     type: ClassVar = "energy.interval"
     key: ClassVar = ("meter", "end")
 
-    kwh: float
-    start: str = field(name="from")
-    end: str = field(name="to")
+    kwh: Kwh
+    start: UtcTime = field(name="from")
+    end: UtcTime = field(name="to")
     medium: str
     meter: str
 
@@ -268,6 +264,7 @@ class ParamResult(EventData, frozen=True, kw_only=True):
 
     type: ClassVar = "param.result"
     key: ClassVar = ("cmd",)
+    levels: ClassVar = (Level.EQUIPMENT, Level.SITE)  # at the site where the equipment is unknown
 
     cmd: str
     set: str
@@ -278,48 +275,12 @@ class ParamResult(EventData, frozen=True, kw_only=True):
     rolled_back: dict[str, PlainValue] | None = None
 
 
-class DataGap(EventData, frozen=True, kw_only=True):
-    """Values of a device were lost between two moments; `cause` is overflow, sequence or session.
-
-    `notifications` is how many notifications are missing, `tags` how many queues ran over, where that is known;
-    `notification` is the number of the one that told of it.
-    """
-
-    type: ClassVar = "data.gap"
-    key: ClassVar = ("device", "cause", "start", "notification")
-
-    device: str
-    cause: str
-    start: str = field(name="from")
-    end: str = field(name="to")
-    notification: int
-    notifications: int | None
-    tags: int | None
-    first: tuple[str, ...] = ()
-
-
-class TagDrift(EventData, frozen=True, kw_only=True):
-    """A device changed under the configuration: the type of a tag, or the index of a namespace.
-
-    Values of another type than configured are Bad until the device or the configuration is mended; a namespace is
-    found again by its URI.
-    """
-
-    type: ClassVar = "tag.drift"
-    key: ClassVar = ("device", "what", "name", "after", "t_src")
-
-    device: str
-    what: str
-    name: str
-    before: str
-    after: str
-
-
 class ChangeAccepted(EventData, frozen=True, kw_only=True):
     """A change notice was taken in."""
 
     type: ClassVar = "change.accepted"
     key: ClassVar = ("cn",)
+    levels: ClassVar = (Level.SITE,)
 
     cn: str
 
@@ -329,57 +290,12 @@ class ChangeApplied(EventData, frozen=True, kw_only=True):
 
     type: ClassVar = "change.applied"
     key: ClassVar = ("cn", "for_order")
+    levels: ClassVar = (Level.SITE,)
 
     cn: str
     set: str
     rev: str
     for_order: str | None = field(name="order")
-
-
-class GatewayConnection(EventData, frozen=True, kw_only=True):
-    """The link to a device, known to be up or down until now, changed."""
-
-    type: ClassVar = "gateway.connection"
-    key: ClassVar = ("device", "t_src", "up")  # a link may be lost in the very moment in which it came
-
-    device: str
-    up: bool
-    since: str
-    detail: str | None = None
-
-
-class GatewayOutage(EventData, frozen=True, kw_only=True):
-    """The broker is back; what happened meanwhile follows in sequence order."""
-
-    type: ClassVar = "gateway.outage"
-    key: ClassVar = ("start",)
-
-    start: str = field(name="from")
-    end: str = field(name="to")
-    buffered_discrete: int
-
-
-class GatewayRestarted(EventData, frozen=True, kw_only=True):
-    """The gateway is back with its record, after a stop or a crash."""
-
-    type: ClassVar = "gateway.restarted"
-    key: ClassVar = ("t_src",)
-
-    version: str
-    last_alive: str | None
-
-
-class GatewayCertificate(EventData, frozen=True, kw_only=True):
-    """A certificate of the gateway or of a device ends soon, or has ended: `days_left` is negative then. Once a day."""
-
-    type: ClassVar = "gateway.certificate"
-    key: ClassVar = ("thumbprint", "day")
-
-    subject: str
-    thumbprint: str
-    valid_until: str
-    days_left: int
-    day: str
 
 
 EVENT_TYPES: Final[tuple[type[EventData], ...]] = (

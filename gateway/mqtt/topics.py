@@ -1,6 +1,11 @@
 """Where messages go: `{root}/{enterprise}/{site}/{area}/{line}/{unit}/…`, and what hangs below the gateway itself."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+from gateway.domain.event_data import Level
+from gateway.domain.events import EVENT_TYPES
+
+OF_THE_GATEWAY: Final = frozenset(kind.type for kind in EVENT_TYPES if Level.GATEWAY in kind.levels)
 
 
 class CommandTopic(NamedTuple):
@@ -27,7 +32,7 @@ class Topics:
         """Events of an equipment, `change.*` at site level, and the gateway's own."""
         if equipment is not None:
             return f"{self._root}/{equipment}/evt/{kind}"
-        return f"{self._gateway if kind.startswith('gateway.') else self._site}/evt/{kind}"
+        return f"{self._gateway if kind in OF_THE_GATEWAY else self._site}/evt/{kind}"
 
     def telemetry(self, equipment: str) -> str:
         """Batched run parameters."""
