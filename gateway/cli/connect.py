@@ -44,10 +44,7 @@ def check_devices(plant: Plant) -> int:
 
 def tags_written(plant: Plant) -> frozenset[TagId]:
     """The tags that the configuration lets the gateway write: parameters, the command word of their handshake, hold."""
-    downloads = [equipment.download for equipment in plant.equipment if equipment.download is not None]
-    written = {parameter.tag_id for download in downloads for parameter in download.parameters.values()}
-    written |= {download.handshake.command for download in downloads if download.handshake is not None}
-    return frozenset(written | {equipment.hold.tag_id for equipment in plant.equipment if equipment.hold is not None})
+    return frozenset(tag_id for device in plant.devices.values() for tag_id in device.allowed.tags)
 
 
 async def _check_all(devices: Sequence[ChosenDevice], written: frozenset[TagId]) -> list[list[Finding]]:

@@ -11,6 +11,7 @@ from gateway.config.problems import ConfigError, Place, Problem
 from gateway.config.resolve import EquipmentResolver
 from gateway.config.validation import Reporter, allowed_keys, unknown_key
 from gateway.config.yaml_reader import Document, KeyPath, read_yaml
+from gateway.domain.allow_list import allow_list
 from gateway.domain.equipment import EquipmentSpec
 from gateway.drivers.base import DeviceSettings, Tag
 from gateway.drivers.registry import DRIVERS, DriverEntry
@@ -57,13 +58,17 @@ class _Loader:
             raise ConfigError(self._reporter.problems)
         assert gateway is not None
         assert mqtt is not None
+        specs = [spec for spec in equipment if spec is not None]
         return Plant(
             gateway_id=gateway.id, site=gateway.site, topic_root=gateway.topic_root, store=gateway.store, mqtt=mqtt,
             devices={
-                name: Device(name, driver, settings.beside(Path(gateway.store)), self._tags.get(name, []))
+                name: Device(
+                    name, driver, settings.beside(Path(gateway.store)), self._tags.get(name, []),
+                    allow_list(name, specs),
+                )
                 for name, (_, driver, settings) in self._devices.items() if settings is not None
             },
-            equipment=[spec for spec in equipment if spec is not None],
+            equipment=specs,
             fingerprint=fingerprint,
         )  # fmt: skip
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.domain.allow_list import NOTHING, AllowList
 from gateway.domain.equipment import EquipmentSpec
 from gateway.drivers.base import DeviceSettings, Tag
 from gateway.mqtt.settings import MqttSettings
@@ -11,12 +12,13 @@ from gateway.mqtt.settings import MqttSettings
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One device, its driver's settings, and its tags as the driver sees them."""
+    """One device, its driver's settings, its tags as the driver sees them, and what may be changed in it."""
 
     name: str
     driver: str
     settings: DeviceSettings
     tags: Sequence[Tag[Any]]
+    allowed: AllowList = NOTHING
 
 
 @dataclass(frozen=True, slots=True)

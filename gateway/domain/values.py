@@ -25,14 +25,19 @@ class StatusCode:
     GOOD: Final = 0x00000000
     UNCERTAIN: Final = 0x40000000
     BAD: Final = 0x80000000
+    BAD_INTERNAL_ERROR: Final = 0x80020000
     BAD_COMMUNICATION_ERROR: Final = 0x80050000
     BAD_TIMEOUT: Final = 0x800A0000
     BAD_WAITING_FOR_INITIAL_DATA: Final = 0x80320000
+    BAD_USER_ACCESS_DENIED: Final = 0x801F0000
+    BAD_REQUEST_CANCELLED_BY_CLIENT: Final = 0x802C0000
     BAD_NODE_ID_UNKNOWN: Final = 0x80340000
     BAD_OUT_OF_RANGE: Final = 0x803C0000
     BAD_NOT_WRITABLE: Final = 0x803B0000
+    BAD_NOT_SUPPORTED: Final = 0x803D0000
     BAD_TYPE_MISMATCH: Final = 0x80740000
     BAD_NOT_CONNECTED: Final = 0x808A0000
+    BAD_INVALID_ARGUMENT: Final = 0x80AB0000
     BAD_DEVICE_FAILURE: Final = 0x808B0000
     BAD_DECODING_ERROR: Final = 0x80070000
     OVERFLOW_BITS: Final = 0x00000480
@@ -106,6 +111,36 @@ class WriteResult(msgspec.Struct, frozen=True, gc=False):
 
     tag_id: TagId
     status_code: int = 0
+
+
+class Argument(msgspec.Struct, frozen=True):
+    """One input argument of a method. A server converts nothing, so it carries its type; a tuple is an array.
+
+    `localized` sends a string as a LocalizedText without locale (OPC 10000-6 §5.2.2.14).
+    """
+
+    type: DataType
+    value: Value
+    localized: bool = False
+
+
+class MethodCall(msgspec.Struct, frozen=True):
+    """One method of a device: the object it is called on and the method, as the device's protocol names nodes."""
+
+    object: str
+    method: str
+    arguments: tuple[Argument, ...] = ()
+
+
+class CallResult(msgspec.Struct, frozen=True):
+    """What came of one method call; `results` are the output arguments. A refusal is a result.
+
+    `argument_codes` say what is wrong with each input argument where the device refused them one by one.
+    """
+
+    status_code: int = 0
+    results: tuple[Value, ...] = ()
+    argument_codes: tuple[int, ...] = ()
 
 
 class Gap(msgspec.Struct, frozen=True, gc=False):

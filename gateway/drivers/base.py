@@ -1,4 +1,4 @@
-"""What every driver offers, and nothing more: four verbs on an open link, and browsing where the protocol has it.
+"""What every driver offers, and nothing more: five verbs on an open link, and browsing where the protocol has it.
 
 A driver is made unconnected, once for its device, and opened with `async with`. It never reconnects by itself: when
 the link is gone it raises `LinkLost`, and whoever supervises it enters it again, so that it may go on with what the
@@ -14,7 +14,17 @@ from typing import Annotated, Generic, Protocol, Self, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from gateway.domain.times import parse_duration
-from gateway.domain.values import Batch, DataType, TagChange, TagId, TagWrite, Timestamp, WriteResult
+from gateway.domain.values import (
+    Batch,
+    CallResult,
+    DataType,
+    MethodCall,
+    TagChange,
+    TagId,
+    TagWrite,
+    Timestamp,
+    WriteResult,
+)
 
 Seconds = Annotated[float, BeforeValidator(parse_duration)]
 """A duration in seconds, written `500ms`, `5s`, `30min` in YAML."""
@@ -98,8 +108,9 @@ class Driver(Protocol):
     """One link to one device.
 
     `changes` yields one batch per publish response or poll; asking for the next batch says that the one before is
-    committed, so only then may it be acknowledged to the device. `read` and `write` answer tag by tag, in the order
-    asked, and may be called while `changes` is being iterated. All of them raise `LinkLost` when the link is gone.
+    committed, so only then may it be acknowledged to the device. `read`, `write` and `call` answer one by one, in the
+    order asked, and may be called while `changes` is being iterated. All of them raise `LinkLost` when the link is
+    gone.
     """
 
     async def __aenter__(self) -> Self: ...
@@ -118,6 +129,13 @@ class Driver(Protocol):
 
     async def write(self, writes: Sequence[TagWrite]) -> list[WriteResult]:
         """What the device said to each write, carried out in the order given."""
+        ...
+
+    async def call(self, calls: Sequence[MethodCall]) -> list[CallResult]:
+        """What the device said to each method call, one after the other; behind one that is refused none is made.
+
+        Those are `BadRequestCancelledByClient`. A device without methods refuses with `BadNotSupported`.
+        """
         ...
 
     async def inspect(self, tag_ids: Sequence[TagId]) -> list[NodeFacts]:

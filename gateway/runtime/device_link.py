@@ -1,13 +1,15 @@
 """One device's link, for ever: open, read, lose, wait, open again. Nothing that happens here reaches another device."""
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
 from typing import Protocol
 
 import structlog
 
 from gateway.config.plant import Device
 from gateway.domain.download import Operation, OperationResult
-from gateway.domain.values import Batch
+from gateway.domain.values import Batch, CallResult, StatusCode, TagChange, WriteResult, is_bad
 from gateway.drivers.base import Clock, Driver, LinkLost
 from gateway.drivers.registry import DRIVERS
 from gateway.runtime.supervisor import Backoff
@@ -43,10 +45,15 @@ class DeviceLink:
         self._connection = DRIVERS[device.driver].driver(device.name, device.settings, device.tags, clock)
         self._driver: Driver | None = None
         self._operations: asyncio.Queue[Operation] = asyncio.Queue()
+        self._ended = ""
         self._said: str | None = None
 
     async def run(self) -> None:
-        """Supervise the link until cancelled."""
+        """Supervise the link until cancelled.
+
+        A fault of the driver costs this device a reconnection. An error of the intake is not caught: what the core
+        left half done must not go on, so it ends the daemon.
+        """
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._supervise())
             tasks.create_task(self._operate())
@@ -57,31 +64,38 @@ class DeviceLink:
 
     async def _supervise(self) -> None:
         while True:
-            try:
-                await self._live()
-                reason = "the device ended the conversation"
-            except LinkLost as lost:
-                reason = str(lost)
-            except Exception as error:
-                log.exception("driver failed", device=self._device.name)
-                reason = f"{type(error).__name__}: {error}"
-            self._lost(reason)
+            await self._live()
+            self._lost(self._ended)
             await self._clock.sleep(self._backoff.next())
 
     async def _live(self) -> None:
-        driver = self._connection
+        """One connection. What the intake raises gets out; what the driver raises is among `_batches`."""
         try:
-            async with driver:
-                async for batch in driver.changes():
+            async with aclosing(self._batches()) as batches:
+                async for batch in batches:
                     if self._driver is None:
-                        self._found(driver, batch.resumed)
-                    await self._intake.take_batch(self._device.name, batch)
+                        self._found(batch.resumed)
+                    with suppress(KeyError):
+                        await self._intake.take_batch(self._device.name, batch)
         finally:
             self._driver = None
 
-    def _found(self, driver: Driver, resumed: bool) -> None:
+    async def _batches(self) -> AsyncGenerator[Batch]:
+        """What the device says until the link is gone, whatever the driver's way of telling so; why is in `_ended`."""
+        try:
+            async with self._connection as driver:
+                async for batch in driver.changes():
+                    yield batch
+            self._ended = "the device ended the conversation"
+        except LinkLost as lost:
+            self._ended = str(lost)
+        except Exception as error:
+            log.exception("driver failed", device=self._device.name)
+            self._ended = f"{type(error).__name__}: {error}"
+
+    def _found(self, resumed: bool) -> None:
         """The device has said something: only then is it connected, and may it be written to."""
-        self._driver = driver
+        self._driver = self._connection
         self._backoff.reset()
         self._said = None
         log.info("device connected", device=self._device.name, resumed=resumed)
@@ -98,17 +112,39 @@ class DeviceLink:
     async def _operate(self) -> None:
         while True:
             operation = await self._operations.get()
-            self._intake.operation_done(await self._perform(operation))
+            try:
+                result = await self._perform(operation)
+            except Exception:
+                log.exception("driver failed in an operation", device=self._device.name)
+                result = _refused(operation, StatusCode.BAD_INTERNAL_ERROR)
+            self._intake.operation_done(result)
 
     async def _perform(self, operation: Operation) -> OperationResult:
-        """The one place in the gateway that writes to a device."""
+        """The one place in the gateway that writes to a device or calls a method of one."""
         driver = self._driver
         if driver is None:
             return OperationResult(operation.token, lost=True)
+        if refused := self._device.allowed.refused(operation):
+            log.error("operation not on the allow-list", device=self._device.name, refused=refused)
+            return _refused(operation, StatusCode.BAD_USER_ACCESS_DENIED)
         try:
             writes = await driver.write(operation.writes) if operation.writes else []
+            if any(is_bad(result.status_code) for result in writes):
+                calls = [CallResult(StatusCode.BAD_REQUEST_CANCELLED_BY_CLIENT)] * len(operation.calls)
+            else:
+                calls = await driver.call(operation.calls) if operation.calls else []
             reads = await driver.read(operation.reads) if operation.reads else []
         except LinkLost as lost:
             log.warning("device lost in an operation", device=self._device.name, reason=str(lost))
             return OperationResult(operation.token, lost=True)
-        return OperationResult(operation.token, tuple(reads), tuple(writes))
+        return OperationResult(operation.token, tuple(reads), tuple(writes), calls=tuple(calls))
+
+
+def _refused(operation: Operation, status: int) -> OperationResult:
+    """What an operation comes to that is not or cannot be carried out: every tag and every call Bad.
+
+    Not `lost`: the download would try again on the next connection, and fail there in the same way, for ever.
+    """
+    reads = tuple(TagChange(tag_id, None, status) for tag_id in operation.reads)
+    writes = tuple(WriteResult(write.tag_id, status) for write in operation.writes)
+    return OperationResult(operation.token, reads, writes, calls=(CallResult(status),) * len(operation.calls))

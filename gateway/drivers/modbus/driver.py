@@ -6,7 +6,18 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
-from gateway.domain.values import Batch, StatusCode, TagChange, TagId, TagWrite, Timestamp, WriteResult, is_bad
+from gateway.domain.values import (
+    Batch,
+    CallResult,
+    MethodCall,
+    StatusCode,
+    TagChange,
+    TagId,
+    TagWrite,
+    Timestamp,
+    WriteResult,
+    is_bad,
+)
 from gateway.drivers.base import Clock, NodeFacts, Tag
 from gateway.drivers.modbus.blocks import Answers, BlockReader
 from gateway.drivers.modbus.checksum import seal
@@ -158,6 +169,10 @@ class ModbusDriver:
         except (Refused, BrokenReply, NoReply) as failure:
             return failure.status_code
         return StatusCode.GOOD
+
+    async def call(self, calls: Sequence[MethodCall]) -> list[CallResult]:
+        """Modbus has no methods: each is refused, without a packet."""
+        return [CallResult(StatusCode.BAD_NOT_SUPPORTED) for _ in calls]
 
     async def inspect(self, tag_ids: Sequence[TagId]) -> list[NodeFacts]:
         """The value of each tag; a register tells no type, and only a try would tell if it can be written."""

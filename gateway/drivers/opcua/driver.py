@@ -7,19 +7,31 @@ from typing import Self
 from asyncua import ua
 from asyncua.ua.object_ids import ObjectIds
 
-from gateway.domain.values import Batch, Drift, TagChange, TagId, TagWrite, Timestamp, WriteResult
+from gateway.domain.values import (
+    Batch,
+    CallResult,
+    Drift,
+    MethodCall,
+    TagChange,
+    TagId,
+    TagWrite,
+    Timestamp,
+    WriteResult,
+)
 from gateway.drivers.base import BrowsedNode, Clock, LinkLost, NodeFacts, Tag
 from gateway.drivers.opcua.audit import Audit
 from gateway.drivers.opcua.browse import Browser
 from gateway.drivers.opcua.channel import Channel, ServiceFault
 from gateway.drivers.opcua.config import OpcUaAddress, OpcUaSettings
+from gateway.drivers.opcua.methods import call_methods
 from gateway.drivers.opcua.monitored_items import wanted_items
 from gateway.drivers.opcua.node_ids import make_node_id, parse_node
+from gateway.drivers.opcua.notifications import Statistics
 from gateway.drivers.opcua.polling import Poller
 from gateway.drivers.opcua.resumption import Ticket
 from gateway.drivers.opcua.session import Session
 from gateway.drivers.opcua.snapshots import Snapshots
-from gateway.drivers.opcua.subscription import Statistics, Subscription
+from gateway.drivers.opcua.subscription import Subscription
 from gateway.drivers.opcua.values import ValueDecoder, encode
 
 
@@ -146,6 +158,10 @@ class OpcUaDriver:
             WriteResult(write.tag_id, next(answers) if isinstance(variant, ua.Variant) else variant)
             for write, variant in zip(writes, encoded, strict=True)
         ]
+
+    async def call(self, calls: Sequence[MethodCall]) -> list[CallResult]:
+        """Call methods, one after the other until one is refused; see `call_methods`."""
+        return await call_methods(self._session, calls, self._settings.namespace)
 
     async def inspect(self, tag_ids: Sequence[TagId]) -> list[NodeFacts]:
         """Value, type and rights of each tag's node, as the server gives them to this session's user."""
