@@ -51,7 +51,7 @@ class RunParameters:
             if place is None:
                 place = places[name] = len(places)
             value, status = change.value, change.status_code
-            if value.__class__ is float and not isfinite(value):  # type: ignore[arg-type]
+            if value.__class__ is float and not isfinite(value):
                 value, status = None, status or StatusCode.BAD_OUT_OF_RANGE
             append(FlaggedRow(at - start, place, value, status) if status else Row(at - start, place, value))
         arrived.clear()
