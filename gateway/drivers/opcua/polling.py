@@ -6,9 +6,9 @@ from gateway.domain.values import Batch, Drift, TagChange, TagId, Timestamp, is_
 from gateway.drivers.base import Clock
 from gateway.drivers.opcua.config import OpcUaSettings
 from gateway.drivers.opcua.monitored_items import MonitoredItems, WantedItem
+from gateway.drivers.opcua.notifications import Statistics
 from gateway.drivers.opcua.server_state import ServerState
 from gateway.drivers.opcua.session import Session
-from gateway.drivers.opcua.subscription import Statistics
 
 
 class Poller:

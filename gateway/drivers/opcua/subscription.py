@@ -10,7 +10,6 @@ what was published meanwhile is fetched by Republish, one notification after the
 import asyncio
 import math
 from collections.abc import AsyncIterator, Awaitable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -18,14 +17,14 @@ from asyncua import ua
 from asyncua.ua.status_codes import StatusCodes
 
 from gateway.domain.values import Batch, Drift, Gap, TagChange, Timestamp
-from gateway.drivers.base import Clock, LinkLost
+from gateway.drivers.base import Clock
 from gateway.drivers.opcua.audit import Audit
 from gateway.drivers.opcua.channel import ServiceFault
 from gateway.drivers.opcua.conditions import conditions_item, refresh_request
 from gateway.drivers.opcua.config import OpcUaSettings
 from gateway.drivers.opcua.monitored_items import MonitoredItems, WantedItem
+from gateway.drivers.opcua.notifications import Notifications, Statistics
 from gateway.drivers.opcua.publications import Publication, PublicationDecoder
-from gateway.drivers.opcua.sequence import NotificationNumbers
 from gateway.drivers.opcua.server_state import ServerState
 from gateway.drivers.opcua.session import Session
 from gateway.drivers.opcua.status_codes import status_name
@@ -35,30 +34,13 @@ _OUTSTANDING_REQUESTS: Final = 3
 """One answer may be in the consumer's hands, and two requests still wait at the server."""
 _KEEP_ALIVES_MISSED: Final = 3
 _MAX_NOTIFICATIONS: Final = 10_000
-_REPUBLISH_MOST: Final = 1_000
-"""Notifications fetched after one loss (trap A5); what a server keeps beyond that is a counted gap."""
 _RETRY_FIRST: Final = 5.0
 _RETRY_LAST: Final = 60.0
 """Plant seconds between two tries to create what the server refused (trap A4)."""
 _WATCH_LEAST: Final = 1.0
 """Seconds of wall time between two looks at the server's state, however fast a scenario is played."""
-_NAMED: Final = 10
-"""How many tags a gap names."""
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(slots=True)
-class Statistics:
-    """What one subscription has seen since it was created."""
-
-    publications: int = 0
-    changes: int = 0
-    sequence_gaps: int = 0
-    missed_notifications: int = 0
-    fetched_notifications: int = 0
-    repeated_notifications: int = 0
-    overflows: int = 0
 
 
 class Subscription:
@@ -77,9 +59,6 @@ class Subscription:
         audit: Audit,
         lost_since: Timestamp | None = None,
     ) -> None:
-        self.statistics = Statistics()
-        self.is_over = False
-        self.contact = lost_since
         self._session = session
         self._channel = session.channel
         self._device = device
@@ -87,21 +66,39 @@ class Subscription:
         self._clock = clock
         self._items = MonitoredItems(session, device, wanted)
         self._decoder = PublicationDecoder([item.tag for item in wanted], ValueDecoder(session.namespaces))
+        self._notifications = Notifications(self._channel, device, clock, self._decoder)
+        self._notifications.contact = lost_since
         self._audit = audit
         self._server = ServerState()
         self._is_resumed = False
-        self._id = 0
         self._silence = 0.0
-        self._numbers = NotificationNumbers()
         self._tasks: list[asyncio.Task[None]] = []
         self._publishing = _OUTSTANDING_REQUESTS
         self._news: list[TagChange] = []
-        self._gaps: list[Gap] = []
         self._drifts: list[Drift] = []
         # Bounded by the number of requests outstanding: none is sent before an answer was taken out.
         self._received: asyncio.Queue[tuple[Publication, Timestamp] | Exception | None] = asyncio.Queue()
         self._committed = asyncio.Semaphore(0)
         self._acknowledgements: list[ua.SubscriptionAcknowledgement] = []
+
+    @property
+    def contact(self) -> Timestamp | None:
+        """Up to when the device has told everything."""
+        return self._notifications.contact
+
+    @property
+    def is_over(self) -> bool:
+        """True when the server has ended it: there is nothing to go on with."""
+        return self._notifications.is_over
+
+    @property
+    def statistics(self) -> Statistics:
+        """What was seen since it was created."""
+        return self._notifications.statistics
+
+    @property
+    def _id(self) -> int:
+        return self._notifications.subscription_id
 
     # --- beginning and going on ---------------------------------------------------------------------------------
 
@@ -115,7 +112,7 @@ class Subscription:
         except ServiceFault as fault:
             raise self._channel.lost(f"no subscription: {fault}") from None
         if self.contact is not None:
-            self._gaps.append(Gap(self.contact, self._clock.now(), "session"))
+            self._notifications.gaps.append(Gap(self.contact, self._clock.now(), "session"))
             _log.warning("device forgot the subscription", device=self._device, subscription=self._id)
 
     async def _create(self) -> None:
@@ -130,7 +127,7 @@ class Subscription:
         )
         response = await self._channel.call(request, ua.CreateSubscriptionResponse)
         revised = response.Parameters
-        self._id = revised.SubscriptionId
+        self._notifications.subscription_id = revised.SubscriptionId
         if revised.RevisedPublishingInterval > request.Parameters.RequestedPublishingInterval:
             what = f"publishing_interval {1000 * interval:g} became {revised.RevisedPublishingInterval:g}"
             _log.warning("device revised", device=self._device, what=what)
@@ -160,6 +157,7 @@ class Subscription:
     def move(self, session: Session) -> None:
         """Go on over another channel, on which the server has activated the same session."""
         self._session, self._channel = session, session.channel
+        self._notifications.channel = session.channel
         self._items.move(session)
         self._received = asyncio.Queue()
         self._committed = asyncio.Semaphore(0)
@@ -175,26 +173,27 @@ class Subscription:
 
     async def batches(self) -> AsyncIterator[Batch]:
         """One batch per notification, for ever; the one before is committed by asking. Raises `LinkLost`."""
+        notifications = self._notifications
         if self._is_resumed:
-            yield Batch([], self._known_now(), resumed=True)
-            async for publication in self._fetch_all():
-                yield self._batch(publication, self._known_until(publication))
+            yield Batch([], notifications.known_now(), resumed=True)
+            async for publication in notifications.fetch_all():
+                yield self._batch(publication, notifications.known_until(publication))
                 self._acknowledge(publication.sequence_number)
         self._start()
-        if self._news or self._gaps or self._drifts:
+        if self._news or notifications.gaps or self._drifts:
             yield self._batch(None, self._clock.now())
         while True:
             received = await self._receive()
             if received is None:
                 if self._news or self._drifts:
-                    yield self._batch(None, self._known_now())
+                    yield self._batch(None, notifications.known_now())
                 continue
             publication, contact = received
-            async for fetched in self._fetch_missing(publication):
-                yield self._batch(fetched, self._known_until(fetched))
+            async for fetched in notifications.fetch_missing(publication):
+                yield self._batch(fetched, notifications.known_until(fetched))
                 self._acknowledge(fetched.sequence_number)
-            if self._take_note(publication):
-                yield self._batch(publication, self._known_until(publication) if publication.more else contact)
+            if notifications.take(publication):
+                yield self._batch(publication, notifications.known_until(publication) if publication.more else contact)
             if not publication.is_keep_alive:
                 self._acknowledge(publication.sequence_number)
             self._committed.release()
@@ -202,9 +201,10 @@ class Subscription:
     def _batch(self, publication: Publication | None, contact: Timestamp) -> Batch:
         for tag_id, kind in self._decoder.take_mistyped().items():
             self._drifts += self._audit.note_type(tag_id, kind)
-        news, gaps, drifts = self._news, tuple(self._gaps), tuple(self._drifts)
-        self._news, self._gaps, self._drifts = [], [], []
-        self.contact = contact
+        notifications = self._notifications
+        news, gaps, drifts = self._news, tuple(notifications.gaps), tuple(self._drifts)
+        self._news, notifications.gaps, self._drifts = [], [], []
+        notifications.contact = contact
         changes = publication.changes if publication is not None else []
         if news:
             changes = news + changes
@@ -212,14 +212,6 @@ class Subscription:
             changes = self._server.judge(changes)
         conditions = tuple(publication.conditions) if publication is not None else ()
         return Batch(changes, contact, gaps, drifts, conditions=conditions)
-
-    def _known_now(self) -> Timestamp:
-        return self._clock.now() if self.contact is None else self.contact
-
-    def _known_until(self, publication: Publication) -> Timestamp:
-        """Up to when everything is told where more is still to come: no further than the newest value."""
-        told = [change.source_timestamp for change in publication.changes if change.source_timestamp is not None]
-        return min(self._clock.now(), max([*told, self.contact or 0]))
 
     async def _receive(self) -> tuple[Publication, Timestamp] | None:
         try:
@@ -230,83 +222,6 @@ class Subscription:
         if isinstance(received, Exception):
             raise received
         return received
-
-    def _take_note(self, publication: Publication) -> bool:
-        """Count and check one answer; False for one that came by Republish already."""
-        if publication.status is not None:
-            raise self._end(f"ended the subscription: {status_name(publication.status)}")
-        self.statistics.publications += 1
-        if not publication.is_keep_alive and self._numbers.is_known(publication.sequence_number):
-            self.statistics.repeated_notifications += 1
-            return False
-        self.statistics.changes += len(publication.changes)
-        self._check_overflows(publication)
-        self._check_sequence(publication)
-        return True
-
-    def _check_overflows(self, publication: Publication) -> None:
-        overflows = publication.overflows
-        if not overflows:
-            return
-        self.statistics.overflows += len(overflows)
-        _log.warning("device queue overflowed", device=self._device, values=len(overflows))
-        tag_ids = tuple(dict.fromkeys(change.tag_id for change in overflows))
-        number, now = publication.sequence_number, self._clock.now()
-        gap = Gap(self._known_now(), now, "overflow", number, None, len(tag_ids), tag_ids[:_NAMED])
-        self._gaps.append(gap)
-
-    def _check_sequence(self, publication: Publication) -> None:
-        number, missed = publication.sequence_number, self._numbers.missing_before(publication.sequence_number)
-        if missed:
-            expected = self._numbers.expected
-            self.statistics.sequence_gaps += 1
-            self.statistics.missed_notifications += missed
-            _log.warning("notifications missed", device=self._device, expected=expected, received=number, missed=missed)
-            self._gaps.append(Gap(self._known_now(), self._clock.now(), "sequence", number, missed))
-        self._numbers.take(number, publication.is_keep_alive)
-
-    # --- Republish ----------------------------------------------------------------------------------------------
-
-    async def _fetch_all(self) -> AsyncIterator[Publication]:
-        """After a link loss: what the server published into the broken channel, until it has no more."""
-        for _ in range(_REPUBLISH_MOST):
-            fetched = await self._fetch(self._numbers.expected)
-            if fetched is None:
-                return
-            yield fetched
-
-    async def _fetch_missing(self, publication: Publication) -> AsyncIterator[Publication]:
-        """Before a notification that skipped numbers: those of the skipped ones that the server says it keeps."""
-        if not self._numbers.missing_before(publication.sequence_number):
-            return
-        for number in self._numbers.still_kept(publication.available, publication.sequence_number)[:_REPUBLISH_MOST]:
-            fetched = await self._fetch(number)
-            if fetched is not None:
-                yield fetched
-
-    async def _fetch(self, number: int) -> Publication | None:
-        """One notification once more; None if the server does not keep it (asyncua's answers with an empty one)."""
-        request = ua.RepublishRequest()
-        request.Parameters.SubscriptionId = self._id
-        request.Parameters.RetransmitSequenceNumber = number
-        try:
-            response = await self._channel.call(request, ua.RepublishResponse)
-        except ServiceFault as fault:
-            if fault.code == StatusCodes.BadMessageNotAvailable:
-                return None
-            raise self._end(f"does not go on with the subscription: {fault}") from None
-        message = response.NotificationMessage
-        if message.SequenceNumber != number or not message.NotificationData:
-            return None
-        publication = self._decoder.from_message(self._id, message)
-        if publication.status is not None:
-            raise self._end(f"ended the subscription: {status_name(publication.status)}")
-        self.statistics.fetched_notifications += 1
-        self.statistics.changes += len(publication.changes)
-        self._check_overflows(publication)
-        self._check_sequence(publication)
-        self._numbers.note_fetched(number)
-        return publication
 
     # --- publishing ---------------------------------------------------------------------------------------------
 
@@ -327,7 +242,7 @@ class Subscription:
                 if fault.code == StatusCodes.BadTooManyPublishRequests and self._publishing > 1:
                     self._publishing -= 1
                     return
-                raise self._end(f"stopped publishing: {fault}") from None
+                raise self._notifications.end(f"stopped publishing: {fault}") from None
             contact = self._clock.now()
             publication = self._channel.decode(self._decoder.decode, body)
             if publication.subscription_id == self._id:
@@ -346,7 +261,7 @@ class Subscription:
             try:
                 self.announce(await self._items.create(self._id, list(self._items.refused)))
             except ServiceFault as fault:
-                raise self._end(f"no monitored items: {fault}") from None
+                raise self._notifications.end(f"no monitored items: {fault}") from None
 
     async def _watch_server(self) -> None:
         """Every keep-alive: is the server well, and does it answer at all? When that changed every value is news."""
@@ -362,11 +277,6 @@ class Subscription:
             await loop
         except Exception as error:  # noqa: BLE001 - handed over, not swallowed
             self._received.put_nowait(error)
-
-    def _end(self, reason: str) -> LinkLost:
-        """The server has ended this subscription: there is nothing to go on with."""
-        self.is_over = True
-        return self._channel.fail(reason)
 
     async def close(self) -> None:
         """Stop asking; the session's end deletes the subscription on the server."""
