@@ -7,8 +7,9 @@ FULL ?=
 ONLY ?=
 SCENARIO ?= simulators/scenarios/demo.yaml
 OUT ?= var/golden.jsonl
+NODE_OPCUA := tests/counterparts/node_opcua
 
-.PHONY: demo test cases golden check lint types lock clean
+.PHONY: demo test cases golden check lint types counterparts lock clean
 
 demo: .venv/ready
 	$(BIN)/gateway demo $(if $(FOR),--for $(FOR)) $(if $(BROKER),--broker $(BROKER))
@@ -34,6 +35,13 @@ lint: .venv/ready
 types: .venv/ready
 	$(BIN)/mypy
 
+# The second OPC UA server, of node-opcua, for tests/counterparts (needs node 20 or newer and npm).
+counterparts: $(NODE_OPCUA)/node_modules/.package-lock.json
+
+$(NODE_OPCUA)/node_modules/.package-lock.json: $(NODE_OPCUA)/package-lock.json
+	cd $(NODE_OPCUA) && npm ci --no-progress
+	touch $@
+
 .venv/ready: pyproject.toml requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
@@ -46,4 +54,4 @@ lock:
 		--custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis var
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis var $(NODE_OPCUA)/node_modules

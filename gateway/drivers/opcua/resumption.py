@@ -39,7 +39,8 @@ async def resume(client: Client, security: OpcUaSecurity, ticket: Ticket) -> boo
     A server that came back with another certificate is not given the token.
     """
     policy: Any = client.security_policy
-    if policy.peer_certificate not in (None, ticket.certificate):
+    # Without security no certificate is known before the session, though a server may show one in it.
+    if policy.peer_certificate and policy.peer_certificate != ticket.certificate:
         return False
     policy.peer_certificate = ticket.certificate
     remembered: Any = client  # asyncua declares what it has no value for at first as None for ever

@@ -1,0 +1,232 @@
+/** One OPC UA server with its variables, and everything that a test may have go wrong in it. */
+import { readFileSync } from "node:fs";
+import { setImmediate as nextRound, setTimeout as sleep } from "node:timers/promises";
+import { OPCUACertificateManager } from "node-opcua-certificate-manager";
+import { MessageSecurityMode, SecurityPolicy } from "node-opcua-secure-channel";
+import { MonitoredItem, OPCUAServer } from "node-opcua-server";
+
+const LOOPBACK = "127.0.0.1";
+const FASTEST_SAMPLING = 5; // ms; node-opcua's own least is 50
+MonitoredItem.minimumSamplingInterval = FASTEST_SAMPLING;
+
+export class Plant {
+  #server;
+  #options;
+  #namespaces = new Map();
+  #variables = new Map();
+  #alarms = new Map();
+  #sessions = new Set();
+  #subscription = null;
+  #counting = null;
+  #answers = {};
+  #overflows = 0;
+
+  /**
+   * @param pki folder of node-opcua's certificate manager, kept from plant to plant
+   * @param options `port` (0: any), `namespaces` (URIs, the first is that of `add`), `limits` (of ServerCapabilities),
+   *   `secure` ({certificate, key, trusted: files; user, password}; without it nothing is signed or encrypted)
+   */
+  constructor(pki, options) {
+    this.#options = { port: 0, namespaces: ["urn:test:plc"], limits: {}, ...options };
+    this.#server = new OPCUAServer({
+      port: this.#options.port,
+      host: LOOPBACK,
+      hostname: LOOPBACK,
+      serverCertificateManager: new OPCUACertificateManager({ rootFolder: pki, disableFileWatchers: true }),
+      serverInfo: { applicationUri: "urn:test:plc:server" },
+      serverCapabilities: { minSupportedSampleRate: FASTEST_SAMPLING, ...this.#options.limits },
+      ...access(this.#options.secure),
+    });
+    this.#server.on("create_session", (session) => this.#follow(session));
+    this.#server.on("response", (response) => this.#note(response.responseHeader.serviceResult.name));
+  }
+
+  /** Listen; the port. */
+  async start() {
+    const { secure, namespaces } = this.#options;
+    await this.#server.initialize();
+    if (secure) await this.#server.serverCertificateManager.trustCertificate(readFileSync(secure.trusted));
+    for (const uri of namespaces) this.#namespaces.set(uri, this.#space.registerNamespace(uri));
+    this.#space.installAlarmsAndConditionsService();
+    await this.#server.start();
+    return this.#server.endpoints[0].port;
+  }
+
+  async stop() {
+    this.#counting = null;
+    await this.#server.shutdown(0);
+  }
+
+  get #space() {
+    return this.#server.engine.addressSpace;
+  }
+
+  get #ownNamespace() {
+    return this.#options.namespaces[0];
+  }
+
+  // --- variables ---------------------------------------------------------------------------------------------------
+
+  /** A writable variable `s=<name>`; only one in the first namespace can be written to from here. */
+  add({ name, value, type = "Int32", namespace = this.#ownNamespace }) {
+    const variable = this.#namespaces.get(namespace).addVariable({
+      organizedBy: this.#space.rootFolder.objects,
+      nodeId: `s=${name}`,
+      browseName: name,
+      dataType: type,
+      value: { dataType: type, value },
+    });
+    if (namespace === this.#ownNamespace) this.#variables.set(name, { variable, type });
+  }
+
+  write({ name, value }) {
+    const { variable, type } = this.#variables.get(name);
+    variable.setValueFromSource({ dataType: type, value });
+  }
+
+  read({ name }) {
+    return this.#variables.get(name).variable.readValue().value.value;
+  }
+
+  /** Write 1, 2, 3 … every so many milliseconds until `rest`. */
+  count({ name, every }) {
+    const counting = { last: 0 };
+    this.#counting = counting;
+    this.#countOn(name, every, counting);
+  }
+
+  async #countOn(name, every, counting) {
+    while (this.#counting === counting) {
+      counting.last += 1;
+      await this.#writeSampled(name, counting.last, every);
+    }
+  }
+
+  /** Stop counting; the last number written. */
+  rest() {
+    const { last } = this.#counting;
+    this.#counting = null;
+    return last;
+  }
+
+  /** Write these values as fast as they are sampled. */
+  async burst({ name, values }) {
+    for (const value of values) await this.#writeSampled(name, value, 2 * FASTEST_SAMPLING);
+  }
+
+  /**
+   * Write, and let at least one sample pass, however busy the machine is: node's timers run in the order in which they
+   * are due, and what the sampler asks for in the next round comes before what is asked for here.
+   */
+  async #writeSampled(name, value, pause) {
+    this.write({ name, value });
+    await sleep(pause);
+    await nextRound();
+  }
+
+  // --- alarms ------------------------------------------------------------------------------------------------------
+
+  /** Raise or clear the off-normal alarm of that name, which the first call makes. */
+  alarm({ name, active, severity = 400 }) {
+    const { input } = this.#alarms.get(name) ?? this.#makeAlarm(name, severity);
+    input.setValueFromSource({ dataType: "Boolean", value: active });
+  }
+
+  #makeAlarm(name, severity) {
+    const namespace = this.#namespaces.get(this.#ownNamespace);
+    const { objects } = this.#space.rootFolder;
+    const source = namespace.addObject({
+      organizedBy: objects,
+      browseName: "PAL01",
+      eventSourceOf: objects.server,
+      notifierOf: objects.server,
+    });
+    const common = { dataType: "Boolean", value: { dataType: "Boolean", value: false } };
+    const input = namespace.addVariable({ componentOf: source, browseName: `${name}.Input`, ...common });
+    const normalState = namespace.addVariable({ componentOf: source, browseName: `${name}.Normal`, ...common });
+    const alarm = namespace.instantiateOffNormalAlarm({
+      browseName: name,
+      componentOf: source,
+      conditionSource: source,
+      conditionName: name,
+      inputNode: input,
+      normalState,
+    });
+    alarm.severity.setValueFromSource({ dataType: "UInt16", value: severity });
+    const made = { alarm, input };
+    this.#alarms.set(name, made);
+    return made;
+  }
+
+  // --- what a server can refuse, lose or forget --------------------------------------------------------------------
+
+  /** Other ServerCapabilities from now on; how much goes into one call is fixed at the start. */
+  limit(limits) {
+    Object.assign(this.#server.engine.serverCapabilities, limits);
+  }
+
+  /** Use up so many sequence numbers without a notification. */
+  skip({ numbers }) {
+    for (let skipped = 0; skipped < numbers; skipped += 1) this.#subscription._get_next_sequence_number();
+  }
+
+  /** The next notification goes astray, though the server believes it sent. */
+  lose() {
+    const engine = this.#subscription.publishEngine;
+    const send = engine._send_response;
+    engine._send_response = (subscription, response) => {
+      if (!response.notificationMessage.notificationData?.length) return send.call(engine, subscription, response);
+      engine._send_response = send;
+      return undefined;
+    };
+  }
+
+  /** Forget every session with its subscriptions, as after a download to the PLC. */
+  forget() {
+    for (const session of this.#sessions) this.#server.engine.closeSession(session.authenticationToken, true, "Forcing");
+    this.#sessions.clear();
+  }
+
+  // --- what a server tells of itself -------------------------------------------------------------------------------
+
+  /** `answers` sent, by status; `overflows` marked in values sent; values `discarded` for want of room in a queue. */
+  told() {
+    const discarded = this.#subscription?.subscriptionDiagnostics.monitoringQueueOverflowCount ?? 0;
+    return { answers: this.#answers, overflows: this.#overflows, discarded };
+  }
+
+  /** The sequence numbers that no client has acknowledged. */
+  kept() {
+    return this.#subscription.getAvailableSequenceNumbers();
+  }
+
+  #follow(session) {
+    this.#sessions.add(session);
+    session.on("session_closed", () => this.#sessions.delete(session));
+    session.on("new_subscription", (subscription) => {
+      this.#subscription = subscription;
+      subscription.on("notification", (message) => this.#countOverflows(message));
+    });
+  }
+
+  #countOverflows(message) {
+    const items = message.notificationData.flatMap((data) => data.monitoredItems ?? []);
+    this.#overflows += items.filter((item) => item.value.statusCode.hasOverflowBit).length;
+  }
+
+  #note(status) {
+    this.#answers[status] = (this.#answers[status] ?? 0) + 1;
+  }
+}
+
+function access(secure) {
+  if (!secure) return { securityModes: [MessageSecurityMode.None], securityPolicies: [SecurityPolicy.None] };
+  return {
+    securityModes: [MessageSecurityMode.SignAndEncrypt],
+    securityPolicies: [SecurityPolicy.Basic256Sha256],
+    certificateFile: secure.certificate,
+    privateKeyFile: secure.key,
+    allowAnonymous: false,
+    userManager: { isValidUser: (user, password) => user === secure.user && password === secure.password },
+  };
+}
