@@ -217,4 +217,4 @@ class _Loader:
             for problem in entry.check(settings, tag):
                 self._reporter.report(document, keys, problem)
         self._tags.setdefault(device, []).append(tag)
-        return section, device
+        return section.model_copy(update={"type": address.value_type(section.type)}), device

@@ -102,8 +102,10 @@ def same_value(requested: Value, actual: Value, data_type: DataType) -> bool:
     """True if a read-back raw value is the requested one in the device's own encoding.
 
     Exact for whole numbers and text; for float32 within 1e-6 of the value, since 0.1 reads back as
-    0.10000000149 (trap A17). A clamp is never within this tolerance.
+    0.10000000149 (trap A17). A clamp is never within this tolerance. A float64 is the same number, whole or not.
     """
     if data_type is DataType.FLOAT32 and isinstance(requested, int | float) and isinstance(actual, int | float):
         return math.isclose(requested, actual, rel_tol=1e-6, abs_tol=1e-9)
+    if data_type is DataType.FLOAT64 and not isinstance(requested, bool) and not isinstance(actual, bool):
+        return requested == actual
     return type(requested) is type(actual) and requested == actual

@@ -66,6 +66,10 @@ class TagAddress(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    def value_type(self, data_type: DataType) -> DataType:
+        """The type of the values that the driver gives and takes, for a tag that has `data_type` in its device."""
+        return data_type
+
 
 AddressT = TypeVar("AddressT", bound=TagAddress)
 

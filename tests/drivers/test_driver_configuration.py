@@ -90,7 +90,11 @@ def test_what_is_no_register_is_told_with_what_would_be_right(register):
             {**MODBUS, "blocks": [{**BLOCK, "checksum": {**BLOCK["checksum"], "over": "110-119"}}]},
             "the checksum is over 110-119; that must lie in the block 110-119 and leave out 119",
         ),
-        ({**MODBUS, "blocks": [{**BLOCK, "registers": "0-200"}]}, "one write carries 123"),
+        ({**MODBUS, "blocks": [{**BLOCK, "registers": "0-200"}]}, "one request of this device carries 123"),
+        (
+            {**MODBUS, "read_write_multiple": True, "blocks": [{**BLOCK, "registers": "0-121"}]},
+            "the block 0-121 has 122 registers, and is written whole; one request of this device carries 121",
+        ),
         ({**MODBUS, "blocks": [{**BLOCK, "checksum": {**BLOCK["checksum"], "type": "crc32"}}]}, "crc16-modbus"),
     ],
 )
@@ -113,12 +117,12 @@ def test_a_mistake_in_a_modbus_device_is_told_with_what_would_be_right(keys, wor
         (DataType.UINT16, {"register": 1, "word_order": "low_first"}, "word_order does nothing for uint16"),
         (DataType.UINT32, {"register": "1-2", "swap_bytes": True}, "swap_bytes does nothing for uint32"),
         (DataType.STRING, {"register": "1-2", "word_order": "big"}, "word_order does nothing for a string"),
-        (DataType.STRING, {"register": "1-9"}, "at most max_registers 8 in one request"),
+        (DataType.STRING, {"register": "1-11"}, "at most max_registers 10 in one request"),
         (DataType.UINT32, {"register": "119-120"}, "registers 119-120 reach beyond the block 110-119"),
     ],
 )
 def test_a_tag_that_does_not_fit_its_device_is_told_with_what_would_be_right(data_type, address, words):
-    settings = ModbusSettings.model_validate({**MODBUS, "max_registers": 8, "blocks": [BLOCK]})
+    settings = ModbusSettings.model_validate({**MODBUS, "max_registers": 10, "blocks": [BLOCK]})
     problems = check_modbus_tag(settings, Tag("T.tag", data_type, ModbusAddress.model_validate(address)))
     assert len(problems) == 1
     assert words in problems[0]

@@ -14,7 +14,8 @@ from gateway.domain.values import DataType, StatusCode, TagChange, TagWrite, Wri
 from gateway.drivers.base import LinkLost, Tag
 from gateway.drivers.modbus.checksum import crc16_modbus
 from gateway.drivers.modbus.config import ModbusAddress, ModbusSettings
-from gateway.drivers.modbus.driver import NOT_SENT, ModbusDriver
+from gateway.drivers.modbus.driver import ModbusDriver
+from gateway.drivers.modbus.writer import NOT_SENT
 
 SEALED = {"registers": "110-119", "checksum": {"register": 119, "over": "110-118", "type": "crc16-modbus"}}
 

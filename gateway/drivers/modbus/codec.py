@@ -3,8 +3,10 @@
 Raw means two bytes per register, high byte first, as they come over the wire; a coil is one byte, 0 or 1.
 """
 
+import math
 import struct
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Final, Literal, NamedTuple
 
 from gateway.domain.values import INTEGER_RANGES, DataType, Scalar, StatusCode
@@ -25,17 +27,21 @@ _FORMATS: Final = {
 
 _LARGEST_EXPONENT: Final = 10
 """SunSpec's scale factors are -10 to 10; 0x8000 means that there is none."""
+_ROUNDING: Final = 1e-12
+"""What computing with floats may have added to a value before it reaches the driver, relative."""
 
 
 class Codec(NamedTuple):
     """How one tag is decoded and encoded.
 
     `decode` gives value and status code. `encode` gives raw bytes of exactly the tag's registers, or the status code
-    that refuses the value: wrong kind, out of range, too long.
+    that refuses the value: wrong kind, out of range, too long. A value whose scale lies in a register of its own is
+    encoded by `encode_scaled`, which also takes what that register holds now.
     """
 
     decode: Callable[[bytes], tuple[Scalar, int]]
     encode: Callable[[Scalar], bytes | int]
+    encode_scaled: Callable[[Scalar, bytes], bytes | int] | None = None
 
 
 def codec_for(tag: Tag[ModbusAddress]) -> Codec:
@@ -55,9 +61,8 @@ def codec_for(tag: Tag[ModbusAddress]) -> Codec:
             codec = _reordered(codec, _reverse_words)
     if address.byte_order == "little":
         codec = _reordered(codec, _swap_bytes)
-    if address.scale_register is not None:
-        codec = _scaled(codec, tag.type, address)
-    return _guarded(tag.type, codec)
+    codec = _guarded(tag.type, codec)
+    return codec if address.scale_register is None else _scaled(codec, tag.type, address)
 
 
 def _guarded(data_type: DataType, codec: Codec) -> Codec:
@@ -108,8 +113,9 @@ def _bits(address: ModbusAddress, is_bool: bool) -> Codec:
 def _scaled(codec: Codec, data_type: DataType, address: ModbusAddress) -> Codec:
     """The value times ten to the power that the scale register holds (SunSpec Device Information Model §4.2.8).
 
-    The type's "not implemented" value and an exponent outside -10..10 are no values. Writing is refused: between
-    reading the exponent and writing the value the device may change it.
+    The type's "not implemented" value and an exponent outside -10..10 are no values, read or written. A value with more
+    digits than the scale leaves it is refused: the device would hold another one. Should the device change its scale
+    between telling it and being written to, the read-back shows it, for that asks for both in one request.
     """
     value_at = 2 * (address.span.first - address.needed.first)
     scale_at = 2 * ((address.scale_register or 0) - address.needed.first)
@@ -117,14 +123,29 @@ def _scaled(codec: Codec, data_type: DataType, address: ModbusAddress) -> Codec:
     low, high = INTEGER_RANGES[data_type]
     not_implemented = low if low < 0 else high
 
+    def exponent_of(raw: bytes) -> int:
+        return int.from_bytes(raw, order, signed=True)
+
     def decode(raw: bytes) -> tuple[Scalar, int]:
         value, status = codec.decode(raw[value_at : value_at + 2 * address.span.size])
-        exponent = int.from_bytes(raw[scale_at : scale_at + 2], order, signed=True)
+        exponent = exponent_of(raw[scale_at : scale_at + 2])
         if not isinstance(value, int) or value == not_implemented or abs(exponent) > _LARGEST_EXPONENT:
             return None, StatusCode.BAD_OUT_OF_RANGE
         return (value * 10**exponent if exponent >= 0 else round(value / 10**-exponent, -exponent)), status
 
-    return Codec(decode, lambda value: StatusCode.BAD_NOT_WRITABLE)
+    def encode_scaled(value: Scalar, scale: bytes) -> bytes | int:
+        if refused := refusal(DataType.FLOAT64, value):
+            return refused
+        exponent = exponent_of(scale)
+        if abs(exponent) > _LARGEST_EXPONENT:
+            return StatusCode.BAD_OUT_OF_RANGE
+        number = Decimal(repr(value)).scaleb(-exponent)
+        whole = round(number)
+        if whole == not_implemented or not math.isclose(number, whole, rel_tol=_ROUNDING, abs_tol=_ROUNDING):
+            return StatusCode.BAD_OUT_OF_RANGE
+        return codec.encode(whole)
+
+    return Codec(decode, lambda value: StatusCode.BAD_NOT_WRITABLE, encode_scaled)
 
 
 def _bcd(size: int) -> Codec:

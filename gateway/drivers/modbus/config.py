@@ -18,8 +18,11 @@ Parity = Literal["none", "even", "odd"]
 Baudrate = Literal[1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400]
 
 BIT_TABLES: Final[frozenset[Table]] = frozenset({"coil", "discrete"})
+READ_ONLY_TABLES: Final[frozenset[Table]] = frozenset({"discrete", "input"})
 MAX_WRITE_REGISTERS: Final = 123
 """Most registers in one FC16 (Modbus Application Protocol V1.1b3 §6.12)."""
+MAX_READ_WRITE_REGISTERS: Final = 121
+"""Most registers that one FC23 writes (§6.17)."""
 MAX_WRITE_COILS: Final = 1_968
 """Most coils in one FC15 (§6.11)."""
 REGISTERS_OF: Final[dict[DataType, int]] = {
@@ -101,8 +104,6 @@ class WriteBlock(BaseModel):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         block, seal, over = self.registers, self.checksum.span, self.checksum.over
-        if block.size > MAX_WRITE_REGISTERS:
-            raise ValueError(f"the block {block} has {block.size} registers; one write carries {MAX_WRITE_REGISTERS}")
         if seal.size != 1 or not block.covers(seal):
             raise ValueError(f"the checksum register {seal} must be a single register of the block {block}")
         if not block.covers(over) or over.overlaps(seal):
@@ -116,6 +117,10 @@ class ModbusSettings(DeviceSettings):
     A read that gets no answer is repeated `retries_before_lost` times before the link counts as lost; a write never
     is, for the device may have carried it out (trap B3). Registers up to `max_gap` apart are read in one request,
     unless one of the `forbidden` ranges lies between them. Units with the same place share one connection.
+
+    With `read_write_multiple` holding registers are written and read back in one request (FC23), which many devices
+    lack. `read_modify_write` allows to write a bit by way of its whole register where the device lacks FC22: bits that
+    the machine changes in between are set back.
 
     `port` is a TCP or UDP port, or for `rtu` the path of the serial port. `quiet_time` (by default the timeout) is how
     long an RTU line is left alone after a reply that did not come: it must outlast the latest reply (trap B1).
@@ -139,6 +144,8 @@ class ModbusSettings(DeviceSettings):
     max_registers: Annotated[int, Field(ge=1, le=125)] = 125
     max_gap: Annotated[int, Field(ge=0, le=124)] = 10
     retries_before_lost: Annotated[int, Field(ge=0, le=10)] = 2
+    read_write_multiple: bool = False
+    read_modify_write: bool = False
     forbidden: tuple[Registers, ...] = ()
     blocks: tuple[WriteBlock, ...] = ()
 
@@ -165,6 +172,12 @@ class ModbusSettings(DeviceSettings):
         return self.timeout if self.quiet_time is None else self.quiet_time
 
     @property
+    def max_write_registers(self) -> int:
+        """Most registers that one request writes to this device."""
+        most = MAX_READ_WRITE_REGISTERS if self.read_write_multiple else MAX_WRITE_REGISTERS
+        return min(self.max_registers, most)
+
+    @property
     def connection(self) -> dict[str, object]:
         """What units on one connection must agree on."""
         keys = ("transport", "baudrate", "parity", "stopbits", "ca_file", "cert_file", "key_file")
@@ -177,7 +190,13 @@ class ModbusSettings(DeviceSettings):
         return self
 
     @model_validator(mode="after")
-    def _blocks_are_apart(self) -> Self:
+    def _blocks_fit(self) -> Self:
+        for block in self.blocks:
+            if block.registers.size > self.max_write_registers:
+                raise ValueError(
+                    f"the block {block.registers} has {block.registers.size} registers, and is written whole; "
+                    f"one request of this device carries {self.max_write_registers}"
+                )
         for one, other in combinations(self.blocks, 2):
             if one.registers.overlaps(other.registers):
                 raise ValueError(
@@ -250,8 +269,20 @@ class ModbusAddress(TagAddress):
 
     @property
     def mask(self) -> int:
-        """The bits of the register that are the tag's; 0 if it is the whole."""
-        return 0 if self.bits is None else (1 << self.bits.size) - 1 << self.bits.first
+        """The bits of the register, as it travels, that are the tag's; 0 if it is the whole."""
+        if self.bits is None:
+            return 0
+        mask = (1 << self.bits.size) - 1 << self.bits.first
+        return mask if self.byte_order == "big" else (mask & 0xFF) << 8 | mask >> 8
+
+    @property
+    def scale_span(self) -> Span | None:
+        """The scale register, if there is one."""
+        return None if self.scale_register is None else Span(self.scale_register, 1)
+
+    def value_type(self, data_type: DataType) -> DataType:
+        """With a scale register a whole number in the device is one with a point for everybody else."""
+        return data_type if self.scale_register is None else DataType.FLOAT64
 
 
 def check_modbus_tag(settings: ModbusSettings, tag: Tag[ModbusAddress]) -> list[str]:

@@ -1,10 +1,9 @@
 """The Modbus driver: changes by polling, reads and writes by request."""
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 from gateway.domain.values import (
     Batch,
@@ -20,17 +19,10 @@ from gateway.domain.values import (
 )
 from gateway.drivers.base import Clock, NodeFacts, Tag
 from gateway.drivers.modbus.blocks import Answers, BlockReader
-from gateway.drivers.modbus.checksum import seal
 from gateway.drivers.modbus.codec import codec_for
-from gateway.drivers.modbus.config import ModbusAddress, ModbusSettings, Table
-from gateway.drivers.modbus.link import Link, NoReply, Statistics
-from gateway.drivers.modbus.replies import BrokenReply, Refused
-from gateway.drivers.modbus.writes import RegisterWrite, WriteRequest, block_around, plan_writes
-
-NOT_SENT: Final = 0x802C0000
-"""BadRequestCancelledByClient: a write before it is in doubt, so this one was held back."""
-_DOUBTFUL: Final = frozenset({NoReply.status_code, BrokenReply.status_code})
-_READ_ONLY: Final[frozenset[Table]] = frozenset({"input", "discrete"})
+from gateway.drivers.modbus.config import READ_ONLY_TABLES, ModbusAddress, ModbusSettings, Table
+from gateway.drivers.modbus.link import Link, Statistics
+from gateway.drivers.modbus.writer import RegisterWriter
 
 
 @dataclass(slots=True)
@@ -61,7 +53,7 @@ class ModbusDriver:
         self._link = Link(settings)
         tables = {tag.address.table for tag in tags}
         self._readers = {table: BlockReader(self._link, name, table, settings) for table in sorted(tables)}
-        self._writing = asyncio.Lock()
+        self._writer = RegisterWriter(self._link, name, settings, self._tags, self._codecs)
 
     @property
     def statistics(self) -> Statistics:
@@ -128,47 +120,10 @@ class ModbusDriver:
     async def write(self, writes: Sequence[TagWrite]) -> list[WriteResult]:
         """Write in the order given, each request once.
 
-        A value that does not fit is refused here, without a packet. A request without a believable answer may have
-        been carried out or not, so nothing more is sent behind it: a trigger must not follow values that are perhaps
-        not there. What was held back is `NOT_SENT`; the caller reads back what is true.
+        A value that does not fit is refused here, without a packet; see `RegisterWriter` for what follows a write that
+        is in doubt.
         """
-        prepared = [self._prepare(place, write) for place, write in enumerate(writes)]
-        status_codes = {place: status for place, status in enumerate(prepared) if isinstance(status, int)}
-        to_send = [write for write in prepared if isinstance(write, RegisterWrite)]
-        async with self._writing:
-            in_doubt = False
-            for request in plan_writes(to_send, self._settings.blocks, self._settings.max_registers):
-                status = NOT_SENT if in_doubt else await self._perform(request)
-                in_doubt = in_doubt or status in _DOUBTFUL
-                status_codes.update((write.place, status) for write in request.writes)
-        return [WriteResult(write.tag_id, status_codes[place]) for place, write in enumerate(writes)]
-
-    def _prepare(self, place: int, write: TagWrite) -> RegisterWrite | int:
-        address = self._tags[write.tag_id].address
-        block = block_around(address.table, address.span, self._settings.blocks)
-        if address.table in _READ_ONLY or (block is not None and block.checksum.span.overlaps(address.span)):
-            return StatusCode.BAD_NOT_WRITABLE
-        if isinstance(write.value, tuple):
-            return StatusCode.BAD_TYPE_MISMATCH
-        raw = self._codecs[write.tag_id].encode(write.value)
-        return raw if isinstance(raw, int) else RegisterWrite(place, address.table, address.span, raw, address.mask)
-
-    async def _perform(self, request: WriteRequest) -> int:
-        try:
-            if request.block is not None:
-                block = request.block
-                present = await self._link.read("holding", block.registers)
-                raw = seal(block, present, [(write.span, write.raw) for write in request.writes])
-                await self._link.write_registers(block.registers.first, raw)
-            elif mask := request.writes[0].mask:
-                await self._link.write_bits(request.span.first, mask, int.from_bytes(request.raw, "big"))
-            elif request.writes[0].table == "coil":
-                await self._link.write_coils(request.span.first, request.raw)
-            else:
-                await self._link.write_registers(request.span.first, request.raw)
-        except (Refused, BrokenReply, NoReply) as failure:
-            return failure.status_code
-        return StatusCode.GOOD
+        return await self._writer.write(writes)
 
     async def call(self, calls: Sequence[MethodCall]) -> list[CallResult]:
         """Modbus has no methods: each is refused, without a packet."""
@@ -179,6 +134,8 @@ class ModbusDriver:
         changes = await self.read(tag_ids)
         tables = [self._tags[change.tag_id].address.table for change in changes]
         return [
-            NodeFacts(change, readable=not is_bad(change.status_code), writable=False if table in _READ_ONLY else None)
+            NodeFacts(
+                change, readable=not is_bad(change.status_code), writable=False if table in READ_ONLY_TABLES else None
+            )
             for change, table in zip(changes, tables, strict=True)
         ]

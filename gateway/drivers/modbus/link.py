@@ -18,6 +18,7 @@ from gateway.drivers.modbus.requests import (
     expected_echo,
     mask_write_request,
     read_request,
+    write_and_read_request,
     write_coils_request,
     write_registers_request,
 )
@@ -82,19 +83,27 @@ class Link:
 
     async def write_registers(self, first: int, raw: bytes) -> None:
         """FC6 for one register, FC16 for more, sent once; raises `Refused`, `BrokenReply` or `NoReply`."""
-        await self._write(write_registers_request(first, raw))
+        await self._write_echoed(write_registers_request(first, raw))
+
+    async def write_and_read(self, first: int, raw: bytes) -> bytes:
+        """FC23, sent once: what the registers hold after the write; raises `Refused`, `BrokenReply` or `NoReply`."""
+        request = write_and_read_request(first, raw)
+        return await self._write(request, partial(registers_of, function_code=request[0], count=len(raw) // 2))
 
     async def write_coils(self, first: int, bits: bytes) -> None:
         """FC5 for one coil, FC15 for more, sent once; raises `Refused`, `BrokenReply` or `NoReply`."""
-        await self._write(write_coils_request(first, bits))
+        await self._write_echoed(write_coils_request(first, bits))
 
     async def write_bits(self, register: int, mask: int, value: int) -> None:
         """FC22, sent once: the bits of `mask` in one register; raises `Refused`, `BrokenReply` or `NoReply`."""
-        await self._write(mask_write_request(register, mask, value))
+        await self._write_echoed(mask_write_request(register, mask, value))
 
-    async def _write(self, request: bytes) -> None:
+    async def _write_echoed(self, request: bytes) -> None:
+        await self._write(request, partial(check_echo, expected=expected_echo(request)))
+
+    async def _write(self, request: bytes, accept: Callable[[bytes], Answer]) -> Answer:
         try:
-            await self._ask(request, partial(check_echo, expected=expected_echo(request)))
+            return await self._ask(request, accept)
         except NoReply:
             self._raise_if_lost()
             raise

@@ -10,10 +10,11 @@ from typing import Final
 from gateway.domain.values import StatusCode
 
 _EXCEPTION_FLAG: Final = 0x80
+ILLEGAL_FUNCTION: Final = 1
 ILLEGAL_DATA_ADDRESS: Final = 2
 
 _STATUS_OF_EXCEPTION: Final = {
-    1: 0x803D0000,  # illegal function: BadNotSupported
+    ILLEGAL_FUNCTION: 0x803D0000,  # BadNotSupported
     ILLEGAL_DATA_ADDRESS: StatusCode.BAD_NODE_ID_UNKNOWN,
     3: StatusCode.BAD_OUT_OF_RANGE,  # illegal data value
     6: 0x80040000,  # server device busy: BadResourceUnavailable

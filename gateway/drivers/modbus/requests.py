@@ -32,6 +32,16 @@ def write_registers_request(first: int, raw: bytes) -> bytes:
     return _encoded(registers.WriteMultipleRegistersRequest(address=first, registers=values))
 
 
+def write_and_read_request(first: int, raw: bytes) -> bytes:
+    """FC23: write registers, then read the same ones, in one transaction of the device (§6.17)."""
+    values = [int.from_bytes(raw[at : at + 2], "big") for at in range(0, len(raw), 2)]
+    return _encoded(
+        registers.ReadWriteMultipleRegistersRequest(
+            read_address=first, read_count=len(values), write_address=first, write_registers=values
+        )
+    )
+
+
 def write_coils_request(first: int, states: bytes) -> bytes:
     """FC5 for one coil, FC15 for more; `states` has one byte, 0 or 1, for each."""
     values = [bool(state) for state in states]
