@@ -15,7 +15,9 @@ from gateway.domain.objections import Objection
 from gateway.domain.requests import Command
 from gateway.domain.times import format_timestamp, parse_timestamp
 from gateway.domain.values import Batch, TagChange, TagWrite, Value, WriteResult
-from gateway.mqtt.payloads import decode_command, encode_event
+from gateway.mqtt.payloads import decode_command
+from gateway.mqtt.topics import Topics
+from tests.contract import check_effects
 
 DAY = "2026-03-02"
 ROOT = Path(__file__).parents[1]
@@ -50,6 +52,7 @@ class Stage:
 
     def __init__(self, plant: Plant | None = None, clock: str = "06:00:00") -> None:
         self.plant = plant or demo_plant()
+        self._topics = Topics(self.plant.topic_root, self.plant.site, self.plant.gateway_id)
         self.now = at(clock)
         self.events: list[Event] = []
         self.answers: list[Answer] = []
@@ -170,8 +173,7 @@ class Stage:
         for key, value in effects.checkpoints.items():
             assert value is not None
             self.checkpoints[key] = value
-        for event in effects.events:
-            encode_event(event)
+        check_effects(effects, self._topics)
 
     def told(self, kind: str, unit: str | None = None) -> list[tuple[str, dict[str, Any]]]:
         """(time of day, data) of all events of a type, in the order they were published."""

@@ -112,6 +112,16 @@ def demo(
 
 
 @app.command()
+def contract(
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of YAML.")] = False,
+) -> None:
+    """Print every topic and message as an AsyncAPI 3 document: to generate from, and to validate against."""
+    from gateway.cli.contract import print_contract
+
+    raise typer.Exit(print_contract(as_json=as_json))
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)

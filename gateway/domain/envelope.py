@@ -1,10 +1,10 @@
 """What leaves the gateway around and beside the events: the envelope with its id, run parameters, answers."""
 
-from typing import Final
+from typing import Annotated, Final
 from uuid import UUID, uuid5
 
 import msgspec
-from msgspec import field
+from msgspec import Meta, field
 
 from gateway.domain.events import EventData, OrderRef
 from gateway.domain.times import format_timestamp
@@ -17,18 +17,20 @@ NAMESPACE: Final = UUID("6f1b1c52-6a0e-5d3c-9d6e-2f4f0a7c51b8")
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """The envelope. `equipment` is the full path, None for what belongs to no equipment."""
 
-    id: str
+    id: Annotated[str, Meta(description="uuid5 of the natural key: the same for the same fact, also after a crash")]
     type: str
-    v: int = 1
-    rev: int = 1
-    gw: str
-    cfg: str
-    epoch: str
-    equipment: str | None = field(name="eq")
-    seq: int
+    v: Annotated[int, Meta(description="version of the contract")] = 1
+    rev: Annotated[int, Meta(description="1, and one more for each time this fact became better known")] = 1
+    gw: Annotated[str, Meta(description="the gateway's id")]
+    cfg: Annotated[str, Meta(description="hash of the configuration that was in force")]
+    epoch: Annotated[str, Meta(description="of the gateway's store; `seq` begins anew with it")]
+    equipment: Annotated[str | None, Meta(description="full path of the equipment")] = field(name="eq")
+    seq: Annotated[int, Meta(description="1, 2, 3 … per equipment over all types; a hole is a lost message")]
     source_time: Timestamp = field(name="t_src")
     gateway_time: Timestamp = field(name="t_gw")
-    time_quality: str = field(name="t_q", default="source")
+    time_quality: Annotated[str, Meta(description="whose clock `t_src` is by: source, gateway or estimated")] = field(
+        name="t_q", default="source"
+    )
     order: OrderRef | None = None
     corr: str | None = None
     data: EventData

@@ -16,6 +16,20 @@ UtcTime = Annotated[
         pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z$",
     ),
 ]
+StateName = Annotated[
+    str,
+    Meta(
+        description="canonical state",
+        pattern="^(RUN|IDLE|STARVED|BLOCKED|HELD|DOWN|SETUP|MAINT|OFF|UNKNOWN)$",
+    ),
+]
+CauseName = Annotated[
+    str,
+    Meta(
+        description="why the state is UNKNOWN",
+        pattern="^(NO_CONTACT|BAD_QUALITY|STALE_HEARTBEAT|UNMAPPED|GATEWAY_DOWN)$",
+    ),
+]
 Seconds = Annotated[float, Meta(description="seconds")]
 WholeSeconds = Annotated[int, Meta(description="seconds")]
 Kwh = Annotated[float, Meta(description="kWh")]

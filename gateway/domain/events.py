@@ -9,7 +9,18 @@ from typing import ClassVar, Final
 import msgspec
 from msgspec import field
 
-from gateway.domain.event_data import EventData, Kwh, Level, OrderRef, Seconds, StateSeconds, UtcTime, WholeSeconds
+from gateway.domain.event_data import (
+    CauseName,
+    EventData,
+    Kwh,
+    Level,
+    OrderRef,
+    Seconds,
+    StateName,
+    StateSeconds,
+    UtcTime,
+    WholeSeconds,
+)
 from gateway.domain.gateway_events import (
     DataGap,
     GatewayCertificate,
@@ -29,10 +40,10 @@ class EquipmentState(EventData, frozen=True, kw_only=True):
     type: ClassVar = "equipment.state"
     key: ClassVar = ("t_src", "to")
 
-    from_state: str | None = field(name="from")
-    to: str
+    from_state: StateName | None = field(name="from")
+    to: StateName
     reason: str | None
-    cause: str | None = None
+    cause: CauseName | None = None
     raw: dict[str, PlainValue] = field(default_factory=dict)
     initial: bool = False
 
@@ -43,7 +54,7 @@ class DowntimeClosed(EventData, frozen=True, kw_only=True):
     type: ClassVar = "downtime.closed"
     key: ClassVar = ("state", "start")
 
-    state: str
+    state: StateName
     reason: str | None
     start: UtcTime
     dur_s: Seconds

@@ -13,6 +13,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from gateway.domain.times import format_timestamp, parse_timestamp
+from tests.contract import the_contract
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "simulators" / "scenarios" / "demo.yaml"
@@ -139,6 +140,7 @@ class PlayedLine:
         rows = []
         for line in self.capture.read_text(encoding="utf-8").splitlines():
             message = json.loads(line)
+            the_contract().check(message["topic"], message["payload"])
             if "/evt/" in message["topic"] and not message["retain"]:
                 rows.append(message["payload"])
         return [row for row in rows if kind is None or row["type"] == kind]

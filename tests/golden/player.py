@@ -23,6 +23,7 @@ from gateway.mqtt.topics import Topics
 from simulators.mes_commands import messages
 from simulators.models.line import Line
 from simulators.scenario import Scenario, load
+from tests.contract import the_contract
 from tests.golden.machines import ModbusMachine, OpcUaMachine
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +40,9 @@ class Broker:
 
     def publish(self, topic: str, payload: bytes) -> None:
         """Deliver, now or when the broker is back."""
-        self.waiting.append({"topic": topic, "payload": json.loads(payload)})
+        message = {"topic": topic, "payload": json.loads(payload)}
+        the_contract().check(**message)
+        self.waiting.append(message)
         if self.is_up:
             self.flush()
 

@@ -1,0 +1,190 @@
+"""The contract of the messages as an AsyncAPI 3.0.0 document, generated from the structs that are sent and taken.
+
+Shapes, units and field descriptions come from the structs (`msgspec.json.schema_components`), sentences from their
+docstrings, the topics' levels from `Level`. What is published always has every field; what is taken in may leave out
+those with a default. Two additions of ours stand on every event: `x-natural-key`, the parts that make its id, and
+`x-class`, `critical` for what is kept until the broker has it and `telemetry` for what may be dropped on overflow.
+"""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from typing import Any, Final
+
+import msgspec
+
+from gateway.domain.envelope import Answer, Event
+from gateway.domain.event_data import EventData, Level, UtcTime
+from gateway.domain.events import EVENT_TYPES
+from gateway.domain.requests import COMMAND_TYPES
+from gateway.mqtt.contract_messages import (
+    CurrentOrder,
+    CurrentParameters,
+    CurrentState,
+    GatewayStatus,
+    RunParameterBatch,
+)
+from gateway.mqtt.contract_schemas import as_published, as_taken, shared, tidy
+
+_SCHEMAS: Final = "#/components/schemas/"
+_MESSAGES: Final = "#/components/messages/"
+
+LEVELS: Final = {
+    Level.EQUIPMENT: "{root}/{equipment}",
+    Level.SITE: "{root}/{site}",
+    Level.GATEWAY: "{root}/{site}/_gw/{gateway}",
+}
+"""The topics' beginnings; see `Topics`."""
+
+PARAMETERS: Final = {
+    "root": "topic_root of the configuration; mfg/v1 unless it says otherwise",
+    "equipment": "path of the equipment: enterprise/site/area/line/unit, slashes included",
+    "site": "enterprise/site, slash included",
+    "gateway": "id of the gateway",
+    "type": "type of the command that is answered",
+}
+
+CURRENT: Final[Mapping[str, type[msgspec.Struct]]] = {
+    "state": CurrentState,
+    "order": CurrentOrder,
+    "params": CurrentParameters,
+}
+"""What `now/{kind}` holds."""
+
+DESCRIPTION: Final = """\
+What a gateway publishes and takes in, all of it JSON in UTF-8 at QoS 1.
+
+Every event comes at least once and in the order of `seq` per equipment. A second copy has the same (`id`, `rev`).
+A hole in `seq` is a message that a broker lost. A higher `rev` of an `id` replaces what was said before.
+Fields may be added within version 1; a reader passes over those it does not know.
+A command is answered on `res/…`; exactly one answer is final, and the same `cmd` is never carried out twice.
+"""
+
+
+def contract() -> dict[str, Any]:
+    """The whole document, as plain values in an order that is the same every time."""
+    return {
+        "asyncapi": "3.0.0",
+        "info": {"title": "Shop-floor gateway", "version": "1", "description": DESCRIPTION},
+        "defaultContentType": "application/json",
+        "channels": {name: channel for name, channel, _ in _channels()},
+        "operations": {name: operation for name, _, operation in _channels()},
+        "components": {
+            "parameters": {name: {"description": text} for name, text in PARAMETERS.items()},
+            "messages": _messages(),
+            "schemas": _schemas(),
+        },
+    }
+
+
+# --- channels and operations --------------------------------------------------------------------------------------
+
+
+def _channels() -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Name, channel and operation of every topic."""
+    for kind in EVENT_TYPES:
+        for level in kind.levels:
+            name = kind.type if level is kind.levels[0] else f"{kind.type}@{level}"
+            yield _topic(name, f"{LEVELS[level]}/evt/{kind.type}", kind.type, "send")
+    yield _topic("tel", f"{LEVELS[Level.EQUIPMENT]}/tel", "tel", "send")
+    for what in CURRENT:
+        yield _topic(f"now.{what}", f"{LEVELS[Level.EQUIPMENT]}/now/{what}", f"now.{what}", "send", retain=True)
+    yield _topic("status", f"{LEVELS[Level.GATEWAY]}/status", "status", "send", retain=True)
+    for command, model in COMMAND_TYPES.items():
+        yield _command(command, Level.EQUIPMENT if "eq" in model.__struct_fields__ else Level.SITE)
+    for level in (Level.EQUIPMENT, Level.SITE):
+        yield _topic(f"res@{level}", f"{LEVELS[level]}/res/{{type}}", "res", "send")
+
+
+def _topic(
+    name: str, address: str, message: str, action: str, *, retain: bool = False
+) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    key = name.replace("@", ".at_")
+    used = {part: {"$ref": f"#/components/parameters/{part}"} for part in PARAMETERS if f"{{{part}}}" in address}
+    channel = {"address": address, "messages": {message: {"$ref": _MESSAGES + message}}, "parameters": used}
+    operation = {
+        "action": action,
+        "channel": {"$ref": f"#/channels/{key}"},
+        "bindings": {"mqtt": {"qos": 1, "retain": retain, "bindingVersion": "0.2.0"}},
+    }
+    return key, channel, operation
+
+
+def _command(kind: str, level: Level) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    name, channel, operation = _topic(f"cmd.{kind}", f"{LEVELS[level]}/cmd/{kind}", f"cmd.{kind}", "receive")
+    return name, channel, {**operation, "reply": {"channel": {"$ref": f"#/channels/res.at_{level}"}}}
+
+
+# --- messages -----------------------------------------------------------------------------------------------------
+
+
+def _messages() -> dict[str, Any]:
+    shown = msgspec.json.decode(resources.files("gateway.mqtt").joinpath("contract_examples.json").read_bytes())
+    messages = {kind.type: _event_message(kind) for kind in EVENT_TYPES}
+    messages["tel"] = {**_words(RunParameterBatch), "payload": _ref(RunParameterBatch), "x-class": "telemetry"}
+    messages |= {f"now.{kind}": {**_words(model), "payload": _ref(model)} for kind, model in CURRENT.items()}
+    messages["status"] = {**_words(GatewayStatus), "payload": _ref(GatewayStatus)}
+    messages |= {f"cmd.{kind}": _command_message(kind, model) for kind, model in COMMAND_TYPES.items()}
+    messages["res"] = {**_words(Answer), "payload": _ref(Answer), "x-class": "critical"}
+    for name, message in messages.items():
+        message["examples"] = [{"payload": payload} for payload in shown.get(name, [])]
+    return messages
+
+
+def _event_message(kind: type[EventData]) -> dict[str, Any]:
+    body: dict[str, Any] = {"type": {"const": kind.type}, "data": _ref(kind)}
+    if Level.EQUIPMENT not in kind.levels:
+        body["eq"] = {"type": "null"}
+    elif kind.levels == (Level.EQUIPMENT,):
+        body["eq"] = {"type": "string"}
+    return {
+        **_words(kind),
+        "payload": {"allOf": [_ref(Event), {"type": "object", "properties": body}]},
+        "x-natural-key": ["type", "eq", *(_wire_name(kind, part) for part in kind.key)],
+        "x-class": "critical",
+    }
+
+
+def _command_message(kind: str, model: type[msgspec.Struct]) -> dict[str, Any]:
+    body = {"type": "object", "properties": {"type": {"const": kind}}}
+    return {**_words(model), "payload": {"allOf": [_ref(model), body]}}
+
+
+def _wire_name(kind: type[EventData], part: str) -> str:
+    """Where a part of the natural key stands in the message."""
+    in_envelope = {"t_src": "t_src", "order": "order.id", "op": "order.op"}
+    if part in in_envelope:
+        return in_envelope[part]
+    return "data." + next(field.encode_name for field in msgspec.structs.fields(kind) if field.name == part)
+
+
+def _words(model: type) -> dict[str, Any]:
+    """Summary and description from the docstring."""
+    summary, _, rest = inspect.cleandoc(model.__doc__ or "").partition("\n\n")
+    words = {"summary": " ".join(summary.split())}
+    return {**words, "description": rest} if rest else words
+
+
+def _ref(model: type) -> dict[str, str]:
+    return {"$ref": _SCHEMAS + model.__name__}
+
+
+# --- schemas ------------------------------------------------------------------------------------------------------
+
+
+def _schemas() -> dict[str, Any]:
+    """What is published with every field required, what is taken in with its defaults."""
+    published = [Event, Answer, *EVENT_TYPES, RunParameterBatch, *CURRENT.values(), GatewayStatus]
+    schemas = {name: as_published(tidy(schema)) for name, schema in _components(published).items()}
+    taken = _components(list(COMMAND_TYPES.values()))
+    schemas |= {name: as_taken(tidy(schema)) for name, schema in taken.items() if name not in schemas}
+    time = tidy(msgspec.json.schema(UtcTime))
+    schemas["Event"]["properties"] |= {"t_src": time, "t_gw": time, "data": {"type": "object"}}
+    schemas["Answer"]["properties"]["t"] = time
+    del schemas["EventData"]
+    return {**shared(dict(sorted(schemas.items())), time, {"$ref": _SCHEMAS + "UtcTime"}), "UtcTime": time}
+
+
+def _components(models: list[Any]) -> dict[str, Any]:
+    _, components = msgspec.json.schema_components(models, ref_template=_SCHEMAS + "{name}")
+    return components

@@ -1,0 +1,62 @@
+"""What travels on the topics that carry neither an event, a command nor an answer, as the contract describes it."""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, field
+
+from gateway.domain.event_data import CauseName, OrderRef, StateName, UtcTime
+from gateway.domain.values import PlainValue
+
+
+class RunParameterBatch(msgspec.Struct, kw_only=True):
+    """Values of one equipment's tags with `publish: true`; one message holds what one commit held.
+
+    It may be dropped when the outbox overflows, and then `seq` has a hole; events never are.
+    """
+
+    v: Annotated[int, Meta(description="version of the contract")]
+    equipment: str = field(name="eq")
+    seq: Annotated[int, Meta(description="1, 2, 3 … per equipment, counted apart from the events")]
+    order: OrderRef | None
+    start: UtcTime = field(name="t0")
+    names: Annotated[list[str], Meta(description="of the tags, in the order of their first row")]
+    rows: Annotated[
+        list[Annotated[list[Any], Meta(min_length=3, max_length=4)]],
+        Meta(description="[milliseconds after t0, place in names, value], and the OPC UA status code if not Good"),
+    ]
+
+
+class CurrentState(msgspec.Struct, kw_only=True):
+    """The equipment's state. Retained: a subscriber gets it at once."""
+
+    state: StateName
+    since: UtcTime
+    reason: str | None
+    cause: CauseName | None
+
+
+class CurrentOrder(msgspec.Struct, kw_only=True):
+    """The job order that runs on the equipment, null between orders. Retained."""
+
+    order: OrderRef | None
+    since: UtcTime | None
+
+
+class CurrentParameters(msgspec.Struct, kw_only=True):
+    """The parameter set that is active on the equipment, with the values read back. Retained."""
+
+    set: str
+    rev: str
+    items: dict[str, PlainValue]
+
+
+class GatewayStatus(msgspec.Struct, kw_only=True):
+    """Online, or offline by the gateway's own word or its last will. Retained."""
+
+    state: Annotated[str, Meta(description="online or offline")]
+    gateway: str = field(name="gw")
+    version: str
+    configuration: str = field(name="cfg")
+    epoch: str
+    equipment: list[str] = field(name="eq")
