@@ -1,7 +1,8 @@
 """What leaves the gateway around and beside the events: the envelope with its id, run parameters, answers."""
 
+import hashlib
 from typing import Annotated, Final
-from uuid import UUID, uuid5
+from uuid import UUID
 
 import msgspec
 from msgspec import Meta, field
@@ -44,7 +45,14 @@ def event_id(data: EventData, equipment: str | None, source_time: Timestamp, ord
         "op": (order.op if order else None) or "",
     }
     parts = [str(envelope[name] if name in envelope else getattr(data, name)) for name in data.key]
-    return str(uuid5(NAMESPACE, "|".join([data.type, equipment or "", *parts])))
+    return _uuid5("|".join([data.type, equipment or "", *parts]))
+
+
+def _uuid5(name: str) -> str:
+    """What `str(uuid.uuid5(NAMESPACE, name))` says (RFC 9562 §5.5), at a quarter of the cost."""
+    digits = hashlib.sha1(NAMESPACE.bytes + name.encode(), usedforsecurity=False).hexdigest()
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-5{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:32]}"
 
 
 class Row(msgspec.Struct, frozen=True, gc=False, array_like=True):
