@@ -5,11 +5,12 @@ FOR ?=
 BROKER ?=
 FULL ?=
 ONLY ?=
+N ?= 5000
 SCENARIO ?= simulators/scenarios/demo.yaml
 OUT ?= var/golden.jsonl
 NODE_OPCUA := tests/counterparts/node_opcua
 
-.PHONY: demo test cases golden check lint types counterparts lock clean
+.PHONY: demo test cases golden random-shifts check lint types counterparts lock clean
 
 demo: .venv/ready
 	$(BIN)/gateway demo $(if $(FOR),--for $(FOR)) $(if $(BROKER),--broker $(BROKER))
@@ -20,6 +21,10 @@ test: lint types
 # Any scenario in the simulators' format, in process and as fast as it goes; the capture as JSON lines.
 golden: .venv/ready
 	$(BIN)/python -m tests.golden $(SCENARIO) $(OUT)
+
+# More random shifts than the suite plays, of other seeds each time: make random-shifts N=20000
+random-shifts: .venv/ready
+	SHIFTS=$(N) $(BIN)/python -m pytest tests/golden/test_random_shifts.py --timeout 0 --hypothesis-seed=$$(date +%s)
 
 # The acceptance lists, one line per case: make cases, make cases FULL=1, make cases ONLY="R08 S05"
 cases: .venv/ready

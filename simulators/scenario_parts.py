@@ -1,7 +1,7 @@
 """The parts of a scenario, one model each: what the YAML says, with every time in seconds since the start."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal, Self
@@ -56,14 +56,20 @@ class Order(Part):
 
 
 class Counter(Part):
-    """A counter as it stands at the start, and the value after which it rolls over to 0."""
+    """A counter as it stands at the start, and the value after which it rolls over to 0.
+
+    At each of `restarts` the PLC begins again with 0: what it had counted since anybody last looked is gone.
+    """
 
     start: int = Field(ge=0)
     max: int = Field(gt=0)
+    restarts: list[Second] = []
 
-    def after(self, pieces: int) -> int:
-        """What the counter shows when that many pieces were added."""
-        return (self.start + pieces) % (self.max + 1)
+    def shown(self, made: Callable[[int], int], second: int) -> int:
+        """What the counter shows at that second; `made` says how many pieces there were by any second."""
+        last = max((restart for restart in self.restarts if restart <= second), default=None)
+        pieces = self.start + made(second) if last is None else made(second) - made(last)
+        return pieces % (self.max + 1)
 
 
 class TimelineRow(Part):

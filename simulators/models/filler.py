@@ -104,7 +104,7 @@ class Filler:
             ("Defective", self.scrap, self._part.scrap),
         ):
             points[f"FIL01.Admin.Prod{name}Count[0].Count"] = flow.made(second) - flow.made(job)
-            points[f"FIL01.Admin.Prod{name}Count[0].AccCount"] = counter.after(flow.made(second))
+            points[f"FIL01.Admin.Prod{name}Count[0].AccCount"] = counter.shown(flow.made, second)
         return points
 
     def _command_tags(self) -> dict[str, object]:
