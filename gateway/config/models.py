@@ -147,6 +147,7 @@ class AlarmsSection(Section):
     bits: dict[Name, AlarmBitSection] = {}
     entries: tuple[AlarmEntrySection, ...] = ()
     conditions: str | None = None
+    acknowledge: bool = Field(default=False, description="the MES may acknowledge and confirm the conditions")
     texts: dict[Name, AlarmTextSection] = {}
     on_delay: Seconds = 0.0
 

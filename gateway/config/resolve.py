@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.config.models import (
+    AlarmsSection,
     CounterSection,
     DownloadSection,
     EquipmentSection,
@@ -16,6 +17,7 @@ from gateway.config.models import (
 from gateway.config.resolve_usage import AlarmResolver, UsageResolver
 from gateway.config.validation import Reporter
 from gateway.config.yaml_reader import Document, KeyPath, plain_scalar
+from gateway.domain.alarms import AlarmSpec
 from gateway.domain.attribution import ProductionSpec
 from gateway.domain.containers import ContainerSpec
 from gateway.domain.conversion import Conversion
@@ -65,7 +67,7 @@ class EquipmentResolver:
             usage=UsageResolver(self._section, self._slot, self._report).resolve(),
         )  # fmt: skip
         download = self._download()
-        alarms = AlarmResolver(self._section.alarms, self._slot).resolve() if self._section.alarms else None
+        alarms = self._alarms(self._section.alarms) if self._section.alarms is not None else None
         if self._section.hold is not None:
             self._slot(self._section.hold, "hold")
         if len(self._reporter.problems) > problems or any(tag is None for tag in self._tags.values()):
@@ -73,6 +75,12 @@ class EquipmentResolver:
         tags = tuple(self._tag(name) for name in self._section.tags)
         hold = tags[self._slots[self._section.hold]] if self._section.hold is not None else None
         return EquipmentSpec(path, unit, tags, state, production, download, alarms, hold)
+
+    def _alarms(self, section: AlarmsSection) -> AlarmSpec:
+        if section.acknowledge and section.conditions is None:
+            text = "only OPC UA conditions can be acknowledged; name their source with conditions:, or take it out"
+            self._report(("alarms", "acknowledge"), text)
+        return AlarmResolver(section, self._slot, self._section.device).resolve()
 
     # --- names --------------------------------------------------------------------------------------------------
 

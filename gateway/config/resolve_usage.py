@@ -28,9 +28,10 @@ class Report(Protocol):
 class AlarmResolver:
     """The `alarms` section."""
 
-    def __init__(self, section: AlarmsSection, slot: FindSlot) -> None:
+    def __init__(self, section: AlarmsSection, slot: FindSlot, device: str) -> None:
         self._section = section
         self._slot = slot
+        self._device = device
 
     def resolve(self) -> AlarmSpec:
         """The alarms as the domain takes them."""
@@ -40,6 +41,7 @@ class AlarmResolver:
             bits=tuple(self._bit(code) for code in section.bits),
             entries=tuple(self._entry(number) for number in range(len(section.entries))),
             condition_source=section.conditions,
+            acknowledged_at=self._device if section.acknowledge else None,
             texts={code: AlarmText(text.text, text.severity) for code, text in texts},
             on_delay=round(section.on_delay * 1000),
             delays={code: round(text.on_delay * 1000) for code, text in texts if text.on_delay is not None},

@@ -12,7 +12,7 @@ from msgspec import field
 from gateway.domain.events import AlarmAcked, AlarmCleared, AlarmRaised
 from gateway.domain.expressions import Inputs
 from gateway.domain.times import format_timestamp, whole_seconds
-from gateway.domain.values import Timestamp
+from gateway.domain.values import ConditionChange, Timestamp
 
 
 class AlarmText(msgspec.Struct, frozen=True):
@@ -47,6 +47,8 @@ class AlarmSpec(msgspec.Struct, frozen=True):
     bits: tuple[AlarmBit, ...] = ()
     entries: tuple[AlarmEntry, ...] = ()
     condition_source: str | None = None
+    acknowledged_at: str | None = None
+    """The device at which conditions may be acknowledged; None: nowhere."""
     texts: Mapping[str, AlarmText] = field(default_factory=dict)
     on_delay: int = 0
     delays: Mapping[str, int] = field(default_factory=dict)
@@ -60,10 +62,12 @@ class AlarmShown(msgspec.Struct, frozen=True):
     acked: bool = False
     text: str | None = None
     severity: int | None = None
+    condition: ConditionChange | None = None
+    """Where a condition shows it."""
 
 
 class Occurrence(msgspec.Struct):
-    """One alarm from its raising on."""
+    """One alarm from its raising on. `confirmed` is None where nobody has to confirm it."""
 
     code: str
     raised: Timestamp
@@ -73,6 +77,12 @@ class Occurrence(msgspec.Struct):
     acked: Timestamp | None = None
     cleared: Timestamp | None = None
     is_published: bool = False
+    confirmed: bool | None = None
+    condition: str = ""
+    event_id: str = ""
+    """Of the condition that shows it and of its newest event, in hexadecimal: what acknowledging it names."""
+    asked_by: str | None = None
+    """Who had the gateway acknowledge it."""
 
     @property
     def name(self) -> str:
@@ -80,10 +90,23 @@ class Occurrence(msgspec.Struct):
         return f"{self.code}@{format_timestamp(self.raised)}"
 
 
+class Asked(msgspec.Struct, frozen=True):
+    """A command to acknowledge or confirm an occurrence that is under way."""
+
+    type: str
+    occ: str
+    user: str
+    confirm: bool
+
+
 class AlarmMemory(msgspec.Struct):
-    """What survives a restart: the occurrences that are not over, and how many were too short to tell."""
+    """What survives a restart: the occurrences that are not over, and how many were too short to tell.
+
+    `asked` are the commands to acknowledge that are not answered finally, by id.
+    """
 
     open: dict[str, Occurrence] = field(default_factory=dict)
+    asked: dict[str, Asked] = field(default_factory=dict)
     suppressed: int = 0
     is_known: bool = False
 
@@ -131,6 +154,8 @@ class Alarms:
 
     def _update(self, occurrence: Occurrence, shown: AlarmShown, at: Timestamp) -> list[tuple[Timestamp, AlarmEvent]]:
         events: list[tuple[Timestamp, AlarmEvent]] = []
+        if shown.condition is not None:
+            _note(occurrence, shown.condition)
         if not occurrence.is_published:
             if not shown.active:
                 self.memory.suppressed += 1
@@ -141,12 +166,12 @@ class Alarms:
             events += self._publish(occurrence)
         if shown.acked and occurrence.acked is None:
             occurrence.acked = at
-            events.append((at, AlarmAcked(code=occurrence.code, occ=occurrence.name)))
+            events.append((at, _acked(occurrence, shown.condition)))
         if not shown.active and occurrence.cleared is None:
             occurrence.cleared = at
             duration = whole_seconds(at - occurrence.raised)
             events.append((at, AlarmCleared(code=occurrence.code, occ=occurrence.name, dur_s=duration)))
-        if occurrence.cleared is not None and occurrence.acked is not None:
+        if occurrence.cleared is not None and occurrence.acked is not None and occurrence.confirmed is not False:
             self._end(occurrence)
         return events
 
@@ -202,3 +227,16 @@ class Alarms:
             text=message if isinstance(message, str) else None,
             severity=severity if isinstance(severity, int) else None,
         )
+
+
+def _note(occurrence: Occurrence, condition: ConditionChange) -> None:
+    """What acknowledging must name; every event of a condition has an id of its own, and only the newest counts."""
+    occurrence.condition, occurrence.event_id = condition.condition, condition.event_id.hex()
+    occurrence.confirmed = condition.confirmed
+
+
+def _acked(occurrence: Occurrence, condition: ConditionChange | None) -> AlarmAcked:
+    """By whom: the one who asked the gateway, else whom the server names."""
+    user, comment = (condition.user, condition.comment) if condition is not None else (None, None)
+    by = occurrence.asked_by or user
+    return AlarmAcked(code=occurrence.code, occ=occurrence.name, by=by, comment=comment)

@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from gateway.domain.acknowledgement import METHODS
 from gateway.domain.download import Operation
 from gateway.domain.equipment import EquipmentSpec
 from gateway.domain.values import TagId
@@ -26,12 +27,15 @@ NOTHING: Final = AllowList()
 
 
 def allow_list(device: str, equipment: Iterable[EquipmentSpec]) -> AllowList:
-    """Parameters, the command word of their handshake, and the hold bit."""
+    """Parameters, the command word of their handshake, the hold bit; where permitted, Acknowledge and Confirm."""
     tags: set[TagId] = set()
+    methods: frozenset[str] = frozenset()
     for spec in equipment:
         if spec.download is not None and spec.download.device == device:
             tags |= {parameter.tag_id for parameter in spec.download.parameters.values()}
             tags |= {spec.download.handshake.command} if spec.download.handshake is not None else set()
         if spec.hold is not None and spec.hold.device == device:
             tags.add(spec.hold.tag_id)
-    return AllowList(frozenset(tags))
+        if spec.alarms is not None and spec.alarms.acknowledged_at == device:
+            methods = METHODS
+    return AllowList(frozenset(tags), methods)

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Iterator, Mapping
 
+from gateway.domain.acknowledgement import PREFIX, Acknowledgements
+from gateway.domain.alarms import Asked
 from gateway.domain.conversion import to_raw
 from gateway.domain.dispatch import Dispatch
 from gateway.domain.download import Download, DownloadMemory, DownloadSpec, Operation, OperationResult, Outcome
@@ -12,7 +14,7 @@ from gateway.domain.equipment import Equipment
 from gateway.domain.events import ChangeApplied, ParamResult
 from gateway.domain.expressions import NoValue
 from gateway.domain.objections import Objection
-from gateway.domain.requests import Command, ParameterItem, ParamsDownload
+from gateway.domain.requests import AlarmAck, Command, ParameterItem, ParamsDownload
 from gateway.domain.shared import SharedRecord
 from gateway.domain.times import parse_timestamp
 from gateway.domain.values import DataType, PlainValue, Timestamp, plain
@@ -36,6 +38,7 @@ class Commands:
         self._answers = dict(answers)
         self._links = links
         self._dispatch = Dispatch(record, equipment, site)
+        self._acknowledgements = Acknowledgements(equipment, links)
         self._downloads: dict[str, Download] = {}
         for path, item in equipment.items():
             if item.memory.download is not None and item.spec.download is not None:
@@ -52,6 +55,8 @@ class Commands:
             self._answer(command, "rejected", [expired], now)
         elif isinstance(command, ParamsDownload):
             self._download(command, now)
+        elif isinstance(command, AlarmAck):
+            self._acknowledge(command, now)
         else:
             objections = list(self._dispatch.take(command, now))
             self._answer(command, "rejected" if objections else "done", objections, now)
@@ -66,6 +71,9 @@ class Commands:
 
     def handle_result(self, result: OperationResult, now: Timestamp) -> None:
         """A device operation ended; that of a hold bit carries no download."""
+        if result.token.startswith(PREFIX):
+            self._end_acknowledgement(self._acknowledgements.end(result), now)
+            return
         path = result.token.split("|", 1)[0]
         download = self._downloads.get(path)
         if download is not None:
@@ -89,7 +97,9 @@ class Commands:
             self._proceed(path, download.permit(), now)
 
     def handle_timer(self, now: Timestamp) -> None:
-        """Deadlines of downloads."""
+        """Deadlines of downloads, and what a restart has left without an answer."""
+        for interrupted in self._acknowledgements.take_interrupted():
+            self._end_acknowledgement(interrupted, now)
         for path, download in list(self._downloads.items()):
             timer = download.next_timer()
             if timer is not None and timer <= now:
@@ -99,6 +109,28 @@ class Commands:
         """When `handle_timer` wants to be called."""
         timers = [download.next_timer() for download in self._downloads.values()]
         return min((timer for timer in timers if timer is not None), default=None)
+
+    # --- acknowledging ------------------------------------------------------------------------------------------
+
+    def _acknowledge(self, command: AlarmAck, now: Timestamp) -> None:
+        equipment = self._find(command.eq)
+        if equipment is None:
+            self._answer(command, "rejected", [self._unknown(command.eq)], now)
+            return
+        objections = list(self._acknowledgements.objections(command, equipment))
+        self._answer(command, "rejected" if objections else "accepted", objections, now)
+        if not objections:
+            self._site.effects.operations.append(self._acknowledgements.begin(command, equipment))
+
+    def _end_acknowledgement(self, ended: tuple[str, str, Asked, Objection | None] | None, now: Timestamp) -> None:
+        if ended is None:
+            return
+        path, cmd, asked, failure = ended
+        answer = Answer(
+            cmd=cmd, type=asked.type, answer="failed" if failure else "done", final=True, at=now,
+            codes=(failure.code,) if failure else (), detail=(failure.detail,) if failure else (),
+        )  # fmt: skip
+        self._remember(answer, path)
 
     # --- downloads ----------------------------------------------------------------------------------------------
 
@@ -128,8 +160,7 @@ class Commands:
 
     def _objections(self, command: ParamsDownload, equipment: Equipment | None) -> Iterator[Objection]:
         if equipment is None:
-            known = ", ".join(sorted(self._by_unit))
-            yield Objection("unknown_equipment", f"{command.eq} is not configured; here are {known}")
+            yield self._unknown(command.eq)
             return
         spec = equipment.spec.download
         if spec is None:
@@ -218,8 +249,12 @@ class Commands:
         self._site.effects.answers.append((path, answer))
 
     def _path_of(self, command: Command) -> str | None:
-        equipment = self._find(command.eq) if isinstance(command, ParamsDownload) else None
+        equipment = self._find(command.eq) if isinstance(command, ParamsDownload | AlarmAck) else None
         return equipment.spec.path if equipment else None
+
+    def _unknown(self, name: str) -> Objection:
+        known = ", ".join(sorted(self._by_unit))
+        return Objection("unknown_equipment", f"{name} is not configured; here are {known}")
 
     def _find(self, name: str) -> Equipment | None:
         return self._equipment.get(name) or self._by_unit.get(name)

@@ -189,7 +189,9 @@ class Equipment:
         """A condition of an OPC UA server changed, or was told again by a refresh."""
         if self._alarms is None:
             return
-        shown = AlarmShown(condition.code, condition.active, condition.acked, condition.text, condition.severity)
+        shown = AlarmShown(
+            condition.code, condition.active, condition.acked, condition.text, condition.severity, condition
+        )
         at = condition.at if condition.at is not None and condition.at <= contact + MAX_LEAD else contact
         self.recorder.changed = True
         self._tell_alarms(self._alarms.take(shown, at), now)

@@ -35,6 +35,21 @@ class ParamsDownload(msgspec.Struct, frozen=True, kw_only=True):
     valid_until: str | None = None
 
 
+class AlarmAck(msgspec.Struct, frozen=True, kw_only=True):
+    """Command: acknowledge this occurrence of an alarm condition in the name of `user`, or confirm it."""
+
+    type: ClassVar = "alarm.ack"
+
+    cmd: str
+    eq: str
+    occ: str
+    user: str
+    comment: str = ""
+    confirm: bool = False
+    corr: str | None = None
+    valid_until: str | None = None
+
+
 class DispatchOperation(msgspec.Struct, frozen=True, kw_only=True):
     """One operation of a dispatched order: which equipment, and which parameter set."""
 
@@ -189,11 +204,12 @@ Command = (
     | QualityRelease
     | MaterialArrival
     | StockTask
+    | AlarmAck
 )
 COMMAND_TYPES: Final[dict[str, Any]] = {
     kind.type: kind
     for kind in (
         ParamsDownload, DispatchOrder, ParamsRelease, ChangeNotice, QualityHold, QualityRelease, MaterialArrival,
-        StockTask,
+        StockTask, AlarmAck,
     )
 }  # fmt: skip

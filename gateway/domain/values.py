@@ -4,7 +4,7 @@ Times are integers: milliseconds since 1970-01-01 UTC, as the message contract h
 """
 
 from enum import StrEnum
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -15,6 +15,8 @@ PlainValue = bool | int | float | str | None
 """The part of it that a JSON message or a checkpoint holds as it is."""
 Timestamp = int
 """Milliseconds since 1970-01-01 UTC."""
+TimeQuality = Literal["source", "gateway", "estimated"]
+"""Whose clock a time is by: the device's, the gateway's, or the device's put right by what was learned of it."""
 TagId = str
 """`<unit>.<tag>`, for example `FIL01.state`: unique within one gateway."""
 
@@ -172,8 +174,24 @@ class Drift(msgspec.Struct, frozen=True, gc=False):
     after: str
 
 
+class Skew(msgspec.Struct, frozen=True, gc=False):
+    """How far a device's clock is ahead of the gateway's, in milliseconds: as told `before`, and `now`.
+
+    `corrected` says that the device's times are put right by it.
+    """
+
+    before: int
+    now: int
+    corrected: bool
+
+
 class ConditionChange(msgspec.Struct, frozen=True, gc=False):
-    """What an OPC UA server says of one alarm condition (Part 9): `code` is its ConditionName."""
+    """What an OPC UA server says of one alarm condition (Part 9): `code` is its ConditionName.
+
+    `confirmed` is None where the condition knows no confirming. `condition` is its node, by namespace URI, and
+    `event_id` names this very event: both are needed to acknowledge it. `user` and `comment` are those of its last
+    comment.
+    """
 
     source: str
     code: str
@@ -182,6 +200,11 @@ class ConditionChange(msgspec.Struct, frozen=True, gc=False):
     text: str | None
     severity: int | None
     at: Timestamp | None
+    confirmed: bool | None = None
+    condition: str = ""
+    event_id: bytes = b""
+    user: str | None = None
+    comment: str | None = None
 
 
 class Batch(msgspec.Struct, frozen=True, gc=False):
@@ -189,7 +212,8 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
 
     `contact` is when the device was last known to be alive: a batch without changes (keep-alive, unchanged poll)
     says that nothing else happened up to then. `gaps` lie before its changes. `resumed` is the first batch of a link
-    that goes on where the last one broke: what did not change since is not told again.
+    that goes on where the last one broke: what did not change since is not told again. `time_quality` says by whose
+    clock its values are dated, `skew` that something has become known of the device's.
     """
 
     changes: list[TagChange]
@@ -198,6 +222,8 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
     drifts: tuple[Drift, ...] = ()
     resumed: bool = False
     conditions: tuple[ConditionChange, ...] = ()
+    time_quality: TimeQuality = "source"
+    skew: Skew | None = None
 
 
 def plain(value: Value) -> PlainValue:

@@ -1,5 +1,9 @@
 """Alarms & Conditions: which fields are asked of an event, and what they say (OPC 10000-9).
 
+A condition is acknowledged by a method on its node, with the id of its newest event (§5.7.3); both are asked for with
+every event. Events of a branch, which is an earlier state still waiting for somebody (§5.5.2), are left alone: the
+condition as it is now is the alarm.
+
 One monitored item on the Server object brings every condition of the server. After each new subscription a
 ConditionRefresh has the server tell of all that still matter, so an alarm that was raised while nobody listened is not
 missed; the domain knows the ones it had already and raises none twice.
@@ -13,7 +17,7 @@ from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.object_ids import ObjectIds
 
 from gateway.domain.values import ConditionChange
-from gateway.drivers.opcua.node_ids import make_node_id
+from gateway.drivers.opcua.node_ids import format_node, make_node_id
 from gateway.drivers.opcua.values import timestamp_of
 
 QUEUE_SIZE: Final = 10_000
@@ -34,7 +38,17 @@ _SEVERITY: Final = _Field(ObjectIds.BaseEventType, ("Severity",))
 _NAME: Final = _Field(ObjectIds.ConditionType, ("ConditionName",))
 _ACTIVE: Final = _Field(ObjectIds.AlarmConditionType, ("ActiveState", "Id"))
 _ACKED: Final = _Field(ObjectIds.AcknowledgeableConditionType, ("AckedState", "Id"))
-_FIELDS: Final = (_SOURCE, _TIME, _MESSAGE, _SEVERITY, _NAME, _ACTIVE, _ACKED)
+_CONFIRMED: Final = _Field(ObjectIds.AcknowledgeableConditionType, ("ConfirmedState", "Id"))
+_EVENT_ID: Final = _Field(ObjectIds.BaseEventType, ("EventId",))
+_CONDITION: Final = _Field(ObjectIds.ConditionType, ())
+"""The condition's own node: no path, and its NodeId attribute (§5.5.2.13)."""
+_BRANCH: Final = _Field(ObjectIds.ConditionType, ("BranchId",))
+_USER: Final = _Field(ObjectIds.ConditionType, ("ClientUserId",))
+_COMMENT: Final = _Field(ObjectIds.ConditionType, ("Comment",))
+_FIELDS: Final = (
+    _SOURCE, _TIME, _MESSAGE, _SEVERITY, _NAME, _ACTIVE, _ACKED,
+    _CONFIRMED, _EVENT_ID, _CONDITION, _BRANCH, _USER, _COMMENT,
+)  # fmt: skip
 
 
 def conditions_item(client_handle: int) -> ua.MonitoredItemCreateRequest:
@@ -59,13 +73,14 @@ def refresh_request(subscription_id: int) -> ua.CallRequest:
     return ua.CallRequest(Parameters=ua.CallParameters(MethodsToCall=[method]))
 
 
-def decode_condition(fields: Sequence[Any]) -> ConditionChange | None:
-    """What one event says; None for an event that is no alarm condition (the marks of a refresh, for example)."""
+def decode_condition(fields: Sequence[Any], namespaces: Sequence[str]) -> ConditionChange | None:
+    """What one event says; None for one that is no alarm condition's present state (a mark of a refresh, a branch)."""
     values = dict(zip(_FIELDS, (variant.Value for variant in fields), strict=False))
-    name, active = values.get(_NAME), values.get(_ACTIVE)
-    if not name or active is None:
+    name, active, branch = values.get(_NAME), values.get(_ACTIVE), values.get(_BRANCH)
+    if not name or active is None or (branch is not None and not branch.is_null()):
         return None
-    message, severity = values.get(_MESSAGE), values.get(_SEVERITY)
+    message, severity, confirmed = values.get(_MESSAGE), values.get(_SEVERITY), values.get(_CONFIRMED)
+    condition = values.get(_CONDITION)
     return ConditionChange(
         source=str(values.get(_SOURCE) or ""),
         code=str(name),
@@ -74,14 +89,25 @@ def decode_condition(fields: Sequence[Any]) -> ConditionChange | None:
         text=getattr(message, "Text", None),
         severity=int(severity) if severity is not None else None,
         at=timestamp_of(values.get(_TIME)),
+        confirmed=None if confirmed is None else bool(confirmed),
+        condition=_name(condition, namespaces) if condition is not None else "",
+        event_id=values.get(_EVENT_ID) or b"",
+        user=values.get(_USER) or None,
+        comment=getattr(values.get(_COMMENT), "Text", None) or None,
     )
+
+
+def _name(condition: ua.NodeId, namespaces: Sequence[str]) -> str:
+    """The node by namespace URI, also one of the OPC UA namespace: without, the device's own would be meant."""
+    text = format_node(condition, namespaces)
+    return text if condition.NamespaceIndex else f"nsu={namespaces[0]};{text}"
 
 
 def _clause(field: _Field) -> ua.SimpleAttributeOperand:
     return ua.SimpleAttributeOperand(
         TypeDefinitionId=_node(field.defined_by),
         BrowsePath=[ua.QualifiedName(name, 0) for name in field.path],
-        AttributeId=AttributeIds.Value,
+        AttributeId=AttributeIds.Value if field.path else AttributeIds.NodeId,
     )
 
 

@@ -13,7 +13,7 @@ from asyncua import ua
 from asyncua.common.utils import Buffer
 from asyncua.ua.ua_binary import struct_from_binary
 
-from gateway.domain.values import ConditionChange, TagChange
+from gateway.domain.values import ConditionChange, TagChange, TimeQuality
 from gateway.drivers.base import Tag
 from gateway.drivers.opcua.conditions import decode_condition
 from gateway.drivers.opcua.decoder import ChangeDecoder, Malformed
@@ -39,6 +39,7 @@ class Publication:
     A keep-alive has neither and carries the number that the next notification will have (OPC 10000-4 §5.14.1.1).
     `available` are the numbers of the notifications that the server still keeps for Republish, `more` says that it
     has others ready. `overflows` are the changes before which the server's own queue lost some (trap A12, A13).
+    `time_quality` says by whose clock the changes are dated.
     """
 
     subscription_id: int
@@ -50,6 +51,7 @@ class Publication:
     more: bool = False
     overflows: list[TagChange] = field(default_factory=list)
     conditions: Sequence[ConditionChange] = ()
+    time_quality: TimeQuality = "source"
 
 
 class PublicationDecoder:
@@ -58,6 +60,10 @@ class PublicationDecoder:
     def __init__(self, tags: Sequence[Tag[Any]], values: ValueDecoder) -> None:
         self._values: Final = values
         self._changes: Final = ChangeDecoder(tags, values)
+
+    def date_by(self, offset: int | None) -> None:
+        """Add so many milliseconds to the device's source times from now on; None leaves them out."""
+        self._changes.offset = offset
 
     def take_mistyped(self) -> dict[str, int]:
         """The tags whose values came with another type than configured, and that variant type; each told once."""
@@ -130,7 +136,8 @@ class PublicationDecoder:
             if isinstance(notification, ua.DataChangeNotification):
                 changes += [self._change(item) for item in notification.MonitoredItems]
             elif isinstance(notification, ua.EventNotificationList):
-                told = (decode_condition(event.EventFields) for event in notification.Events)
+                namespaces = self._values.namespaces
+                told = (decode_condition(event.EventFields, namespaces) for event in notification.Events)
                 conditions += [condition for condition in told if condition is not None]
             elif isinstance(notification, ua.StatusChangeNotification):
                 status = notification.Status.value

@@ -31,7 +31,7 @@ class ValueDecoder:
     """Turns asyncua's `DataValue` into a `TagChange`; made per session, for NodeIds are told by namespace URI."""
 
     def __init__(self, namespaces: Sequence[str]) -> None:
-        self._namespaces = namespaces
+        self.namespaces = namespaces
         self._decode_scalar = {
             **_DECODE_SCALAR,
             ua.VariantType.NodeId: self._decode_node_id,
@@ -77,7 +77,7 @@ class ValueDecoder:
         return decode(variant.Value)
 
     def _decode_node_id(self, node_id: ua.NodeId) -> str:
-        return format_node(node_id, self._namespaces)
+        return format_node(node_id, self.namespaces)
 
 
 def encode(data_type: DataType, value: Value) -> ua.Variant | int:
