@@ -4,7 +4,8 @@ import asyncio
 import re
 import signal
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +40,37 @@ def run_gateway(folder: Path, play: str | None, *, report: bool, log_json: bool)
 
 
 def _run(plant: Plant, clock: Clock, report: Callable[[dict[str, Any]], None] | None) -> int:
-    status = 0
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_until_signal(Daemon(plant, clock), report))
-    except* StoreError as group:
-        for error in group.exceptions:
-            structlog.get_logger().error("the record cannot be used", reason=str(error))
-        status = 1
-    return status
+    except Exception as error:  # noqa: BLE001 - whatever it was, one line says it, and the next start goes on
+        for leaf in _leaves(error):
+            _tell_end(leaf)
+        return 1
+    return 0
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """The errors themselves, out of the groups that tasks wrap around them."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def _tell_end(error: BaseException) -> None:
+    """One line for what ended the gateway. The calls that led to it stand in the line, outermost first."""
+    log = structlog.get_logger()
+    if isinstance(error, StoreError):
+        log.error("the record cannot be used", reason=str(error))
+        return
+    calls = [f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in traceback.extract_tb(error.__traceback__)]
+    log.critical(
+        "the gateway ends on an error in its own code; started again, it goes on from its last commit",
+        error=f"{type(error).__name__}: {error}",
+        calls=" > ".join(calls),
+    )
 
 
 async def _until_signal(daemon: Daemon, report: Callable[[dict[str, Any]], None] | None) -> None:

@@ -1,7 +1,8 @@
 """From effects to one transaction, again and again: what arrives during a commit forms the next one."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from gateway.domain.core import Core
 from gateway.domain.download import Operation
@@ -14,7 +15,10 @@ from gateway.store.store import Store
 
 
 class Committer:
-    """Takes the core's effects, commits them, and only then lets operations start and the broker link look."""
+    """Takes the core's effects, commits them, and only then lets operations start and the broker link look.
+
+    Facts reach the core through `facts` alone, so that what one of them left half done is never committed.
+    """
 
     def __init__(self, core: Core, store: Store, topics: Topics, clock: Clock) -> None:
         self._core = core
@@ -23,6 +27,21 @@ class Committer:
         self._clock = clock
         self._wanted = asyncio.Event()
         self._waiting: asyncio.Future[None] | None = None
+        self._failed = False
+
+    @contextmanager
+    def facts(self) -> Iterator[Core]:
+        """The core, to be told facts; what comes of them is committed soon.
+
+        A core that raises may have taken a fact in by half. Nothing is committed from then on, so that the next
+        start goes on from what was right last; the error itself ends the daemon.
+        """
+        try:
+            yield self._core
+        except BaseException:
+            self._failed = True
+            raise
+        self._wanted.set()
 
     def request(self) -> None:
         """Something may have happened: commit it soon."""
@@ -40,6 +59,8 @@ class Committer:
         while True:
             await self._wanted.wait()
             self._wanted.clear()
+            if self._failed:
+                return
             waiting, self._waiting = self._waiting, None
             effects = self._core.take_effects(self._clock.now())
             if effects is not None:

@@ -109,24 +109,25 @@ class Daemon:
     def link_changed(self, device: str, up: bool, detail: str | None = None, resumed: bool = False) -> None:
         """A device's link came up or went down."""
         now = self._clock.now()
-        self._core.handle_link(device, up, now, now, detail, resumed)
-        self._committer.request()
+        with self._committer.facts() as core:
+            core.handle_link(device, up, now, now, detail, resumed)
 
     async def take_batch(self, device: str, batch: Batch) -> None:
         """A batch arrived; returns when it is committed."""
-        self._core.handle_changes(device, batch, self._clock.now())
+        with self._committer.facts() as core:
+            core.handle_changes(device, batch, self._clock.now())
         await self._committer.committed()
 
     def operation_done(self, result: OperationResult) -> None:
         """A device operation ended."""
-        self._core.handle_operation(result, self._clock.now())
+        with self._committer.facts() as core:
+            core.handle_operation(result, self._clock.now())
         self._timers.set()
-        self._committer.request()
 
     def _expires(self, found: Expiring) -> None:
         now = self._clock.now()
-        self._core.handle_expiry(found.subject, found.thumbprint, found.valid_until, found.days_left, now)
-        self._committer.request()
+        with self._committer.facts() as core:
+            core.handle_expiry(found.subject, found.thumbprint, found.valid_until, found.days_left, now)
 
     def _operate(self, operation: Operation) -> None:
         self._links[operation.device].submit(operation)
@@ -136,14 +137,14 @@ class Daemon:
     def broker_connected(self) -> None:
         """The broker is in reach."""
         now = self._clock.now()
-        self._core.handle_broker(True, now, now)
-        self._committer.request()
+        with self._committer.facts() as core:
+            core.handle_broker(True, now, now)
 
     def broker_lost(self, reason: str) -> None:
         """The broker is out of reach; `reason` is logged by the link."""
         now = self._clock.now()
-        self._core.handle_broker(False, now, now)
-        self._committer.request()
+        with self._committer.facts() as core:
+            core.handle_broker(False, now, now)
 
     async def handle_message(self, incoming: Incoming) -> None:
         """A message came on a command topic; returns when its answer is committed."""
@@ -154,13 +155,14 @@ class Daemon:
         now, known = self._clock.now(), {spec.path for spec in self._plant.equipment}
         path = topic.equipment if topic.equipment in known else None
         command = decode_command(topic.type, incoming.payload)
-        if incoming.retain:
-            objection = Objection("retained", "a retained command would be carried out at every reconnect")
-            self._core.refuse_command(command.cmd, topic.type, objection, path, now)
-        elif isinstance(command, Refused):
-            self._core.refuse_command(command.cmd, topic.type, command.objection, path, now)
-        else:
-            self._core.handle_command(command, now)
+        with self._committer.facts() as core:
+            if incoming.retain:
+                objection = Objection("retained", "a retained command would be carried out at every reconnect")
+                core.refuse_command(command.cmd, topic.type, objection, path, now)
+            elif isinstance(command, Refused):
+                core.refuse_command(command.cmd, topic.type, command.objection, path, now)
+            else:
+                core.handle_command(command, now)
         self._timers.set()
         await self._committer.committed()
 
@@ -169,8 +171,8 @@ class Daemon:
     async def _watch_deadlines(self) -> None:
         while True:
             now = self._clock.now()
-            self._core.handle_deadline(now)
-            self._committer.request()
+            with self._committer.facts() as core:
+                core.handle_deadline(now)
             deadline = self._core.next_deadline()
             nap = LONGEST_NAP if deadline is None else min(LONGEST_NAP, max(1, deadline - now))
             self._timers.clear()

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Protocol
 
 import structlog
@@ -75,8 +75,7 @@ class DeviceLink:
                 async for batch in batches:
                     if self._driver is None:
                         self._found(batch.resumed)
-                    with suppress(KeyError):
-                        await self._intake.take_batch(self._device.name, batch)
+                    await self._intake.take_batch(self._device.name, batch)
         finally:
             self._driver = None
 

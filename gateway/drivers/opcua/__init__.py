@@ -5,3 +5,7 @@ The link: `channel`, `resumption` (a session goes on over a new channel), `sessi
 were written for), `server_state`. What it says: `monitored_items` and `subscription`, or `polling`; `snapshots` reads
 together what belongs together. `driver` offers the verbs.
 """
+
+from gateway.drivers.opcua.limits import believe_no_empty_elements
+
+believe_no_empty_elements()  # here, so that nothing of asyncua is used by this package without it

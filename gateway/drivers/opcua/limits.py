@@ -1,9 +1,12 @@
-"""What a server does not decide for us: how much it sends in one message, and by whose clock a token ends.
+"""What a server does not decide for us: how much it sends, how much it claims, and by whose clock a token ends.
 
 asyncua only advertises a size limit, lets the server's acknowledgement replace it, and piles up an unfinished chunk of
 any announced size (trap A18): a server that goes mad would take the gateway's memory, and with it every other device.
 It also holds the server's moment of a token's creation against our clock (trap A23): where a PLC's clock is behind by
 more than a token lasts, the first message after a renewal that still carries the old token would end the link.
+
+And it believes any length of an array: an element of Null takes no byte, so five bytes that claim two thousand million
+of them keep the whole gateway busy until its memory is full.
 """
 
 from collections.abc import Callable
@@ -14,12 +17,16 @@ from asyncua import ua
 from asyncua.client.client import Client
 from asyncua.client.ua_client import UASocketProtocol
 from asyncua.common.connection import TransportLimits
+from asyncua.common.utils import Buffer
+from asyncua.ua import ua_binary
+from asyncua.ua.uaerrors import UaError
 
 MAX_MESSAGE: Final = 16 * 2**20
 """Bytes. The longest answers, a browse of a thousand nodes or an array of a million bytes, have a tenth of it."""
 MAX_CHUNKS: Final = 4096
 """Twice what a message of that size needs in the smallest chunks that Part 6 §7.1.2.3 allows, 8192 bytes."""
 _LEAST_BUFFER: Final = 8192
+_unpack_array = ua_binary.unpack_uatype_array
 
 
 class _OwnLimits(TransportLimits):
@@ -30,6 +37,17 @@ class _OwnLimits(TransportLimits):
 
     def update_client_limits(self, msg: ua.Acknowledge) -> None:
         self.max_send_buffer = min(self.max_send_buffer, max(msg.ReceiveBufferSize, _LEAST_BUFFER))
+
+
+def believe_no_empty_elements() -> None:
+    """Let asyncua refuse an array that claims elements of Null; for all connections of this process."""
+    ua_binary.unpack_uatype_array = _unpack_credible_array  # type: ignore[assignment]
+
+
+def _unpack_credible_array(kind: ua.VariantType, data: Buffer) -> list[Any] | None:
+    if kind is ua.VariantType.Null and (length := int.from_bytes(data.copy(4).read(4), "little", signed=True)) > 0:
+        raise UaError(f"an array claims {length} elements that take no bytes")
+    return _unpack_array(kind, data)
 
 
 def keep_own_measure(client: Client) -> None:
