@@ -54,7 +54,9 @@ async def first_condition(epoch: float) -> ConditionChange:
 async def test_a_condition_is_told_with_its_own_time_and_again_to_whoever_comes_later(scada: float) -> None:
     first = await first_condition(scada)
     assert first == ConditionChange(
-        "PAL01", "4002", True, False, "Stretch film low", 400, parse_timestamp("2026-03-02T06:13:00Z")
-    )
+        "PAL01", "4002", True, False, "Stretch film low", 400, parse_timestamp("2026-03-02T06:13:00Z"),
+        confirmed=None, condition="nsu=urn:simulators:scada;s=PAL01.Alarm.4002", event_id=first.event_id,
+    )  # fmt: skip
+    assert first.event_id
     later = await first_condition(scada)  # a new session: only ConditionRefresh can have told of it
     assert (later.code, later.active) == ("4002", True)
