@@ -73,10 +73,12 @@ class RuleSection(Section):
 
 
 class StateSection(Section):
-    """How the state is read."""
+    """How the state is read: by own rules, by a ready-made model, or by own rules before those of a model."""
 
-    rules: Annotated[tuple[RuleSection, ...], Field(min_length=1)]
-    raw: tuple[str, ...] = ()
+    model: str | None = None
+    tags: dict[str, str | None] = Field(default={}, description="the tag of each role of the model; ~ leaves one out")
+    rules: tuple[RuleSection, ...] = ()
+    raw: tuple[str, ...] | None = None
     reasons: dict[str, str | None] = {}
     debounce: Seconds = 5.0
     micro_stop: Seconds = 120.0

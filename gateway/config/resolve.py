@@ -3,7 +3,6 @@
 import difflib
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from gateway.config.models import (
     AlarmsSection,
@@ -14,9 +13,10 @@ from gateway.config.models import (
     ParameterSection,
     TagSection,
 )
+from gateway.config.resolve_state import StateResolver
 from gateway.config.resolve_usage import AlarmResolver, UsageResolver
 from gateway.config.validation import Reporter
-from gateway.config.yaml_reader import Document, KeyPath, plain_scalar
+from gateway.config.yaml_reader import Document, KeyPath
 from gateway.domain.alarms import AlarmSpec
 from gateway.domain.attribution import ProductionSpec
 from gateway.domain.containers import ContainerSpec
@@ -27,13 +27,12 @@ from gateway.domain.equipment import EquipmentSpec, TagSpec
 from gateway.domain.expressions import Compiled, ExpressionError, compile_expression, tags_used
 from gateway.domain.orders import OrderSource, OrderSpec
 from gateway.domain.production import Derived
-from gateway.domain.states import StateRule, StateSpec
-from gateway.domain.values import INTEGER_RANGES, DataType, PlainValue
+from gateway.domain.states import StateSpec
+from gateway.domain.values import INTEGER_RANGES, DataType
 
 ResolvedTags = Mapping[str, tuple[TagSection, str] | None]
 
 _NUMBERS = frozenset({*INTEGER_RANGES, DataType.FLOAT32, DataType.FLOAT64})
-_REASON = re.compile(r"[A-Z0-9_]+(/[A-Z0-9_]+)*")
 
 
 def milliseconds(seconds: float) -> int:
@@ -132,29 +131,13 @@ class EquipmentResolver:
         section = self._section.state
         if section is None:
             return None
-        rules: list[StateRule] = []
-        needs: set[int] = set()
-        for number, rule in enumerate(section.rules):
-            when = self._expression(rule.when, "state", "rules", number, "when")
-            if when is None:
-                continue
-            needs.update(self._slots[name] for name in tags_used(rule.when))
-            reason, slot = self._reason(rule.reason, number)
-            debounce = milliseconds(rule.debounce) if rule.debounce is not None else None
-            rules.append(StateRule(rule.to, when, debounce, reason, slot))
-        return StateSpec(
-            rules=tuple(rules), needs=tuple(sorted(needs)),
-            evidence=tuple(self._slot(name, "state", "raw") for name in section.raw),
-            reasons=_codes(section.reasons), debounce=milliseconds(section.debounce),
-            micro_stop=milliseconds(section.micro_stop), stale_after=milliseconds(section.stale_after),
-            reason_window=milliseconds(section.reason_window),
-        )  # fmt: skip
+        return StateResolver(
+            section, self._slots, self._tag_section, slot=self._slot, expression=self._expression, report=self._report
+        ).resolve()
 
-    def _reason(self, reason: str | None, number: int) -> tuple[str | None, int | None]:
-        """A reason is either the name of the tag with the code, or a fixed text such as HELD/QUALITY."""
-        if reason is None or _REASON.fullmatch(reason):
-            return reason, None
-        return None, self._slot(reason, "state", "rules", number, "reason")
+    def _tag_section(self, name: str) -> TagSection | None:
+        resolved = self._tags.get(name)
+        return resolved[0] if resolved is not None else None
 
     # --- production ---------------------------------------------------------------------------------------------
 
@@ -305,8 +288,3 @@ _ONE_BIT = (
 )
 _FLOATS = frozenset({DataType.FLOAT32, DataType.FLOAT64})
 """Always converted, since a device may send NaN."""
-
-
-def _codes(reasons: Mapping[str, Any]) -> dict[PlainValue, str | None]:
-    """YAML keys are text; a key that looks like a number is a number, as the device sends it."""
-    return {plain_scalar(code): reason for code, reason in reasons.items()}

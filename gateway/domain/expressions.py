@@ -1,12 +1,13 @@
 """The small safe language of `when:` rules, conditions and derived tags.
 
-An expression is Python's expression grammar cut down to comparisons, `and or not`, `in [..]`, arithmetic, bit
-operations and a handful of functions. It is parsed once and compiled to closures over the inputs; nothing is ever
-evaluated as Python, and nothing in it can loop, call or reach anything else.
+An expression is Python's expression grammar cut down to comparisons, `and or not`, `in [..]`, `.. if .. else ..`,
+arithmetic, bit operations and a handful of functions. It is parsed once and compiled to closures over the inputs;
+nothing is ever evaluated as Python, and nothing in it can loop, call or reach anything else.
 
     state in [10, 11, 12] and stop_reason == 9001
     quality(state) == 'Bad' or stale(heartbeat)
     bit(alarm_word, 3) and abs(oven_actual - oven_setpoint) > 5
+    good / total * 100 if total > 0 else 0
 """
 
 import ast
@@ -49,11 +50,21 @@ class Inputs:
 
 
 Compiled = Callable[[Inputs], Any]
+_NOTHING: Final = Inputs([])
+"""Enough to learn what a constant is."""
+
+
+def _product(left: Any, right: Any) -> Any:
+    """Of numbers only: Python would also repeat a text, as often as a device's number says."""
+    if not isinstance(left, int | float) or not isinstance(right, int | float):
+        raise TypeError("only numbers can be multiplied")
+    return left * right
+
 
 _BINARY: Final[dict[type[ast.AST], Callable[[Any, Any], Any]]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
+    ast.Mult: _product,
     ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
@@ -86,8 +97,10 @@ _VALUE_FUNCTIONS: Final[dict[str, tuple[int, Callable[..., Any]]]] = {
 _TAG_FUNCTIONS: Final = ("quality", "stale")
 
 
-def compile_expression(text: str, slots: Mapping[str, int]) -> Compiled:
+def compile_expression(text: str, slots: Mapping[str, int], meanings: Mapping[str, Compiled] | None = None) -> Compiled:
     """Compile `text` over the tags named in `slots` (name → slot of `Inputs`).
+
+    `meanings` are names that stand for something else than a tag, such as the states of a ready-made model.
 
     The result raises `NoValue` when it needs a tag without a usable value; `and` and `or` stop early as usual, so
     a tag that is not reached is not needed. A division by zero or a comparison of unlike types counts as no value
@@ -101,7 +114,7 @@ def compile_expression(text: str, slots: Mapping[str, int]) -> Compiled:
         raise ExpressionError(f"does not parse: {_syntax(error)}") from None
     if sum(1 for _ in ast.walk(tree)) > MAX_NODES:
         raise ExpressionError(f"has more than {MAX_NODES} parts; split it into derived tags")
-    return _guarded(_Compiler(slots).compile(tree.body), text)
+    return _guarded(_Compiler(slots, meanings or {}).compile(tree.body), text)
 
 
 def tags_used(text: str) -> set[str]:
@@ -130,8 +143,9 @@ def _guarded(run: Compiled, text: str) -> Compiled:
 class _Compiler:
     """Turns the permitted part of Python's syntax tree into closures."""
 
-    def __init__(self, slots: Mapping[str, int]) -> None:
+    def __init__(self, slots: Mapping[str, int], meanings: Mapping[str, Compiled]) -> None:
         self._slots = slots
+        self._meanings = meanings
 
     def compile(self, node: ast.expr) -> Compiled:
         match node:
@@ -148,12 +162,17 @@ class _Compiler:
             case ast.Compare(left=left, ops=ops, comparators=others):
                 return self._comparison(left, ops, others)
             case ast.List(elts=items) | ast.Tuple(elts=items):
+                if all(isinstance(item, ast.Constant) for item in items):
+                    constants = [self.compile(item)(_NOTHING) for item in items]
+                    return lambda _: constants
                 elements = [self.compile(item) for item in items]
                 return lambda inputs: [element(inputs) for element in elements]
+            case ast.IfExp(test=test, body=body, orelse=otherwise):
+                return self._choice(test, body, otherwise)
             case ast.Call(func=ast.Name(id=name), args=args, keywords=[]):
                 return self._call(name, args)
         raise ExpressionError(
-            f"{ast.unparse(node)!r} is not allowed; use comparisons, and/or/not, in [..], + - * / // %, & |, "
+            f"{ast.unparse(node)!r} is not allowed; use comparisons, and/or/not, in [..], if/else, + - * / // %, & |, "
             f"and the functions {', '.join(sorted([*_VALUE_FUNCTIONS, *_TAG_FUNCTIONS]))}"
         )
 
@@ -167,6 +186,8 @@ class _Compiler:
         if name in _CONSTANTS:
             constant = _CONSTANTS[name]
             return lambda _: constant
+        if name in self._meanings:
+            return self._meanings[name]
         slot = self._slot(name)
 
         def value(inputs: Inputs) -> Value:
@@ -188,6 +209,10 @@ class _Compiler:
             return lambda inputs: all(part(inputs) for part in parts)
         return lambda inputs: any(part(inputs) for part in parts)
 
+    def _choice(self, test: ast.expr, body: ast.expr, otherwise: ast.expr) -> Compiled:
+        is_so, then, other = self.compile(test), self.compile(body), self.compile(otherwise)
+        return lambda inputs: then(inputs) if is_so(inputs) else other(inputs)
+
     def _comparison(self, left: ast.expr, ops: Sequence[ast.cmpop], others: Sequence[ast.expr]) -> Compiled:
         for op in ops:
             if type(op) not in _COMPARE:
@@ -196,6 +221,9 @@ class _Compiler:
         functions = [_COMPARE[type(op)] for op in ops]
         if len(functions) == 1:
             function, (first, second) = functions[0], operands
+            if isinstance(others[0], ast.Constant):
+                constant = second(_NOTHING)
+                return lambda inputs: function(first(inputs), constant)
             return lambda inputs: function(first(inputs), second(inputs))
 
         def chain(inputs: Inputs) -> bool:
