@@ -1,0 +1,87 @@
+# ruff: noqa: T201 - it prints what it measured
+"""`make bench`: everything in one run, as the tables of docs/performance.md.
+
+python -m bench [opcua] [core] [modbus] [--rates 1000,10000] [--seconds 10]
+"""
+
+import argparse
+import asyncio
+from collections.abc import Sequence
+
+from bench import core, opcua
+
+RATES = (1_000, 10_000, 50_000, 200_000, 300_000)
+YARDSTICK_UP_TO = 50_000
+"""Changes per second; beyond, the plain way only falls further behind."""
+_COLUMNS = (
+    "who", "asked/s", "arrived/s", "missing", "skipped", "µs CPU/value", "of one core", "p50 ms", "p99 ms", "MB",
+    "start s",
+)  # fmt: skip
+SLOW_TAGS = 10_000
+"""The last row: as many tags as a large line has, each changing once a second."""
+
+
+def main() -> None:
+    """Measure what was asked for, or all of it."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description="How fast the gateway is, measured whole.")
+    parser.add_argument("parts", nargs="*", choices=["opcua", "core", "modbus", []], help="default: all")
+    parser.add_argument("--rates", default=",".join(map(str, RATES)), help="changes per second, with commas between")
+    parser.add_argument("--seconds", type=float, default=10, help="of load at each rate")
+    chosen = parser.parse_args()
+    parts = chosen.parts or ["core", "modbus", "opcua"]
+    if "core" in parts:
+        _core()
+    if "modbus" in parts:
+        _modbus()
+    if "opcua" in parts:
+        _opcua([int(rate) for rate in chosen.rates.split(",")], chosen.seconds)
+
+
+def _opcua(rates: Sequence[int], seconds: float) -> None:
+    print("\n## OPC UA to MQTT: server -> gateway (core, SQLite) -> mosquitto -> subscriber\n")
+    _row(*_COLUMNS)
+    _row(*["---"] * len(_COLUMNS))
+    for rate in rates:
+        tags = round(rate * opcua.INTERVAL)
+        notifications = round(seconds / opcua.INTERVAL)
+        ours = opcua.measure_gateway(tags, notifications)
+        _figures("gateway", ours)
+        if rate <= YARDSTICK_UP_TO:
+            plain = opcua.measure_yardstick(tags, notifications)
+            _figures("yardstick", plain)
+            print(f"| | | | | | {plain.cpu_per_value / ours.cpu_per_value:.1f} times ours | | | | | |", flush=True)
+    _figures(f"gateway, {SLOW_TAGS:,} tags at 1 Hz", opcua.measure_gateway(SLOW_TAGS, round(seconds), interval=1.0))
+
+
+def _figures(who: str, figures: opcua.Figures) -> None:
+    _row(
+        who, f"{figures.asked:,.0f}", f"{figures.rate:,.0f}", figures.missing + figures.disordered, figures.skipped,
+        f"{figures.cpu_per_value:.2f}", f"{figures.core:.0%}", figures.p50, figures.p99,
+        f"{figures.rss / 2**20:.0f}", f"{figures.subscribed_after:.1f}",
+    )  # fmt: skip
+
+
+def _core() -> None:
+    print("\n## The core: 100 machines of 100 tags, without sockets\n")
+    _row("what", "values a batch", "µs CPU/value, core and checkpoint", "µs CPU/value, message bytes")
+    _row(*["---"] * 4)
+    for cost in core.measure():
+        _row(cost.what, f"{cost.values:,}", f"{cost.core:.2f}", f"{cost.encoding:.2f}")
+
+
+def _modbus() -> None:
+    from bench import modbus
+
+    print("\n## Modbus TCP: the reading side alone\n")
+    _row("what", "figure")
+    _row(*["---"] * 2)
+    for what, figure in asyncio.run(modbus.measure()).items():
+        _row(what, figure)
+
+
+def _row(*cells: object) -> None:
+    print("| " + " | ".join(str(cell) for cell in cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
