@@ -8,10 +8,13 @@ import subprocess
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.drivers.opcua_links import Record
 
 FOLDER = Path(__file__).with_name("node_opcua")
 _OLDEST = 20
@@ -104,3 +107,8 @@ async def running(process: NodeProcess, **options: Any) -> AsyncIterator[NodePla
         yield plant
     finally:
         await process.ask("stop")
+
+
+def once(record: Record, name: str = "count") -> list:
+    """What a counter went through: node-opcua tells the last value again, with its time, to a session that goes on."""
+    return [value for value, _ in groupby(record.values(name))]

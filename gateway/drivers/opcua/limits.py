@@ -21,6 +21,8 @@ from asyncua.common.utils import Buffer
 from asyncua.ua import ua_binary
 from asyncua.ua.uaerrors import UaError
 
+from gateway.drivers.opcua.refusals import hear_refusals
+
 MAX_MESSAGE: Final = 16 * 2**20
 """Bytes. The longest answers, a browse of a thousand nodes or an array of a million bytes, have a tenth of it."""
 MAX_CHUNKS: Final = 4096
@@ -63,6 +65,7 @@ def keep_own_measure(client: Client) -> None:
         protocol._connection._limits = _OwnLimits()
         _bound_unfinished_chunk(protocol)
         _date_tokens(protocol)
+        hear_refusals(protocol)
         return protocol
 
     client.uaclient._make_protocol = make_measured  # type: ignore[method-assign]

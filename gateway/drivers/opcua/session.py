@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar
 from asyncua import ua
 from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.object_ids import ObjectIds
+from asyncua.ua.status_codes import StatusCodes
 
 from gateway.drivers.opcua.channel import Channel, ServiceFault
 from gateway.drivers.opcua.node_ids import make_node_id
@@ -41,7 +42,7 @@ class Session:
     async def open(self) -> None:
         """Read what every session must know anew: the namespaces, and the server's limits."""
         try:
-            array, *limits = await self.read(
+            array, *limits = await self._read_first(
                 [make_node_id(ObjectIds.Server_NamespaceArray), *map(make_node_id, _OPERATION_LIMITS)]
             )
         except ServiceFault as fault:
@@ -53,6 +54,16 @@ class Session:
         self.limits = OperationLimits(
             *((limit.Value and limit.Value.Value) or _DEFAULT_NODES_PER_CALL for limit in limits)
         )
+
+    async def _read_first(self, node_ids: Sequence[ua.NodeId]) -> list[ua.DataValue]:
+        """All in one call; one by one where that is too many, for the server's limit is among what is to be read."""
+        try:
+            return await self.read(node_ids)
+        except ServiceFault as fault:
+            if fault.code != StatusCodes.BadTooManyOperations:
+                raise
+        self.limits = OperationLimits(nodes_per_read=1)
+        return await self.read(node_ids)
 
     def namespace_index(self, uri: str) -> int:
         """The index of a namespace in this session; raises `LinkLost` that names those that exist."""

@@ -127,24 +127,23 @@ export class Plant {
   // --- alarms ------------------------------------------------------------------------------------------------------
 
   /** Raise or clear the off-normal alarm of that name, which the first call makes. */
-  alarm({ name, active, severity = 400 }) {
-    const { input } = this.#alarms.get(name) ?? this.#makeAlarm(name, severity);
+  alarm({ name, active }) {
+    const input = this.#alarms.get(name) ?? this.#makeAlarm(name);
     input.setValueFromSource({ dataType: "Boolean", value: active });
   }
 
-  #makeAlarm(name, severity) {
+  #makeAlarm(name) {
     const namespace = this.#namespaces.get(this.#ownNamespace);
     const { objects } = this.#space.rootFolder;
     const source = namespace.addObject({
       organizedBy: objects,
       browseName: "PAL01",
       eventSourceOf: objects.server,
-      notifierOf: objects.server,
     });
     const common = { dataType: "Boolean", value: { dataType: "Boolean", value: false } };
     const input = namespace.addVariable({ componentOf: source, browseName: `${name}.Input`, ...common });
     const normalState = namespace.addVariable({ componentOf: source, browseName: `${name}.Normal`, ...common });
-    const alarm = namespace.instantiateOffNormalAlarm({
+    namespace.instantiateOffNormalAlarm({
       browseName: name,
       componentOf: source,
       conditionSource: source,
@@ -152,10 +151,8 @@ export class Plant {
       inputNode: input,
       normalState,
     });
-    alarm.severity.setValueFromSource({ dataType: "UInt16", value: severity });
-    const made = { alarm, input };
-    this.#alarms.set(name, made);
-    return made;
+    this.#alarms.set(name, input);
+    return input;
   }
 
   // --- what a server can refuse, lose or forget --------------------------------------------------------------------
