@@ -7,6 +7,7 @@ import msgspec
 from msgspec import field
 
 from gateway.domain.commands import Commands
+from gateway.domain.contacts import Contacts
 from gateway.domain.download import OperationResult
 from gateway.domain.effects import Effects, GatewayIdentity, Recorder, SequenceMemory
 from gateway.domain.envelope import Answer
@@ -67,9 +68,10 @@ class Core:
         self.effects = Effects()
         self.memory = _restore(checkpoints.get(GATEWAY_KEY), GatewayMemory)
         self._saved_contacts = now
-        self._contacts: dict[str, Timestamp] = {}
+        heard: dict[str, Timestamp] = {}
         if CONTACTS_KEY in checkpoints:
-            self._contacts = msgspec.json.decode(checkpoints[CONTACTS_KEY], type=dict[str, Timestamp])
+            heard = msgspec.json.decode(checkpoints[CONTACTS_KEY], type=dict[str, Timestamp])
+        self._contacts = Contacts(heard, now)
         self._started = now
         self._links: dict[str, bool] = {}
         self._site = Recorder(identity, None, self.memory.sequence, self.effects)
@@ -82,14 +84,14 @@ class Core:
         self._messages: dict[str, int] = {}
         if TELEMETRY_KEY in checkpoints:
             self._messages = msgspec.json.decode(checkpoints[TELEMETRY_KEY], type=dict[str, int])
-        self._state_devices = {path: item.spec.state_devices for path, item in self.equipment.items()}
+        self._state_tags = {path: item.spec.state_tags for path, item in self.equipment.items()}
         self._on_device: dict[str, list[Equipment]] = {}
         for item in self.equipment.values():
             for device in item.spec.devices:
                 self._on_device.setdefault(device, []).append(item)
         self._commands = Commands(self.memory.record, self.equipment, self._site, answers, self._links)
         if checkpoints:
-            last = max(self._contacts.values(), default=None)
+            last = max(self._contacts.heard.values(), default=None)
             restarted = GatewayRestarted(
                 version=identity.version, last_alive=format_timestamp(last) if last is not None else None
             )
@@ -109,7 +111,7 @@ class Core:
             self._tell_losses(device, batch, now)
         for change in batch.changes:
             sinks[change.tag_id](change)
-        self._contacts[device] = contact
+        self._contacts.take(device, batch)
         if batch.conditions:
             self._take_conditions(device, batch, now)
         for equipment in self._on_device.get(device, ()):
@@ -117,7 +119,8 @@ class Core:
             if equipment.out_of_contact and not batch.changes:
                 equipment.regain_contact(contact, now)
             equipment.run_scans(device, now)
-            known = self._contact(equipment)
+            equipment.check_heartbeats(self._contacts, now)
+            known = self._contacts.known_of(self._state_tags[equipment.spec.path])
             equipment.settle(known, known, now)
             self._commands.handle_scan(equipment.spec.path, now)
 
@@ -130,12 +133,12 @@ class Core:
         times, and what did not change holds.
         """
         self._links[device] = up
-        last = self._contacts.get(device)
+        last = self._contacts.heard.get(device)
         if up and resumed:
             self._commands.handle_link_up(device)
         elif up:
             self._close_gap(device, last, at, now)
-            self._contacts[device] = at
+            self._contacts.begin(device, at)
             for equipment in self._on_device.get(device, ()):
                 equipment.begin_contact(device, at)
             self._commands.handle_link_up(device)
@@ -191,13 +194,14 @@ class Core:
     def handle_deadline(self, now: Timestamp) -> None:
         """Time passed: lost contact, moments that no device confirmed, timers of downloads."""
         for equipment in self.equipment.values():
-            state = equipment.spec.state
-            contact = self._contact(equipment)
-            if state is not None and not equipment.out_of_contact and now - contact > state.stale_after:
-                self._lose(equipment, contact, now)
+            state, tags = equipment.spec.state, self._state_tags[equipment.spec.path]
+            heard = self._contacts.heard_of(tags)
+            if state is not None and not equipment.out_of_contact and now - heard > state.stale_after:
+                self._lose(equipment, heard, now)
             deadline = equipment.deadline()
             if deadline is not None and deadline + GRACE <= now:
-                equipment.settle(max(contact, now - GRACE), contact, now)
+                known = self._contacts.known_of(tags)
+                equipment.settle(max(known, now - GRACE), known, now)
         self._commands.handle_timer(now)
 
     def next_deadline(self) -> Timestamp | None:
@@ -207,7 +211,8 @@ class Core:
             deadline, state = equipment.deadline(), equipment.spec.state
             times.append(None if deadline is None else deadline + GRACE)
             if state is not None and not equipment.out_of_contact:
-                times.append(self._contact(equipment) + state.stale_after + 1)
+                heard = self._contacts.heard_of(self._state_tags[equipment.spec.path])
+                times.append(heard + state.stale_after + 1)
         return min((at for at in times if at is not None), default=None)
 
     # --- effects ------------------------------------------------------------------------------------------------
@@ -232,18 +237,13 @@ class Core:
             effects.checkpoints[GATEWAY_KEY] = msgspec.json.encode(self.memory)
         if effects.checkpoints or now - self._saved_contacts >= CONTACT_INTERVAL:
             self._saved_contacts = now
-            effects.checkpoints[CONTACTS_KEY] = msgspec.json.encode(self._contacts)
+            effects.checkpoints[CONTACTS_KEY] = msgspec.json.encode(self._contacts.heard)
         if not (effects.checkpoints or effects.answers or effects.operations or effects.retained):
             return None
         self.effects = Effects()
         for recorder in (self._site, *(item.recorder for item in self.equipment.values())):
             recorder.effects = self.effects
         return effects
-
-    def _contact(self, equipment: Equipment) -> Timestamp:
-        """Up to when everything about an equipment is known: the earliest contact of its devices."""
-        devices = self._state_devices[equipment.spec.path]
-        return min((self._contacts.get(device, self._started) for device in devices), default=self._started)
 
     def _take_conditions(self, device: str, batch: Batch, now: Timestamp) -> None:
         """Alarm conditions go to the equipment whose configuration names their source."""
@@ -258,7 +258,7 @@ class Core:
             state = equipment.spec.state
             if state is None or last is None or equipment.out_of_contact or at - last <= state.stale_after:
                 continue
-            if device not in self._state_devices[equipment.spec.path]:
+            if device not in self._state_tags[equipment.spec.path]:
                 continue
             self._lose(equipment, last, now)
 

@@ -11,6 +11,7 @@ from msgspec import field
 
 from gateway.domain.alarms import AlarmEvent, AlarmMemory, Alarms, AlarmShown, AlarmSpec
 from gateway.domain.attribution import Attribution, ProductionMemory, ProductionSpec
+from gateway.domain.contacts import Contacts
 from gateway.domain.conversion import Conversion, to_engineering
 from gateway.domain.download import DownloadMemory, DownloadSpec
 from gateway.domain.effects import Recorder, SequenceMemory
@@ -77,13 +78,15 @@ class EquipmentSpec(msgspec.Struct, frozen=True):
         return tuple(dict.fromkeys(tag.device for tag in self.tags))
 
     @property
-    def state_devices(self) -> tuple[str, ...]:
-        """The devices without which its state is unknown: those of the tags that the rules use, else all.
+    def state_tags(self) -> dict[str, frozenset[TagId]]:
+        """The tags that the state rules use, by device: without these devices its state is unknown.
 
-        A checkweigher behind another server may be away without the machine being so.
+        A checkweigher behind another server may be away without the machine being so. Where there are no rules, all of
+        its devices matter, and no tag more than others.
         """
-        needed = [self.tags[slot].device for slot in self.state.needs] if self.state else []
-        return tuple(dict.fromkeys(needed)) or self.devices
+        needed = [self.tags[slot] for slot in self.state.needs] if self.state else []
+        devices = dict.fromkeys(tag.device for tag in needed) or self.devices
+        return {device: frozenset(tag.tag_id for tag in needed if tag.device == device) for device in devices}
 
 
 class EquipmentMemory(msgspec.Struct):
@@ -173,11 +176,7 @@ class Equipment:
             begin = end
 
     def settle(self, until: Timestamp, contact: Timestamp, now: Timestamp) -> None:
-        """Everything up to `until` is known, or will never be: close what ends there.
-
-        Only up to `contact` could the device say anything, so only up to then a heartbeat can be missed.
-        """
-        self._check_heartbeats(contact, now)
+        """Everything up to `until` is known, or will never be: close what ends there. Known it is up to `contact`."""
         if self._states is not None:
             self._apply(self._states.settle(until), now)
         if self._alarms is not None:
@@ -261,21 +260,26 @@ class Equipment:
                 self._heartbeats[tag.slot] = at
                 self.inputs.stale[tag.slot] = False
 
-    def _check_heartbeats(self, until: Timestamp, now: Timestamp) -> None:
+    def check_heartbeats(self, contacts: Contacts, now: Timestamp) -> None:
+        """A heartbeat is missed when its own tag is known to have stood still for three periods."""
         late = [
             slot
             for slot, at in self._heartbeats.items()
-            if not self.inputs.stale[slot] and until - at > 3 * self._period(slot)
+            if not self.inputs.stale[slot] and self._known(slot, contacts) - at > 3 * self._period(slot)
         ]
         for slot in late:
             self.inputs.stale[slot] = True
         if late and self._states is not None:
             since = max(self._heartbeats[slot] for slot in late)
-            since = max(since, *(self._last_scan.get(device, 0) for device in self.spec.state_devices))
+            since = max(since, *(self._last_scan.get(device, 0) for device in self.spec.state_tags))
             seen = self._observe(since)
             if seen is not None:
                 seen.cause = Cause.STALE_HEARTBEAT if seen.state is State.UNKNOWN else seen.cause
                 self._apply(self._states.see(seen), now)
+
+    def _known(self, slot: int, contacts: Contacts) -> Timestamp:
+        tag = self.spec.tags[slot]
+        return contacts.known_tag(tag.device, tag.tag_id)
 
     def _period(self, slot: int) -> int:
         return self.spec.tags[slot].heartbeat_period or 0

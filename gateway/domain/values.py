@@ -213,7 +213,8 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
     `contact` is when the device was last known to be alive: a batch without changes (keep-alive, unchanged poll)
     says that nothing else happened up to then. `gaps` lie before its changes. `resumed` is the first batch of a link
     that goes on where the last one broke: what did not change since is not told again. `time_quality` says by whose
-    clock its values are dated, `skew` that something has become known of the device's.
+    clock its values are dated, `skew` that something has become known of the device's. A device whose tags are
+    polled in groups, at intervals of their own, speaks only for those in `polled`; where that is empty, for all.
     """
 
     changes: list[TagChange]
@@ -224,6 +225,7 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
     conditions: tuple[ConditionChange, ...] = ()
     time_quality: TimeQuality = "source"
     skew: Skew | None = None
+    polled: tuple[frozenset[TagId], ...] = ()
 
 
 def plain(value: Value) -> PlainValue:

@@ -7,7 +7,7 @@ import ssl
 from contextlib import asynccontextmanager
 
 import pytest
-from clocks import PlantClock
+from clocks import ManualClock, PlantClock
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -28,9 +28,9 @@ def tag(name: str, data_type: DataType, register, **address) -> Tag[ModbusAddres
 WORD = tag("word", DataType.UINT16, 0)
 
 
-def driver(tags, **keys) -> ModbusDriver:
-    settings = ModbusSettings(**{"host": "127.0.0.1", "timeout": "500ms", "poll_interval": "20ms", **keys})
-    return ModbusDriver("PLC", settings, tags, PlantClock())
+def driver(tags, clock=None, **keys) -> ModbusDriver:
+    settings = ModbusSettings(**{"host": "127.0.0.1", "timeout": "5s", "poll_interval": "20ms", **keys})
+    return ModbusDriver("PLC", settings, tags, clock or PlantClock())
 
 
 # --- TLS (B12) and UDP ------------------------------------------------------------------------------------------------
@@ -165,15 +165,21 @@ async def test_a_bit_is_written_by_the_device_itself_and_never_read_first():
         assert [asked.pdu.hex() for asked in plc.asked] == ["160064fff70008"]
 
 
-async def test_tags_with_an_interval_of_their_own_are_polled_by_it():
-    fast, slow = tag("fast", DataType.UINT16, 0, poll_interval="10ms"), tag("slow", DataType.UINT16, 200)
-    async with liar(honest_read) as plc, driver([fast, slow], port=plc.port, poll_interval="100ms") as opened:
+async def test_tags_with_an_interval_of_their_own_are_polled_by_it_and_a_batch_names_those_it_speaks_for():
+    fast, slow = tag("fast", DataType.UINT16, 0, poll_interval="100ms"), tag("slow", DataType.UINT16, 200)
+    clock = ManualClock()
+    async with liar(honest_read) as plc, driver([fast, slow], clock, port=plc.port, poll_interval="1s") as opened:
         batches = opened.changes()
-        for _ in range(21):
-            await anext(batches)
-        first = [int.from_bytes(asked.pdu[1:3], "big") for asked in plc.asked]
-        assert first.count(0) >= 20
-        assert 2 <= first.count(200) <= first.count(0) / 4
+        polled = [(await anext(batches)).polled]
+        for _ in range(20):
+            following = asyncio.ensure_future(anext(batches))
+            await clock.advance(0.1)
+            polled.append((await following).polled)
+        asked = [int.from_bytes(asked.pdu[1:3], "big") for asked in plc.asked]
+    assert (asked.count(0), asked.count(200)) == (21, 3)
+    both = [number for number, groups in enumerate(polled) if set(groups) == {frozenset({"fast"}), frozenset({"slow"})}]
+    assert both == [0, 10, 20]
+    assert polled.count((frozenset({"fast"}),)) == 18
 
 
 def test_a_code_is_shown_as_the_text_that_it_means_and_written_back_as_the_code():

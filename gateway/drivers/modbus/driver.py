@@ -31,6 +31,7 @@ class _PollGroup:
 
     interval: int
     tags: list[Tag[ModbusAddress]]
+    tag_ids: frozenset[TagId]
     due: Timestamp
 
     def advance(self, now: Timestamp) -> None:
@@ -75,7 +76,8 @@ class ModbusDriver:
         Polls lie on a grid of plant time that begins with the first one, so that devices are not all asked at the
         same moment. A poll that took longer than the interval skips what it missed instead of catching up. A batch's
         contact is the moment its poll began: all that happened before is in it. Tags with an interval of their own are
-        polled as a group with blocks of its own; groups that are due at once share their requests.
+        polled as a group with blocks of its own; groups that are due at once share their requests. Where there are
+        several, a batch names those that it speaks for.
         """
         groups = self._poll_groups(self._clock.now())
         known: dict[TagId, bytes | int] = {}
@@ -86,7 +88,8 @@ class ModbusDriver:
             answers = await self._read([tag for group in ready for tag in group.tags])
             changed = [tag_id for tag_id, answer in answers.items() if known.get(tag_id) != answer]
             known.update(answers)
-            yield Batch([self._decode(tag_id, answers[tag_id]) for tag_id in changed], contact)
+            polled = tuple(group.tag_ids for group in ready) if len(groups) > 1 else ()
+            yield Batch([self._decode(tag_id, answers[tag_id]) for tag_id in changed], contact, polled=polled)
             now = self._clock.now()
             for group in ready:
                 group.advance(now)
@@ -99,7 +102,10 @@ class ModbusDriver:
             by_interval.setdefault(round(interval * 1000), []).append(tag)
         if not by_interval:
             by_interval[round(self._settings.poll_interval * 1000)] = []
-        return [_PollGroup(interval, tags, start) for interval, tags in by_interval.items()]
+        return [
+            _PollGroup(interval, tags, frozenset(tag.tag_id for tag in tags), start)
+            for interval, tags in by_interval.items()
+        ]
 
     async def read(self, tag_ids: Sequence[TagId]) -> list[TagChange]:
         """The present values, asked of the device in as few requests as its limits allow."""
