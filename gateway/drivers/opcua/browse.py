@@ -206,13 +206,15 @@ class Browser:
     # --- attributes ---------------------------------------------------------------------------------------------
 
     async def _read_attributes(self, node_ids: Sequence[ua.NodeId]) -> list[NodeFacts]:
-        request = ua.ReadRequest()
-        request.Parameters.TimestampsToReturn = ua.TimestampsToReturn.Both
-        request.Parameters.NodesToRead = [
+        wanted = [
             ua.ReadValueId(NodeId=node_id, AttributeId=attribute) for node_id in node_ids for attribute in _ATTRIBUTES
         ]
-        response = await self._session.channel.call(request, ua.ReadResponse)
-        results = self._session.all_of(request.Parameters.NodesToRead, response)
+        results: list[Any] = []
+        for chunk in chunks(wanted, self._session.limits.nodes_per_read):
+            request = ua.ReadRequest()
+            request.Parameters.TimestampsToReturn = ua.TimestampsToReturn.Both
+            request.Parameters.NodesToRead = list(chunk)
+            results += self._session.all_of(chunk, await self._session.channel.call(request, ua.ReadResponse))
         return [self._facts_of(*results[at : at + len(_ATTRIBUTES)]) for at in range(0, len(results), len(_ATTRIBUTES))]
 
     def _facts_of(self, value: Any, data_type: Any, rank: Any, access: Any, user_access: Any) -> NodeFacts:
