@@ -24,6 +24,8 @@ def check_config(folder: Path, *, connect: bool = False) -> int:
     for spec in plant.equipment:
         writes = ", ".join(spec.download.parameters) if spec.download else "none"
         out.print(f"    {spec.path}: {len(spec.tags)} tags, writes allowed: {writes}")
+    if plant.in_clear:
+        out.print(f"    [yellow]neither signed nor encrypted:[/] {', '.join(plant.in_clear)}")
     if not connect:
         return 0
     from gateway.cli.connect import check_devices

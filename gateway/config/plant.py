@@ -33,3 +33,8 @@ class Plant:
     devices: Mapping[str, Device]
     equipment: Sequence[EquipmentSpec]
     fingerprint: str
+
+    @property
+    def in_clear(self) -> list[str]:
+        """The devices whose conversation is neither signed nor encrypted."""
+        return [name for name, device in self.devices.items() if device.settings.is_in_clear]

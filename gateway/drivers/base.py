@@ -60,6 +60,11 @@ class DeviceSettings(BaseModel):
         """The same settings, with the files that the YAML does not name looked for beside the record's file."""
         return self
 
+    @property
+    def is_in_clear(self) -> bool:
+        """True if whoever is on the way can read what is said, and say something else."""
+        return True
+
 
 class TagAddress(BaseModel):
     """What the YAML says of one tag's place in its device; each driver extends it with its own keys."""
@@ -88,7 +93,8 @@ class NodeFacts:
     """What a device itself says of one place that has a value. None is "it does not say": Modbus has no types.
 
     `type_name` is for people and also there when the type is one that no tag can have; `change` is the value with
-    status and timestamps, its tag id empty where the place is no tag.
+    status and timestamps, its tag id empty where the place is no tag. `problem` says in words why there is no such
+    place, where the driver knows.
     """
 
     change: TagChange
@@ -97,6 +103,7 @@ class NodeFacts:
     is_array: bool = False
     readable: bool | None = None
     writable: bool | None = None
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,3 +60,4 @@ class GatewayStatus(msgspec.Struct, kw_only=True):
     configuration: str = field(name="cfg")
     epoch: str
     equipment: list[str] = field(name="eq")
+    in_clear: Annotated[list[str], Meta(description="devices whose conversation is neither signed nor encrypted")]

@@ -13,11 +13,13 @@ from gateway.config.plant import Plant
 from gateway.domain.core import Core
 from gateway.domain.download import Operation, OperationResult
 from gateway.domain.effects import GatewayIdentity
+from gateway.domain.forgetting import KEPT
 from gateway.domain.objections import Objection
 from gateway.domain.values import Batch
 from gateway.drivers.base import Clock
 from gateway.drivers.opcua.certificates import Expiring
 from gateway.mqtt.client import Incoming
+from gateway.mqtt.contract_messages import GatewayStatus
 from gateway.mqtt.payloads import Refused, decode_answer, decode_command, encode_json
 from gateway.mqtt.topics import Topics
 from gateway.runtime.broker_link import BrokerLink
@@ -27,9 +29,6 @@ from gateway.runtime.device_link import DeviceLink
 from gateway.store.store import Store
 
 log = structlog.get_logger()
-
-ANSWERS_KEPT = 7 * 86_400_000
-"""Milliseconds for which a command's id is known."""
 
 PUBLISHED_KEPT = 72 * 3_600_000
 """Milliseconds for which an acknowledged event can be asked for again."""
@@ -84,7 +83,7 @@ class Daemon:
 
     async def _restore(self) -> None:
         now, plant = self._clock.now(), self._plant
-        answers = await self._store.answers(now - ANSWERS_KEPT)
+        answers = await self._store.answers(now - KEPT)
         identity = GatewayIdentity(plant.gateway_id, plant.fingerprint, self._store.epoch, __version__)
         known = {answer.cmd: decode_answer(answer.payload) for answer in answers}
         self._core = Core(plant.equipment, identity, await self._store.checkpoints(), known, now)
@@ -101,8 +100,11 @@ class Daemon:
 
     def _status(self, state: str) -> bytes:
         plant = self._plant
-        status = {"state": state, "gw": plant.gateway_id, "version": __version__, "cfg": plant.fingerprint}
-        return encode_json({**status, "epoch": self._store.epoch, "eq": [spec.path for spec in plant.equipment]})
+        status = GatewayStatus(
+            state=state, gateway=plant.gateway_id, version=__version__, configuration=plant.fingerprint,
+            epoch=self._store.epoch, equipment=[spec.path for spec in plant.equipment], in_clear=plant.in_clear,
+        )  # fmt: skip
+        return encode_json(status)
 
     # --- facts from devices -------------------------------------------------------------------------------------
 
@@ -182,9 +184,11 @@ class Daemon:
                 continue
 
     async def _forget(self) -> None:
-        """Published events are kept for replay, and not for ever."""
+        """Published events are kept for replay, and answers for commands that come again, but not for ever."""
         while True:
-            await self._store.forget_published(self._clock.now() - PUBLISHED_KEPT)
+            now = self._clock.now()
+            await self._store.forget_published(now - PUBLISHED_KEPT)
+            await self._store.forget_answers(now - KEPT)
             await asyncio.sleep(HOUR)
 
     async def _report(self, report: Callable[[dict[str, Any]], None]) -> None:

@@ -135,7 +135,7 @@ def test_errors_of_all_files_come_at_once(tmp_path: Path) -> None:
         ("a: " + "x" * 6_000_000, "at most 5,000,000 are read"),
         ("a: !!python/object:os.system x", "tags are not allowed"),
         ("gateway: {id: a\x00b}", "is not YAML"),
-        ("just text", "is not a mapping; its top level has gateway, mqtt, devices, equipment"),
+        ("just text", "is not a mapping; its top level has gateway, mqtt, calendar, devices, equipment"),
     ],
 )
 def test_hostile_yaml_is_refused_quickly_with_its_line(tmp_path: Path, text: str, says: str) -> None:
@@ -195,3 +195,16 @@ def test_the_demo_plant_is_right() -> None:
     result = CliRunner().invoke(app, ["check", "-c", str(Path(__file__).parents[2] / "config")])
     assert result.exit_code == 0, result.output
     assert "3 devices, 3 equipment, 63 tags" in result.output
+
+
+def test_s06_a_device_that_is_spoken_to_in_clear_is_named(tmp_path: Path) -> None:
+    devices = """\
+devices:
+  M1: {driver: modbus, host: 127.0.0.1}
+  SAFE: {driver: opcua, url: "opc.tcp://127.0.0.1:4840"}
+  OPEN: {driver: opcua, url: "opc.tcp://127.0.0.1:4841", security: none}
+"""
+    (tmp_path / "g.yaml").write_text(GATEWAY + devices + MACHINE, encoding="utf-8")
+    result = CliRunner().invoke(app, ["check", "-c", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert "neither signed nor encrypted: M1, OPEN\n" in result.output

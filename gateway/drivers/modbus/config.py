@@ -157,6 +157,11 @@ class ModbusSettings(DeviceSettings):
         return 802 if self.transport == "tls" else 502
 
     @property
+    def is_in_clear(self) -> bool:
+        """See `DeviceSettings`. A serial line counts too, though one has to get at its cable."""
+        return self.transport != "tls"
+
+    @property
     def place(self) -> str:
         """Where the connection leads: units with the same place share it."""
         return str(self.port) if self.transport == "rtu" else f"{self.host}:{self.tcp_port}"

@@ -72,6 +72,11 @@ class OpcUaSecurity(DeviceSettings):
         return self if self.pki is not None else self.model_copy(update={"pki": store.parent / "pki"})
 
     @property
+    def is_in_clear(self) -> bool:
+        """See `DeviceSettings`."""
+        return self.security == "none"
+
+    @property
     def pki_folder(self) -> Path:
         """Where the certificates lie; beside the default record for a device that no configuration has."""
         return self.pki if self.pki is not None else Path("var") / "pki"
