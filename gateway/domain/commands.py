@@ -13,6 +13,7 @@ from gateway.domain.envelope import Answer
 from gateway.domain.equipment import Equipment
 from gateway.domain.events import ChangeApplied, ParamResult
 from gateway.domain.expressions import NoValue
+from gateway.domain.forgetting import KEPT
 from gateway.domain.objections import Objection
 from gateway.domain.requests import AlarmAck, Command, ParameterItem, ParamsDownload
 from gateway.domain.shared import SharedRecord
@@ -242,7 +243,11 @@ class Commands:
         self._remember(answer, self._path_of(command))
 
     def _remember(self, answer: Answer, path: str | None) -> None:
-        self._answers[answer.cmd] = answer
+        answers = self._answers
+        answers.pop(answer.cmd, None)  # so that they stand in the order of their times
+        answers[answer.cmd] = answer
+        while (oldest := next(iter(answers.values()))).at < answer.at - KEPT:
+            del answers[oldest.cmd]
         self._publish(answer, path)
 
     def _publish(self, answer: Answer, path: str | None) -> None:

@@ -7,6 +7,7 @@ from gateway.domain.download import Operation
 from gateway.domain.effects import Recorder
 from gateway.domain.equipment import Equipment
 from gateway.domain.events import ChangeAccepted
+from gateway.domain.forgetting import forget
 from gateway.domain.objections import Objection
 from gateway.domain.orders import KnownOrder
 from gateway.domain.parameters import Notice
@@ -46,6 +47,7 @@ class Dispatch:
     def take(self, command: Command, now: Timestamp) -> Sequence[Objection]:
         """Keep what the command says; the objections if it cannot be kept."""
         objections = self._takers[type(command)](command, now)
+        forget(self._record, self._by_unit.values(), now)
         self._site.changed = True
         return objections
 
@@ -56,6 +58,8 @@ class Dispatch:
             return None
         for order in self._record.orders.values():
             name = order.sets.get(unit)
+            if order.over is not None:
+                continue
             if order.automatic is None or name is None or memory.has_run(order.order) or order.order in memory.loaded:
                 continue
             rev = self._record.library.revision(name, now)
@@ -79,6 +83,7 @@ class Dispatch:
             operations={unit: op.op for unit, op in units.items()},
             sets={unit: op.set for unit, op in units.items() if op.set is not None},
             automatic=list(command.auto_download.when) if command.auto_download is not None else None,
+            dispatched=now,
         )  # fmt: skip
         for equipment in self._by_unit.values():
             run = equipment.memory.production.order.current
@@ -89,14 +94,15 @@ class Dispatch:
 
     def _take_release(self, command: ParamsRelease, now: Timestamp) -> Sequence[Objection]:
         for released in command.sets:
-            self._record.library.release(released.set, released.rev, released.items, at_once=command.change is None)
+            at_once = command.change is None
+            self._record.library.release(released.set, released.rev, released.items, now, at_once=at_once)
         return []
 
     def _take_notice(self, command: ChangeNotice, now: Timestamp) -> Sequence[Objection]:
         library = self._record.library
         missing = [f"{i.set} {i.to}" for i in command.items if i.to not in library.items.get(i.set, {})]
         if missing:
-            return [Objection("not_released", f"{', '.join(missing)} was never released")]
+            return [Objection("not_released", f"{', '.join(missing)}: not known here (any more); release it first")]
         if command.effective.mode not in ("immediate", "at_time"):
             return [Objection("effectivity", f"the mode {command.effective.mode!r} is unknown; immediate or at_time")]
         at = parse_timestamp(command.effective.t) if command.effective.t is not None else now

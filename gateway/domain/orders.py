@@ -45,6 +45,9 @@ class KnownOrder(msgspec.Struct):
     """Parameter set by unit, where the dispatch names one."""
     automatic: list[str] | None = None
     """States in which its sets are brought down without being asked; None if they are not."""
+    dispatched: Timestamp = 0
+    over: Timestamp | None = None
+    """When it was first seen to have run on all its equipment and to run on none; see `forgetting`."""
 
 
 class Run(msgspec.Struct):

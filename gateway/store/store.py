@@ -91,6 +91,10 @@ class Store:
         """Delete messages that the broker acknowledged before that time; returns how many."""
         return await self._run(lambda: self._file.forget_published(before))
 
+    async def forget_answers(self, before: int) -> None:
+        """Delete answers given before that time: their commands would be carried out again."""
+        await self._run(lambda: self._file.forget_answers(before))
+
     # --- reading ------------------------------------------------------------------------------------------------
 
     async def checkpoints(self) -> dict[str, bytes]:
@@ -99,7 +103,7 @@ class Store:
 
     async def answers(self, since: int) -> list[StoredAnswer]:
         """The answers given at or after that time, oldest first; older ones are forgotten for good."""
-        await self._run(lambda: self._file.forget_answers(since))
+        await self.forget_answers(since)
         return await self._run(self._file.answers)
 
     async def unpublished(self, after_id: int, limit: int) -> list[OutboxRow]:

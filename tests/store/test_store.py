@@ -114,6 +114,8 @@ async def test_the_newest_answer_to_a_command_is_known_until_its_time_is_over(pa
         assert await store.answers(since=10) == [StoredAnswer("c2", 20, b"done"), StoredAnswer("c1", 30, b"done")]
         assert await store.answers(since=25) == [StoredAnswer("c1", 30, b"done")]
         assert len(await store.answers(since=0)) == 1
+        await store.forget_answers(before=31)
+        assert await store.answers(since=0) == []
 
 
 async def test_a_transaction_that_fails_in_the_middle_leaves_no_trace(path: Path) -> None:
