@@ -5,6 +5,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from gateway.config.calendar import CalendarSection, resolve_calendar
 from gateway.config.models import EquipmentSection, GatewaySection, TagSection
 from gateway.config.plant import Device, Plant
 from gateway.config.problems import ConfigError, Place, Problem
@@ -13,11 +16,12 @@ from gateway.config.validation import Reporter, allowed_keys, unknown_key
 from gateway.config.yaml_reader import Document, KeyPath, read_yaml
 from gateway.domain.allow_list import allow_list
 from gateway.domain.equipment import EquipmentSpec
+from gateway.domain.shifts import ShiftCalendar
 from gateway.drivers.base import DeviceSettings, Tag
 from gateway.drivers.registry import DRIVERS, DriverEntry
 from gateway.mqtt.settings import MqttSettings
 
-SECTIONS = ("gateway", "mqtt", "devices", "equipment")
+SECTIONS = ("gateway", "mqtt", "calendar", "devices", "equipment")
 
 
 def load_plant(folder: Path) -> Plant:
@@ -47,6 +51,7 @@ class _Loader:
             self._check_sections(document)
         gateway = self._single("gateway", GatewaySection)
         mqtt = self._single("mqtt", MqttSettings)
+        calendar = self._calendar()
         for document, name, raw in self._entries("devices"):
             self._device(document, name, raw)
         units: dict[str, str] = {}
@@ -58,7 +63,7 @@ class _Loader:
             raise ConfigError(self._reporter.problems)
         assert gateway is not None
         assert mqtt is not None
-        specs = [spec for spec in equipment if spec is not None]
+        specs = [msgspec.structs.replace(spec, calendar=calendar) for spec in equipment if spec is not None]
         return Plant(
             gateway_id=gateway.id, site=gateway.site, topic_root=gateway.topic_root, store=gateway.store, mqtt=mqtt,
             devices={
@@ -96,6 +101,14 @@ class _Loader:
             first = found[0].place((section,))
             self._reporter.report(second, (section,), f"is already given in {first.file}:{first.line}; keep one")
         return self._reporter.validate(model, found[0].data[section], found[0], (section,))
+
+    def _calendar(self) -> ShiftCalendar | None:
+        """The shifts of the plant, where it has any."""
+        document = next((document for document in self._documents if "calendar" in (document.data or {})), None)
+        section = self._single("calendar", CalendarSection) if document is not None else None
+        if document is None or section is None:
+            return None
+        return resolve_calendar(section, lambda keys, text: self._reporter.report(document, ("calendar", *keys), text))
 
     def _entries(self, section: str) -> Iterator[tuple[Document, str, Any]]:
         """The named entries of a section over all files; a name given twice is a problem."""

@@ -14,6 +14,7 @@ from gateway.domain.expressions import Inputs
 from gateway.domain.orders import OrderMemory, OrderSource, OrderSpec, OrderTracker, Run
 from gateway.domain.production import ClosedWindow, Derived, WindowMemory, Windows
 from gateway.domain.shared import SharedRecord
+from gateway.domain.shifts import ShiftTracker
 from gateway.domain.states import Observation, State, StateTracker
 from gateway.domain.times import format_timestamp, whole_seconds
 from gateway.domain.usage import Usage, UsageMemory, UsageSpec
@@ -53,6 +54,7 @@ class Attribution:
         recorder: Recorder,
         record: SharedRecord,
         inputs: Inputs,
+        shifts: ShiftTracker | None = None,
     ) -> None:
         self.spec = spec
         self.memory = memory
@@ -62,6 +64,7 @@ class Attribution:
         self._counted = [counter.name for counter in spec.counters] + [derived.name for derived in spec.derived]
         self._inputs = inputs
         self._windows = Windows(spec.window, memory.windows)
+        self._shifts = shifts
         self._usage = Usage(spec.usage, memory.usage, recorder, inputs, record.delivered)
 
     def take_scan(self, touched: set[int], seen: Observation | None, at: Timestamp, now: Timestamp) -> None:
@@ -137,8 +140,9 @@ class Attribution:
 
     def _add(self, steps: Mapping[str, Step], at: Timestamp, now: Timestamp, *flags: str) -> None:
         run = self.memory.order.current
+        limit = self._shifts.limit(at) if self._shifts is not None and steps else None
         for name, step in steps.items():
-            self._windows.add(name, step.delta, (*step.flags, *flags), run.order if run else None, at)
+            self._windows.add(name, step.delta, (*step.flags, *flags), run.order if run else None, at, limit)
             if run is not None:
                 run.totals[name] = run.totals.get(name, 0) + step.delta
         self._usage.take_scan(run, steps, at, now)
@@ -151,6 +155,7 @@ class Attribution:
         for name, tally in window.tallies.items():
             count = ProductionCount(
                 counter=name, delta=tally.delta, order_total=totals.get(name), window_end=end,
+                shift_total=self._shifts.count(name, tally.delta, window.end) if self._shifts is not None else None,
                 unit=self.spec.unit, flags=tuple(tally.flags),
             )  # fmt: skip
             self.recorder.event(count, window.end, now, order=window.order)

@@ -19,6 +19,7 @@ from gateway.domain.events import DowntimeClosed, EquipmentState, OrderInterrupt
 from gateway.domain.expressions import Inputs
 from gateway.domain.run_parameters import RunParameters
 from gateway.domain.shared import SharedRecord
+from gateway.domain.shifts import ShiftCalendar, ShiftMemory, ShiftTracker, summary
 from gateway.domain.states import (
     STOPS,
     Cause,
@@ -71,6 +72,7 @@ class EquipmentSpec(msgspec.Struct, frozen=True):
     alarms: AlarmSpec | None = None
     hold: TagSpec | None = None
     """The writable bit that asks the machine to stop for quality."""
+    calendar: ShiftCalendar | None = None
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -97,6 +99,7 @@ class EquipmentMemory(msgspec.Struct):
     production: ProductionMemory = field(default_factory=ProductionMemory)
     download: DownloadMemory | None = None
     alarms: AlarmMemory = field(default_factory=AlarmMemory)
+    shifts: ShiftMemory = field(default_factory=ShiftMemory)
 
 
 class Equipment:
@@ -107,7 +110,12 @@ class Equipment:
         self.memory = memory
         self.recorder = recorder
         self.inputs = Inputs([tag.name for tag in spec.tags])
-        self.attribution = Attribution(spec.production, spec.unit, memory.production, recorder, record, self.inputs)
+        self._shifts: ShiftTracker | None = None
+        if spec.calendar is not None:
+            self._shifts = ShiftTracker(spec.calendar, memory.shifts, has_states=spec.state is not None)
+        self.attribution = Attribution(
+            spec.production, spec.unit, memory.production, recorder, record, self.inputs, self._shifts
+        )
         self.orders = self.attribution.orders
         self._states = StateTracker(spec.state, memory.state) if spec.state else None
         self._alarms = Alarms(spec.alarms, memory.alarms) if spec.alarms else None
@@ -183,6 +191,8 @@ class Equipment:
             self._tell_alarms(list(self._alarms.settle(until)), now)
         self.attribution.close_windows(until, now)
         self.attribution.finish_orders(self._states, now)
+        if self._shifts is not None:
+            self._close_shifts(self._shifts, until, contact, now)
 
     def take_condition(self, condition: ConditionChange, contact: Timestamp, now: Timestamp) -> None:
         """A condition of an OPC UA server changed, or was told again by a refresh."""
@@ -227,6 +237,7 @@ class Equipment:
             self.attribution.deadline(),
             self._states.deadline() if self._states else None,
             self._alarms.deadline() if self._alarms else None,
+            self._shifts.deadline() if self._shifts and self._is_settled_by_clock else None,
         )
         return min((at for at in times if at is not None), default=None)
 
@@ -307,6 +318,8 @@ class Equipment:
 
     def _close_state(self, before: Observation, at: Timestamp, now: Timestamp) -> None:
         self.orders.add_state_time(before.state, before.since, at)
+        if self._shifts is not None:
+            self._shifts.add_state_time(before.state, before.since, at)
         if before.state in STOPS:
             duration = at - before.since
             micro = self.spec.state is not None and duration < self.spec.state.micro_stop
@@ -325,6 +338,23 @@ class Equipment:
         if run is not None:
             run.interrupted = True
             self.recorder.event(OrderInterrupted(run=run.number, cause=held.reason), held.since, now, order=run.order)
+
+    # --- shifts -------------------------------------------------------------------------------------------------
+
+    @property
+    def _is_settled_by_clock(self) -> bool:
+        """True where no state can change any more by what the devices have still to say."""
+        return self._states is None or self.out_of_contact
+
+    def _close_shifts(self, shifts: ShiftTracker, until: Timestamp, contact: Timestamp, now: Timestamp) -> None:
+        """Tell of the shifts whose last state is settled."""
+        current = None
+        if self._states is not None:
+            until = until if self.out_of_contact else min(until, contact)
+            until = min(until, self._states.settled_until() or until)
+            current = self.memory.state.current
+        for record in shifts.close(until, current):
+            self.recorder.event(summary(record, self.spec.production.unit), record.shift.end, now)
 
 
 def _time(entry: _Entry) -> Timestamp:

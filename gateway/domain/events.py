@@ -4,10 +4,10 @@ The envelope and the data fields are those of the message contract, version 1. W
 (`eq`, `from`) are given by `field(name=…)`; the code uses the long ones.
 """
 
-from typing import ClassVar, Final
+from typing import Annotated, ClassVar, Final
 
 import msgspec
-from msgspec import field
+from msgspec import Meta, field
 
 from gateway.domain.event_data import (
     CauseName,
@@ -74,6 +74,21 @@ class ProductionCount(EventData, frozen=True, kw_only=True):
     window_end: UtcTime
     unit: str
     flags: tuple[str, ...] = ()
+
+
+class ShiftSummary(EventData, frozen=True, kw_only=True):
+    """A shift ended at `t_src`: how its time was spent, which adds up to its length exactly, and what was counted."""
+
+    type: ClassVar = "shift.summary"
+    key: ClassVar = ("shift", "start")
+
+    shift: str
+    day: Annotated[str, Meta(description="date on which it began, by the plant's clocks")]
+    start: UtcTime = field(name="from")
+    end: UtcTime = field(name="to")
+    times_s: StateSeconds
+    counts: Annotated[dict[str, int], Meta(description="pieces per counter, with and without an order")]
+    unit: str
 
 
 class OrderStarted(EventData, frozen=True, kw_only=True):
@@ -311,7 +326,7 @@ class ChangeApplied(EventData, frozen=True, kw_only=True):
 
 EVENT_TYPES: Final[tuple[type[EventData], ...]] = (
     EquipmentState, DowntimeClosed, ProductionCount, OrderStarted, OrderProgress, OrderCompleted, OrderInterrupted,
-    OrderResumed,
+    OrderResumed, ShiftSummary,
     AlarmRaised, AlarmAcked, AlarmCleared, QualitySample, MaterialConsumed, MaterialLow, EnergyInterval,
     ContainerCompleted, CounterSuspect, ParamResult, ChangeAccepted, ChangeApplied,
     DataGap, TagDrift, GatewayConnection, GatewayOutage, GatewayRestarted, GatewayCertificate,

@@ -52,12 +52,25 @@ class Windows:
         self.length = length
         self.memory = memory
 
-    def add(self, counter: str, delta: int, flags: tuple[str, ...], order: OrderRef | None, at: Timestamp) -> None:
-        """Count pieces that showed at `at`; the window open until then must be closed if `at` lies after it."""
+    def add(
+        self,
+        counter: str,
+        delta: int,
+        flags: tuple[str, ...],
+        order: OrderRef | None,
+        at: Timestamp,
+        limit: Timestamp | None = None,
+    ) -> None:
+        """Count pieces that showed at `at`; the window open until then must be closed if `at` lies after it.
+
+        A window that opens here ends at `limit`, the end of the shift, at the latest.
+        """
         memory = self.memory
         if memory.end is None:
             at = max(at, memory.start + 1)  # late pieces go to the next window: a closed one is never reopened
             memory.end = -(-at // self.length) * self.length
+            if limit is not None and at <= limit:
+                memory.end = min(memory.end, limit)
             memory.start = max(memory.start, memory.end - self.length)
             memory.order = order
         memory.tallies.setdefault(counter, Tally()).add(delta, flags)

@@ -1,0 +1,212 @@
+"""Shifts: when they are, what was counted in them, and in which states their time was spent.
+
+The calendar is a rule and not a table: the daemon runs for months, and a table would end. The zone it takes is read
+once, with the configuration; from then on a shift is a pure function of the day. Its boundaries are wall times, so in
+the night when the clocks change the shift that holds the change has an hour more or less (a fold's first moment
+counts, PEP 495), and shifts that meet on the wall meet in UTC too.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Final
+from zoneinfo import ZoneInfo
+
+import msgspec
+from msgspec import field
+
+from gateway.domain.events import ShiftSummary
+from gateway.domain.states import Observation, State
+from gateway.domain.times import format_timestamp, whole_seconds
+from gateway.domain.values import Timestamp
+
+DAY: Final = 1440
+"""Minutes of a day on the wall."""
+
+LOOK_AHEAD: Final = 14
+"""Days in which the next shift is looked for; in a longer break it is looked for again."""
+
+MISSED: Final = 31 * 86_400_000
+"""Milliseconds of absence after which shifts are no longer told one by one."""
+
+
+class ShiftPattern(msgspec.Struct, frozen=True):
+    """One shift: minutes of the day on which it begins, and those weekdays (Monday is 0).
+
+    `end` is above `start`; above 1440 it lies on the next day.
+    """
+
+    name: str
+    start: int
+    end: int
+    days: frozenset[int] = frozenset(range(7))
+
+
+class Shift(msgspec.Struct, frozen=True):
+    """One shift of one day, `[start, end)` in UTC. `day` is the date on which it begins where the plant is."""
+
+    name: str
+    day: str
+    start: Timestamp
+    end: Timestamp
+
+
+class ShiftCalendar(msgspec.Struct, frozen=True):
+    """Shifts of a plant. `exceptions` says by date which shifts begin on it instead of the usual ones."""
+
+    zone: ZoneInfo
+    patterns: tuple[ShiftPattern, ...]
+    exceptions: Mapping[date, tuple[str, ...]] = field(default_factory=dict)
+
+    def on(self, day: date) -> list[ShiftPattern]:
+        """What begins on that day."""
+        names = self.exceptions.get(day)
+        if names is None:
+            return [pattern for pattern in self.patterns if day.weekday() in pattern.days]
+        return [pattern for pattern in self.patterns if pattern.name in names]
+
+    def between(self, start: Timestamp, end: Timestamp) -> list[Shift]:
+        """The shifts that have a part in `[start, end)`, in order."""
+        day, last = self._date(start) - timedelta(1), self._date(end)
+        shifts = []
+        while day <= last:
+            found = [self._shift(pattern, day) for pattern in self.on(day)]
+            shifts += [shift for shift in found if shift.start < end and shift.end > start]
+            day += timedelta(1)
+        return sorted(shifts, key=_start)
+
+    def boundary_after(self, moment: Timestamp) -> Timestamp:
+        """The next begin or end of a shift; where none is in sight, a moment at which to look again."""
+        horizon = moment + LOOK_AHEAD * 86_400_000
+        bounds = [bound for shift in self.between(moment, horizon) for bound in (shift.start, shift.end)]
+        return min((bound for bound in bounds if bound > moment), default=horizon)
+
+    def _shift(self, pattern: ShiftPattern, day: date) -> Shift:
+        return Shift(pattern.name, day.isoformat(), self._moment(day, pattern.start), self._moment(day, pattern.end))
+
+    def _moment(self, day: date, minutes: int) -> Timestamp:
+        days, rest = divmod(minutes, DAY)
+        wall = datetime.combine(day + timedelta(days), time(*divmod(rest, 60)), self.zone)
+        return round(wall.timestamp() * 1000)
+
+    def _date(self, moment: Timestamp) -> date:
+        return datetime.fromtimestamp(moment / 1000, UTC).astimezone(self.zone).date()
+
+
+class ShiftRecord(msgspec.Struct):
+    """A shift that is not closed yet: pieces per counter, milliseconds per state."""
+
+    shift: Shift
+    counts: dict[str, int] = field(default_factory=dict)
+    times: dict[str, int] = field(default_factory=dict)
+
+    def add_time(self, state: str, start: Timestamp, end: Timestamp) -> None:
+        """The share of an interval that lies in this shift."""
+        share = min(end, self.shift.end) - max(start, self.shift.start)
+        if share > 0:
+            self.times[state] = self.times.get(state, 0) + share
+
+
+class ShiftMemory(msgspec.Struct):
+    """What survives a restart. Everything before `settled` is told; before `began` no state was ever known."""
+
+    records: list[ShiftRecord] = field(default_factory=list)
+    settled: Timestamp | None = None
+    began: Timestamp | None = None
+
+
+class ShiftTracker:
+    """Gathers the shifts of one equipment; a shift is open until everything up to its end is known.
+
+    For a while two may be open: the last seconds of one are still being debounced when the next has begun.
+    """
+
+    def __init__(self, calendar: ShiftCalendar, memory: ShiftMemory, *, has_states: bool) -> None:
+        self.memory = memory
+        self._calendar = calendar
+        self._has_states = has_states
+        self._due: Timestamp = 0
+        self._section: tuple[Timestamp, Timestamp] = (0, 0)
+
+    def limit(self, at: Timestamp) -> Timestamp:
+        """When a window of counting that takes in pieces seen at `at` ends at the latest.
+
+        Pieces seen at a boundary were made before it.
+        """
+        begin, end = self._section
+        if not begin <= at - 1 < end:
+            self._section = (at - 1, self._calendar.boundary_after(at - 1))
+        return self._section[1]
+
+    def count(self, counter: str, delta: int, window_end: Timestamp) -> int | None:
+        """Add the pieces of a closed window; the shift's total, None outside of shifts."""
+        self._open(window_end)
+        for record in self.memory.records:
+            if record.shift.start < window_end <= record.shift.end:
+                total = record.counts[counter] = record.counts.get(counter, 0) + delta
+                return total
+        return None
+
+    def add_state_time(self, state: str, start: Timestamp, end: Timestamp) -> None:
+        """An interval of a state is final."""
+        self._begin(start)
+        self._open(end)
+        for record in self.memory.records:
+            record.add_time(state, start, end)
+
+    def close(self, until: Timestamp, current: Observation | None) -> list[ShiftRecord]:
+        """The shifts that ended at or before `until`, where everything is known; `current` lasts at least so long."""
+        if until < self._due:
+            return []
+        self._open(until)
+        if current is not None:
+            self._begin(current.since)
+        ended = [record for record in self.memory.records if record.shift.end <= until]
+        for record in ended:
+            if self._has_states:
+                self._add_last_times(record, current)
+            self.memory.records.remove(record)
+            self.memory.settled = record.shift.end
+        records = self.memory.records
+        self._due = records[0].shift.end if records else self._calendar.boundary_after(until)
+        return ended
+
+    def deadline(self) -> Timestamp:
+        """When the oldest open shift ends, or the next one begins."""
+        return self._due
+
+    def _add_last_times(self, record: ShiftRecord, current: Observation | None) -> None:
+        """The state that still lasts; and before the first state ever, none was known."""
+        began = record.shift.end if self.memory.began is None else self.memory.began
+        record.add_time(State.UNKNOWN, record.shift.start, began)
+        if current is not None:
+            record.add_time(current.state, current.since, record.shift.end)
+
+    def _begin(self, at: Timestamp) -> None:
+        if self.memory.began is None:
+            self.memory.began = at
+
+    def _open(self, until: Timestamp) -> None:
+        """A record for every shift that began before `until` and is not told yet."""
+        memory = self.memory
+        if memory.records and until <= memory.records[-1].shift.end:
+            return
+        if memory.settled is None:
+            running = self._calendar.between(until, until + 1)
+            memory.settled = running[0].start if running else until
+        known = memory.records[-1].shift.end if memory.records else max(memory.settled, until - MISSED)
+        fresh = (shift for shift in self._calendar.between(known, until) if shift.start >= known)
+        memory.records += [ShiftRecord(shift) for shift in fresh]
+
+
+def summary(record: ShiftRecord, unit: str) -> ShiftSummary:
+    """What is told of a closed shift."""
+    shift = record.shift
+    return ShiftSummary(
+        shift=shift.name, day=shift.day, start=format_timestamp(shift.start), end=format_timestamp(shift.end),
+        times_s={state: whole_seconds(spent) for state, spent in record.times.items()},
+        counts=record.counts, unit=unit,
+    )  # fmt: skip
+
+
+def _start(shift: Shift) -> Timestamp:
+    return shift.start
