@@ -31,7 +31,7 @@ class BlockReader:
         self._link = link
         self._device = device
         self._table: Final = table
-        self._max_gap = settings.max_gap
+        self._max_gap = settings.widest_gap
         self._max_count = _MAX_BITS if table in BIT_TABLES else settings.max_registers
         self._bytes_per_address = 1 if table in BIT_TABLES else 2
         self._off_limits = () if table in BIT_TABLES else settings.forbidden
@@ -67,12 +67,11 @@ class BlockReader:
             _log.warning("reply rejected", device=self._device, table=self._table, at=str(block.span), why=str(broken))
             answers.update(dict.fromkeys(block.members, broken.status_code))
         else:
-            answers.update((span, self._cut(block.span, raw, span)) for span in block.members)
+            each, begin = self._bytes_per_address, block.span.first
+            for span in block.members:
+                first, size = span
+                answers[span] = raw[(first - begin) * each : (first - begin + size) * each]
         return True
-
-    def _cut(self, block: Span, raw: bytes, span: Span) -> bytes:
-        start = (span.first - block.first) * self._bytes_per_address
-        return raw[start : start + span.size * self._bytes_per_address]
 
     async def _pin_down(self, block: Block, refusal: Refused, answers: Answers) -> None:
         members = block.members

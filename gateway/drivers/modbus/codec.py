@@ -91,7 +91,8 @@ def _swap_bytes(raw: bytes) -> bytes:
 
 def _number(wire_format: str) -> Codec:
     layout = struct.Struct(wire_format)
-    return Codec(lambda raw: (layout.unpack(raw)[0], StatusCode.GOOD), layout.pack)
+    unpack, good = layout.unpack, StatusCode.GOOD  # once for each value read
+    return Codec(lambda raw: (unpack(raw)[0], good), layout.pack)
 
 
 def _bits(address: ModbusAddress, is_bool: bool) -> Codec:

@@ -30,8 +30,8 @@ class _PollGroup:
     """Tags that are read together every `interval` milliseconds of plant time, next when they are `due`."""
 
     interval: int
-    tags: list[Tag[ModbusAddress]]
-    tag_ids: frozenset[TagId]
+    tag_ids: list[TagId]
+    covered: frozenset[TagId]
     due: Timestamp
 
     def advance(self, now: Timestamp) -> None:
@@ -50,11 +50,13 @@ class ModbusDriver:
         self._settings = settings
         self._clock = clock
         self._tags = {tag.tag_id: tag for tag in tags}
-        self._codecs = {tag.tag_id: codec_for(tag) for tag in tags}
+        codecs = {tag.tag_id: codec_for(tag) for tag in tags}
+        self._decoders = {tag_id: codec.decode for tag_id, codec in codecs.items()}
         self._link = Link(settings)
+        self._places = {tag.tag_id: (tag.address.table, tag.address.needed) for tag in tags}
         tables = {tag.address.table for tag in tags}
         self._readers = {table: BlockReader(self._link, name, table, settings) for table in sorted(tables)}
-        self._writer = RegisterWriter(self._link, name, settings, self._tags, self._codecs)
+        self._writer = RegisterWriter(self._link, name, settings, self._tags, codecs)
 
     @property
     def statistics(self) -> Statistics:
@@ -85,10 +87,10 @@ class ModbusDriver:
             contact = self._clock.now()
             next_due = min(group.due for group in groups)
             ready = [group for group in groups if group.due <= max(contact, next_due)]
-            answers = await self._read([tag for group in ready for tag in group.tags])
+            answers = await self._read([tag_id for group in ready for tag_id in group.tag_ids])
             changed = [tag_id for tag_id, answer in answers.items() if known.get(tag_id) != answer]
             known.update(answers)
-            polled = tuple(group.tag_ids for group in ready) if len(groups) > 1 else ()
+            polled = tuple(group.covered for group in ready) if len(groups) > 1 else ()
             yield Batch([self._decode(tag_id, answers[tag_id]) for tag_id in changed], contact, polled=polled)
             now = self._clock.now()
             for group in ready:
@@ -96,32 +98,31 @@ class ModbusDriver:
             await self._clock.sleep((min(group.due for group in groups) - now) / 1000)
 
     def _poll_groups(self, start: Timestamp) -> list["_PollGroup"]:
-        by_interval: dict[int, list[Tag[ModbusAddress]]] = {}
+        by_interval: dict[int, list[TagId]] = {}
         for tag in self._tags.values():
             interval = tag.address.poll_interval or self._settings.poll_interval
-            by_interval.setdefault(round(interval * 1000), []).append(tag)
+            by_interval.setdefault(round(interval * 1000), []).append(tag.tag_id)
         if not by_interval:
             by_interval[round(self._settings.poll_interval * 1000)] = []
-        return [
-            _PollGroup(interval, tags, frozenset(tag.tag_id for tag in tags), start)
-            for interval, tags in by_interval.items()
-        ]
+        return [_PollGroup(interval, tag_ids, frozenset(tag_ids), start) for interval, tag_ids in by_interval.items()]
 
     async def read(self, tag_ids: Sequence[TagId]) -> list[TagChange]:
         """The present values, asked of the device in as few requests as its limits allow."""
-        answers = await self._read([self._tags[tag_id] for tag_id in tag_ids])
+        answers = await self._read(tag_ids)
         return [self._decode(tag_id, answers[tag_id]) for tag_id in tag_ids]
 
-    async def _read(self, tags: Sequence[Tag[ModbusAddress]]) -> dict[TagId, bytes | int]:
+    async def _read(self, tag_ids: Sequence[TagId]) -> dict[TagId, bytes | int]:
         answers: dict[Table, Answers] = {}
+        places = [self._places[tag_id] for tag_id in tag_ids]
         for table, reader in self._readers.items():
-            answers[table] = await reader.read([tag.address.needed for tag in tags if tag.address.table == table])
-        return {tag.tag_id: answers[tag.address.table][tag.address.needed] for tag in tags}
+            answers[table] = await reader.read([needed for its_table, needed in places if its_table == table])
+        return {tag_id: answers[table][needed] for tag_id, (table, needed) in zip(tag_ids, places, strict=True)}
 
     def _decode(self, tag_id: TagId, answer: bytes | int) -> TagChange:
         if isinstance(answer, int):
             return TagChange(tag_id, None, answer)
-        return TagChange(tag_id, *self._codecs[tag_id].decode(answer))
+        value, status_code = self._decoders[tag_id](answer)
+        return TagChange(tag_id, value, status_code)
 
     async def write(self, writes: Sequence[TagWrite]) -> list[WriteResult]:
         """Write in the order given, each request once.
