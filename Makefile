@@ -5,12 +5,13 @@ FOR ?=
 BROKER ?=
 FULL ?=
 ONLY ?=
+PARTS ?=
 N ?= 5000
 SCENARIO ?= simulators/scenarios/demo.yaml
 OUT ?= var/golden.jsonl
 NODE_OPCUA := tests/counterparts/node_opcua
 
-.PHONY: demo test cases golden random-shifts check lint types counterparts lock clean
+.PHONY: demo test cases golden random-shifts bench check lint types counterparts lock clean
 
 demo: .venv/ready
 	$(BIN)/gateway demo $(if $(FOR),--for $(FOR)) $(if $(BROKER),--broker $(BROKER))
@@ -29,6 +30,10 @@ random-shifts: .venv/ready
 # The acceptance lists, one line per case: make cases, make cases FULL=1, make cases ONLY="R08 S05"
 cases: .venv/ready
 	$(if $(FULL),FULL=$(FULL)) $(BIN)/python -m tests.cases $(ONLY)
+
+# How fast it is, in one run; PARTS="core modbus opcua --rates 1000,10000 --seconds 5" chooses. Needs a mosquitto.
+bench: .venv/ready
+	$(BIN)/python -m bench $(PARTS)
 
 check: .venv/ready
 	$(BIN)/gateway check -c config/

@@ -31,6 +31,10 @@ ONLINE: Final = "online"
 """Tokens of the gateway's own status messages, which are in no outbox. The token of any other is its row."""
 OFFLINE: Final = "offline"
 
+GATHER: Final = 0.01
+"""Seconds in which acknowledgements gather, to be struck off in one transaction: a broker sends them one by one, and
+each transaction waits for the disk. What a kill makes come twice grows by what the broker acknowledges meanwhile."""
+
 _Row = OutboxRow | RetainedRow
 _Identity = int | str
 """What is the same over connections: a row's id, a retained topic."""
@@ -288,6 +292,7 @@ class _Delivery:
                     await self._strike_off(burst)
                     if any(token == OFFLINE for token, _ in burst):
                         return None
+                    await asyncio.sleep(GATHER)
         except BrokerLost as lost:
             return lost
         raise AssertionError("acknowledgements end only with the connection")

@@ -1,6 +1,7 @@
 """The daemon: one core, one store, a link per device, a link to the broker, all under one roof."""
 
 import asyncio
+import gc
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -97,6 +98,9 @@ class Daemon:
         began = "new record" if self._store.is_new else "record restored"
         log.info(began, epoch=self._store.epoch, config=plant.fingerprint, file=str(self._store.path))
         self._committer.request()
+        # What was made up to here lives as long as the gateway: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
 
     def _status(self, state: str) -> bytes:
         plant = self._plant
