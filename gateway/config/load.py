@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from gateway.config.calendar import CalendarSection, resolve_calendar
-from gateway.config.models import EquipmentSection, GatewaySection, TagSection
+from gateway.config.models import DerivedTagSection, EquipmentSection, GatewaySection, TagSection
 from gateway.config.plant import Device, Plant
 from gateway.config.problems import ConfigError, Place, Problem
 from gateway.config.resolve import EquipmentResolver
@@ -183,10 +183,21 @@ class _Loader:
             return None
         tags = {
             name: self._tag(document, unit, (*keys, "tags", name), body, section.device)
-            for name, body in section.tags.items()
-        }
+            for name, body in section.tags.items() if "expression" not in body
+        }  # fmt: skip
+        derived = self._derived_tags(document, keys, section.tags)
         self._check_conditions(document, keys, section)
-        return EquipmentResolver(self._reporter, document, keys, section, tags).resolve(path, unit)
+        return EquipmentResolver(self._reporter, document, keys, section, tags, derived).resolve(path, unit)
+
+    def _derived_tags(
+        self, document: Document, keys: KeyPath, bodies: Mapping[str, dict[str, Any]]
+    ) -> dict[str, DerivedTagSection]:
+        """The tags with an expression; one that is wrong is left out after it was reported."""
+        sections = {
+            name: self._reporter.validate(DerivedTagSection, body, document, (*keys, "tags", name))
+            for name, body in bodies.items() if "expression" in body
+        }  # fmt: skip
+        return {name: section for name, section in sections.items() if section is not None}
 
     def _check_conditions(self, document: Document, keys: KeyPath, section: EquipmentSection) -> None:
         """Alarms by condition need a device that is asked for conditions."""
@@ -202,7 +213,7 @@ class _Loader:
         if not isinstance(raw, Mapping) or not isinstance(raw.get("tags"), Mapping):
             return
         for name, body in raw["tags"].items():
-            if isinstance(body, Mapping):
+            if isinstance(body, Mapping) and "expression" not in body:
                 self._tag(document, unit, (*keys, "tags", name), dict(body), str(raw.get("device")))
 
     def _tag(

@@ -5,11 +5,12 @@ The driver's own keys of devices and tags are the models beside each driver; her
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from gateway.domain.counters import RestartPolicy
 from gateway.domain.orders import OrderSource
 from gateway.domain.states import State
+from gateway.domain.units import is_unit, nearest_units
 from gateway.domain.values import DataType
 from gateway.drivers.base import Seconds
 
@@ -33,6 +34,18 @@ def parse_rate(value: object) -> float:
 Rate = Annotated[float, BeforeValidator(parse_rate), Field(gt=0)]
 
 
+def known_unit(unit: str) -> str:
+    """The unit, if it is one; raises `ValueError` with what may have been meant."""
+    if is_unit(unit):
+        return unit
+    near = nearest_units(unit)
+    meant = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    raise ValueError(f"{unit!r} is no known UCUM unit; {meant}What has no unit of measure is put in braces: {{bottle}}")
+
+
+Unit = Annotated[str, AfterValidator(known_unit)]
+
+
 class Section(BaseModel):
     """Everything in the YAML is read-only and knows its keys."""
 
@@ -48,6 +61,31 @@ class GatewaySection(Section):
     store: str = "var/gateway.db"
 
 
+class PublishSection(Section):
+    """How often a tag is told as a run parameter; `true` alone is every change."""
+
+    deadband: Annotated[float, Field(ge=0)] = 0.0
+    min_interval: Annotated[Seconds, Field(ge=0)] = 0.0
+    max_interval: Annotated[Seconds, Field(gt=0)] | None = None
+
+
+def publish_section(value: object) -> object:
+    """`true` is a section without limits, `false` none."""
+    return {True: PublishSection(), False: None}.get(value, value) if isinstance(value, bool) else value
+
+
+Publish = Annotated[PublishSection | None, BeforeValidator(publish_section)]
+
+
+class DerivedTagSection(Section):
+    """A tag that is computed of others."""
+
+    expression: str
+    type: DataType = DataType.FLOAT64
+    unit: Unit | None = None
+    publish: Publish = None
+
+
 class TagSection(Section):
     """What every tag has, whatever its device."""
 
@@ -57,8 +95,8 @@ class TagSection(Section):
     bit: Annotated[int, Field(ge=0, le=63)] | None = None
     sentinels: tuple[int | float, ...] = ()
     enum: dict[int, str] = Field(default={}, description="the text of each code, such as {0: stopped, 1: running}")
-    unit: str | None = None
-    publish: bool = False
+    unit: Unit | None = None
+    publish: Publish = None
     heartbeat: Seconds | None = None
     device: Name | None = None
 
@@ -160,7 +198,7 @@ class SampleSection(Section):
     sequence: str
     values: str
     gage: Name
-    unit: str | None = None
+    unit: Unit | None = None
     limits_of: Name | None = None
     lsl: float | None = None
     usl: float | None = None

@@ -4,9 +4,12 @@ import difflib
 import re
 from collections.abc import Mapping
 
+import msgspec
+
 from gateway.config.models import (
     AlarmsSection,
     CounterSection,
+    DerivedTagSection,
     DownloadSection,
     EquipmentSection,
     HandshakeSection,
@@ -14,6 +17,7 @@ from gateway.config.models import (
     TagSection,
 )
 from gateway.config.resolve_state import StateResolver
+from gateway.config.resolve_tags import NUMBERS, DerivedResolver, resolve_pace
 from gateway.config.resolve_usage import AlarmResolver, UsageResolver
 from gateway.config.validation import Reporter
 from gateway.config.yaml_reader import Document, KeyPath
@@ -26,13 +30,12 @@ from gateway.domain.download import Condition, DownloadSpec, ParameterSpec, Sequ
 from gateway.domain.equipment import EquipmentSpec, TagSpec
 from gateway.domain.expressions import Compiled, ExpressionError, compile_expression, tags_used
 from gateway.domain.orders import OrderSource, OrderSpec
+from gateway.domain.pacing import Pace
 from gateway.domain.production import Derived
 from gateway.domain.states import StateSpec
 from gateway.domain.values import INTEGER_RANGES, DataType
 
 ResolvedTags = Mapping[str, tuple[TagSection, str] | None]
-
-_NUMBERS = frozenset({*INTEGER_RANGES, DataType.FLOAT32, DataType.FLOAT64})
 
 
 def milliseconds(seconds: float) -> int:
@@ -44,14 +47,21 @@ class EquipmentResolver:
     """Resolves one equipment; every problem is reported with its line, and None is given where there was one."""
 
     def __init__(
-        self, reporter: Reporter, document: Document, keys: KeyPath, section: EquipmentSection, tags: ResolvedTags
+        self,
+        reporter: Reporter,
+        document: Document,
+        keys: KeyPath,
+        section: EquipmentSection,
+        tags: ResolvedTags,
+        derived_tags: Mapping[str, DerivedTagSection],
     ) -> None:
         self._reporter = reporter
         self._document = document
         self._keys = keys
         self._section = section
         self._tags = tags
-        self._slots = {name: slot for slot, name in enumerate(section.tags)}
+        self._derived_tags = derived_tags
+        self._slots = {name: slot for slot, name in enumerate([*tags, *derived_tags])}
         self._inputs: set[int] = set()
         self._unit = keys[1]
 
@@ -59,7 +69,8 @@ class EquipmentResolver:
         """The equipment as the domain takes it."""
         problems = len(self._reporter.problems)
         self._unit = unit
-        state = self._state()
+        derived = self._derived_resolver()
+        derived_tags, state = derived.resolve(), self._state(derived)
         production = ProductionSpec(
             counters=self._counters(), derived=self._derived(), unit=self._section.count_unit,
             window=milliseconds(self._section.count_window), order=self._order(), container=self._container(),
@@ -68,12 +79,13 @@ class EquipmentResolver:
         download = self._download()
         alarms = self._alarms(self._section.alarms) if self._section.alarms is not None else None
         if self._section.hold is not None:
-            self._slot(self._section.hold, "hold")
+            self._device_slot(self._section.hold, "hold")
+        paces = {name: self._pace(name) for name in self._tags}
         if len(self._reporter.problems) > problems or any(tag is None for tag in self._tags.values()):
             return None
-        tags = tuple(self._tag(name) for name in self._section.tags)
+        tags = tuple(self._tag(name, pace) for name, pace in paces.items())
         hold = tags[self._slots[self._section.hold]] if self._section.hold is not None else None
-        return EquipmentSpec(path, unit, tags, state, production, download, alarms, hold)
+        return EquipmentSpec(path, unit, tags, state, production, download, alarms, hold, derived=derived_tags)
 
     def _alarms(self, section: AlarmsSection) -> AlarmSpec:
         if section.acknowledge and section.conditions is None:
@@ -96,6 +108,12 @@ class EquipmentResolver:
         self._inputs.add(self._slots[name])
         return self._slots[name]
 
+    def _device_slot(self, name: str, *keys: str | int) -> int:
+        """The same for a tag that is read or written by itself, so it must be one of a device."""
+        if name in self._derived_tags:
+            self._report(keys, f"{name} is computed by the gateway; name a tag that the device has")
+        return self._slot(name, *keys)
+
     def _expression(self, text: str, *keys: str | int) -> Compiled | None:
         try:
             compiled = compile_expression(text, self._slots)
@@ -113,7 +131,15 @@ class EquipmentResolver:
         section = resolved[0] if resolved else TagSection(type=DataType.FLOAT64)
         return Conversion(section.type, section.scale, section.offset, section.bit, section.sentinels, section.enum)
 
-    def _tag(self, name: str) -> TagSpec:
+    def _derived_resolver(self) -> DerivedResolver:
+        addressed = {name: (tag[1], self._tag_id(name)) for name, tag in self._tags.items() if tag is not None}
+        return DerivedResolver(self._derived_tags, addressed, self._slots, self._expression, self._report)
+
+    def _pace(self, name: str) -> Pace | None:
+        section = self._tag_section(name)
+        return resolve_pace(name, section.type, section.publish, self._report) if section is not None else None
+
+    def _tag(self, name: str, pace: Pace | None) -> TagSpec:
         resolved = self._tags[name]
         assert resolved is not None
         section, device = resolved
@@ -121,22 +147,29 @@ class EquipmentResolver:
         return TagSpec(
             tag_id=self._tag_id(name), name=name, slot=slot, device=device,
             conversion=None if conversion.is_identity and section.type not in _FLOATS else conversion,
-            publish=section.publish, is_input=slot in self._inputs or section.heartbeat is not None,
+            is_input=slot in self._inputs or section.heartbeat is not None,
+            publish=section.publish is not None, pace=pace, unit=section.unit,
             heartbeat_period=milliseconds(section.heartbeat) if section.heartbeat is not None else None,
         )  # fmt: skip
 
     # --- state --------------------------------------------------------------------------------------------------
 
-    def _state(self) -> StateSpec | None:
+    def _state(self, derived: DerivedResolver) -> StateSpec | None:
         section = self._section.state
         if section is None:
             return None
-        return StateResolver(
+        spec = StateResolver(
             section, self._slots, self._tag_section, slot=self._slot, expression=self._expression, report=self._report
         ).resolve()
+        names = list(self._slots)
+        grounded = {self._slots[source] for slot in spec.needs for source in derived.sources(names[slot])}
+        return msgspec.structs.replace(spec, needs=tuple(sorted(grounded)))
 
     def _tag_section(self, name: str) -> TagSection | None:
-        resolved = self._tags.get(name)
+        """What is said of a tag, be it a device's or a derived one; None if there is no such tag, or a wrong one."""
+        derived, resolved = self._derived_tags.get(name), self._tags.get(name)
+        if derived is not None:
+            return TagSection(type=derived.type, unit=derived.unit, publish=derived.publish)
         return resolved[0] if resolved is not None else None
 
     # --- production ---------------------------------------------------------------------------------------------
@@ -160,9 +193,9 @@ class EquipmentResolver:
             )
             self._report(("counters", name), f"{', '.join(missing)} missing: {text}; or derive it from others")
         elif section.tag is not None:
-            resolved = self._tags.get(section.tag)
-            if resolved is not None and resolved[0].type not in INTEGER_RANGES:
-                self._report(("counters", name, "tag"), f"{section.tag} is a {resolved[0].type}; counters are integers")
+            tag = self._tag_section(section.tag)
+            if tag is not None and tag.type not in INTEGER_RANGES:
+                self._report(("counters", name, "tag"), f"{section.tag} is a {tag.type}; counters are integers")
         return not missing
 
     def _derived(self) -> tuple[Derived, ...]:
@@ -235,9 +268,9 @@ class EquipmentResolver:
         parameters = {}
         for name, parameter in section.parameters.items():
             keys = ("download", "parameters", name)
-            self._slot(parameter.tag, *keys, "tag")
+            self._device_slot(parameter.tag, *keys, "tag")
             if parameter.readback is not None:
-                self._slot(parameter.readback, *keys, "readback")
+                self._device_slot(parameter.readback, *keys, "readback")
             resolved = self._tags.get(parameter.tag)
             minimum, maximum = self._limits(parameter, resolved[0] if resolved is not None else None, keys)
             parameters[name] = ParameterSpec(
@@ -256,7 +289,7 @@ class EquipmentResolver:
             for key in sorted({"min", "max"} & parameter.model_fields_set):
                 self._report((*keys, key), f"{parameter.tag} is a bool and has no limits; take {key} out")
             return 0.0, 1.0
-        if tag is not None and tag.type not in _NUMBERS:
+        if tag is not None and tag.type not in NUMBERS:
             self._report((*keys, "tag"), f"{parameter.tag} is a {tag.type}; parameters are numbers or bool")
         for key in ("min", "max"):
             if getattr(parameter, key) is None:
@@ -268,7 +301,7 @@ class EquipmentResolver:
 
     def _handshake(self, section: HandshakeSection) -> SequenceNumber:
         for key in ("command", "acknowledged", "status", "error"):
-            self._slot(getattr(section, key), "download", "handshake", key)
+            self._device_slot(getattr(section, key), "download", "handshake", key)
         resolved = self._tags.get(section.command)
         highest = INTEGER_RANGES.get(resolved[0].type, (0, 0))[1] if resolved else 1
         if highest == 0:

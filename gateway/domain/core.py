@@ -87,6 +87,7 @@ class Core:
         self._state_tags = {path: item.spec.state_tags for path, item in self.equipment.items()}
         self._on_device: dict[str, list[Equipment]] = {}
         for item in self.equipment.values():
+            item.tell_units()
             for device in item.spec.devices:
                 self._on_device.setdefault(device, []).append(item)
         self._commands = Commands(self.memory.record, self.equipment, self._site, answers, self._links)
@@ -120,6 +121,7 @@ class Core:
                 equipment.regain_contact(contact, now)
             equipment.run_scans(device, now)
             equipment.check_heartbeats(self._contacts, now)
+            equipment.paced.settle(self._contacts)
             known = self._contacts.known_of(self._state_tags[equipment.spec.path])
             equipment.settle(known, known, now)
             self._commands.handle_scan(equipment.spec.path, now)

@@ -21,6 +21,7 @@ from gateway.mqtt.contract_messages import (
     CurrentOrder,
     CurrentParameters,
     CurrentState,
+    CurrentUnits,
     GatewayStatus,
     RunParameterBatch,
 )
@@ -48,6 +49,7 @@ CURRENT: Final[Mapping[str, type[msgspec.Struct]]] = {
     "state": CurrentState,
     "order": CurrentOrder,
     "params": CurrentParameters,
+    "units": CurrentUnits,
 }
 """What `now/{kind}` holds."""
 

@@ -51,6 +51,19 @@ class CurrentParameters(msgspec.Struct, kw_only=True):
     items: dict[str, PlainValue]
 
 
+class TagUnit(msgspec.Struct, kw_only=True):
+    """What the numbers of one tag are measured in."""
+
+    unit: Annotated[str, Meta(description="UCUM, such as kW.h, Cel, /min, {pcs}")]
+    code: Annotated[str | None, Meta(description="common code of UN/CEFACT Recommendation 20, such as KWH")]
+
+
+class CurrentUnits(msgspec.Struct, kw_only=True):
+    """The units of the run parameters in `tel` that have one, by the names of their tags. Retained."""
+
+    tags: dict[str, TagUnit]
+
+
 class GatewayStatus(msgspec.Struct, kw_only=True):
     """Online, or offline by the gateway's own word or its last will. Retained."""
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from gateway.config.load import load_plant
 from gateway.config.plant import Plant
 from gateway.domain.states import Observation, observe
+from gateway.domain.times import format_timestamp
 from gateway.domain.values import Value
 from tests.stage import Stage
 
@@ -53,3 +54,12 @@ def shown(stage: Stage, **values: Value) -> Observation:
         inputs.values[slot] = values.get(name)
         inputs.statuses[slot] = 0 if values.get(name) is not None else 0x80000000
     return observe(equipment.spec.state, inputs, 0)
+
+
+def rows(stage: Stage) -> list[tuple[str, str, Value, int]]:
+    """(time of day, name, value, status) of every run parameter told, in the order told."""
+    return [
+        (format_timestamp(batch.start + row.offset)[11:23].removesuffix(".000"), batch.names[row.name], row.value,
+         getattr(row, "status_code", 0))
+        for batch in stage.telemetry for row in batch.rows
+    ]  # fmt: skip
