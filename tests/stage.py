@@ -171,8 +171,10 @@ class Stage:
         self.telemetry += effects.telemetry
         self.retained |= effects.retained
         for key, value in effects.checkpoints.items():
-            assert value is not None
-            self.checkpoints[key] = value
+            if value is None:
+                self.checkpoints.pop(key, None)
+            else:
+                self.checkpoints[key] = value
         check_effects(effects, self._topics)
 
     def told(self, kind: str, unit: str | None = None) -> list[tuple[str, dict[str, Any]]]:

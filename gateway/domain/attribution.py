@@ -1,24 +1,30 @@
 """Pieces to orders: what one scan of an equipment made, and which job order it belongs to."""
 
 from collections.abc import Mapping
-from itertools import chain
 
 import msgspec
 from msgspec import field
 
 from gateway.domain.containers import ContainerMemory, ContainerSpec, newest_container
-from gateway.domain.counters import CounterMemory, CounterSpec, Step, advance
+from gateway.domain.counters import CounterMemory, CounterSpec, Step
+from gateway.domain.counting import Counting, is_reading
 from gateway.domain.effects import Recorder
-from gateway.domain.events import CounterSuspect, OrderCompleted, OrderProgress, OrderRef, OrderStarted, ProductionCount
+from gateway.domain.events import OrderRef, OrderStarted, ProductionCount
 from gateway.domain.expressions import Inputs
+from gateway.domain.history import History, PastContainer, PastWindow, Told
+from gateway.domain.order_events import completed, progress
 from gateway.domain.orders import OrderMemory, OrderSource, OrderSpec, OrderTracker, Run
 from gateway.domain.production import ClosedWindow, Derived, WindowMemory, Windows
+from gateway.domain.revisions import Revision, Scope, consumptions
 from gateway.domain.shared import SharedRecord
 from gateway.domain.shifts import ShiftTracker
-from gateway.domain.states import Observation, State, StateTracker
-from gateway.domain.times import format_timestamp, whole_seconds
+from gateway.domain.states import Observation, State, StateMemory, StateTracker
+from gateway.domain.times import format_timestamp
 from gateway.domain.usage import Usage, UsageMemory, UsageSpec
-from gateway.domain.values import Timestamp
+from gateway.domain.values import Timestamp, Value
+
+PRUNE_INTERVAL = 3_600_000
+"""How often what is too old to be told anew is looked for."""
 
 
 class ProductionSpec(msgspec.Struct, frozen=True):
@@ -32,6 +38,12 @@ class ProductionSpec(msgspec.Struct, frozen=True):
     container: ContainerSpec | None = None
     usage: UsageSpec = UsageSpec()
 
+    @property
+    def dated(self) -> frozenset[int]:
+        """Slots whose values are believed for their own moment, however late they come."""
+        order = () if self.order is None or self.order.slot is None else (self.order.slot,)
+        return frozenset((*(counter.slot for counter in self.counters), *order))
+
 
 class ProductionMemory(msgspec.Struct):
     """What survives a restart."""
@@ -41,31 +53,47 @@ class ProductionMemory(msgspec.Struct):
     order: OrderMemory = field(default_factory=OrderMemory)
     container: ContainerMemory = field(default_factory=ContainerMemory)
     usage: UsageMemory = field(default_factory=UsageMemory)
+    newest: Timestamp = 0
+    """The newest scan: what belongs to a moment before it comes late."""
+
+
+class Context(msgspec.Struct, frozen=True):
+    """What the attribution of an equipment looks at and speaks through."""
+
+    unit: str
+    recorder: Recorder
+    record: SharedRecord
+    inputs: Inputs
+    states: StateMemory
+    history: History
+    shifts: ShiftTracker | None = None
 
 
 class Attribution:
     """Counts, and gives every piece, container and moment its order."""
 
-    def __init__(
-        self,
-        spec: ProductionSpec,
-        unit: str,
-        memory: ProductionMemory,
-        recorder: Recorder,
-        record: SharedRecord,
-        inputs: Inputs,
-        shifts: ShiftTracker | None = None,
-    ) -> None:
+    def __init__(self, spec: ProductionSpec, memory: ProductionMemory, context: Context) -> None:
+        recorder, inputs, history = context.recorder, context.inputs, context.history
         self.spec = spec
         self.memory = memory
         self.recorder = recorder
-        self.orders = OrderTracker(spec.order or OrderSpec(OrderSource.DOWNLOAD), unit, memory.order)
-        self._record = record
-        self._counted = [counter.name for counter in spec.counters] + [derived.name for derived in spec.derived]
+        self.orders = OrderTracker(spec.order or OrderSpec(OrderSource.DOWNLOAD), context.unit, memory.order)
+        self.history = history
+        self.followers: list[tuple[Attribution, int]] = []
+        """Whoever gets its orders from here, that many milliseconds later."""
+        self._record = context.record
+        self._states = context.states
+        self._counting = Counting(spec.counters, spec.derived, memory.counters, inputs)
         self._inputs = inputs
         self._windows = Windows(spec.window, memory.windows)
-        self._shifts = shifts
-        self._usage = Usage(spec.usage, memory.usage, recorder, inputs, record.delivered)
+        self._shifts = context.shifts
+        self._usage = Usage(spec.usage, memory.usage, recorder, inputs, context.record.delivered, history)
+        self._scope = Scope(
+            history, self.orders, memory.windows, recorder, spec.unit, spec.window, self._counting.names,
+            spec.usage.materials, spec.usage.energy,
+        )  # fmt: skip
+        self._revision: Revision | None = None
+        self._pruned: Timestamp = 0
 
     def take_scan(self, touched: set[int], seen: Observation | None, at: Timestamp, now: Timestamp) -> None:
         """Attribute what the scan at `at` shows. Its pieces were made before `at`.
@@ -73,13 +101,22 @@ class Attribution:
         So at a change of order they belong to the one that ends there; only where nothing ends they belong to the
         one that begins: the baseline is the reading before the change.
         """
-        steps = self._count(touched, at, now)
-        before, wanted = self.memory.order.current, self._wanted_order(seen)
+        previous, self.memory.newest = self.memory.newest, max(self.memory.newest, at)
+        steps, suspects = self._counting.take(touched, at)
+        for suspect in suspects:
+            self.recorder.event(suspect, at, now, order=self.orders.owner(at))
+        met = self._meets(previous, at)
         self.close_windows(at - 1, now)
-        if wanted is None or (before is not None and wanted == before.order.id):
-            self._add(steps, at, now)
+        before, wanted = self.memory.order.current, self._wanted_order(seen)
+        since = self._effective(at)
+        is_change = wanted is not None and wanted != (before.order.id if before else "")
+        if not is_change or since < self.memory.newest:
+            self._add(steps, at, now, *(["estimated"] if met else []))
             self._report_container(self.orders.owner(at), at, now)
-            self._complete_at_quantity(at, now)
+            if is_change and wanted is not None:
+                self.change_order(wanted, since, now)
+            elif at >= previous:
+                self._complete_at_quantity(at, now)
             return
         if before is not None:
             self._add(steps, at, now, *(["estimated"] if wanted and steps else []))
@@ -93,8 +130,94 @@ class Attribution:
                 self._add(steps, at, now)
                 self._report_container(self.orders.owner(at), at, now)
 
+    # --- what comes late or is dated back -----------------------------------------------------------------------
+
+    def change_order(self, wanted: str, since: Timestamp, now: Timestamp) -> None:
+        """The order is `wanted` ("" for none) from `since` on: told anew where that is over, else waited for."""
+        self.recorder.changed = True
+        if since > self.memory.newest:
+            self.memory.order.planned.append((since, wanted))
+            self.memory.order.planned.sort()
+            return
+        self.tell_revision(now)
+        self._cut_window(self.memory.newest, now)
+        self._past().change_order(wanted, since, self._record.orders.get(wanted), now)
+        self.tell_revision(now)
+        self._retain_order(self.memory.order.current)
+        self._lead(wanted, since, now)
+
+    def take_late(self, slot: int, value: Value, at: Timestamp) -> bool:
+        """A reading that is older than the last one of its counter: perhaps it parts what was counted later.
+
+        True if the slot is that of a counter.
+        """
+        counter = next((counter for counter in self.spec.counters if counter.slot == slot), None)
+        if counter is None or not is_reading(value) or not self._counting.is_old(counter, at):
+            return False
+        past = self._past()
+        pieces, later = self._counting.made_before(counter, value, past.steps_after(counter.name, at))
+        if pieces and past.parts(at, later):
+            for name, share in self._counting.shares(counter.name, pieces).items():
+                past.take_back(name, share, later)
+                past.place(name, share, (), at)
+        return True
+
+    def tell_revision(self, now: Timestamp) -> None:
+        """Tell what late data has changed, if any came."""
+        revision, self._revision = self._revision, None
+        if revision is not None:
+            self.recorder.changed = True
+            revision.tell(now)
+
+    def _past(self) -> Revision:
+        if self._revision is None:
+            self._revision = Revision(self._scope, self._states.current)
+        return self._revision
+
+    def _effective(self, at: Timestamp) -> Timestamp:
+        """From when on the order that a scan shows is valid: the moment of a second tag, if that is over."""
+        slot = self.spec.order.since if self.spec.order else None
+        if slot is None or not self._inputs.usable(slot):
+            return at
+        said = self._inputs.values[slot]
+        return min(said, at) if is_reading(said) and said > 0 else at
+
+    def _meets(self, previous: Timestamp, at: Timestamp) -> bool:
+        """True if two orders met between two scans: nobody can say whose the pieces are that show in the second."""
+        planned = [wanted for moment, wanted in self.memory.order.planned if previous < moment < at]
+        return bool(planned and planned[-1] and self.memory.order.current is not None)
+
+    def _carry_out(self, until: Timestamp, now: Timestamp) -> None:
+        """The changes of order whose time has come."""
+        planned = self.memory.order.planned
+        while planned and planned[0][0] <= until:
+            at, wanted = planned.pop(0)
+            current = self.memory.order.current
+            if wanted == (current.order.id if current else ""):
+                continue
+            self.recorder.changed = True
+            self._close_window(at, now)
+            if current is not None:
+                self._end_order(at, now)
+            else:
+                self._cut_window(at, now)
+            if wanted:
+                self._start_order(wanted, at, now)
+
+    def _lead(self, wanted: str, at: Timestamp, now: Timestamp) -> None:
+        """Whoever follows gets the order when the pieces have come over."""
+        for follower, transit in self.followers:
+            follower.change_order(wanted, at + transit, now)
+
+    # --- windows and orders -------------------------------------------------------------------------------------
+
     def close_windows(self, until: Timestamp, now: Timestamp) -> None:
-        """Publish the window that ends at or before `until`."""
+        """Publish the window that ends at or before `until`, and change the orders that were planned to."""
+        if self.memory.order.planned:
+            self._carry_out(until, now)
+        self._close_window(until, now)
+
+    def _close_window(self, until: Timestamp, now: Timestamp) -> None:
         closed = self._windows.close(until)
         if closed is not None:
             self._publish_window(closed, now)
@@ -109,36 +232,21 @@ class Attribution:
         state, since = (current.state, current.since) if current else (None, 0)
         for run in self.orders.finish(settled, state, since):
             assert run.end is not None
-            self.recorder.event(_completed(run, self._usage.kwh(run)), run.end, now, order=run.order)
+            done = completed(run, self._usage.kwh(run))
+            self.recorder.event(done, run.end, now, order=run.order, revision=run.revision)
+            self.history.runs.put(run.end, run, run.key)
 
     def deadline(self) -> Timestamp | None:
         """When the next window or interval ends."""
-        times = (self._windows.deadline(), self._usage.deadline())
+        planned = self.memory.order.planned
+        times = (self._windows.deadline(), self._usage.deadline(), planned[0][0] if planned else None)
         return min((at for at in times if at is not None), default=None)
 
-    def _count(self, touched: set[int], at: Timestamp, now: Timestamp) -> dict[str, Step]:
-        steps: dict[str, Step] = {}
-        for counter in self.spec.counters:
-            reading = self._inputs.values[counter.slot]
-            if counter.slot not in touched or not self._inputs.usable(counter.slot) or not isinstance(reading, int):
-                continue
-            memory = self.memory.counters.get(counter.name)
-            if memory is None:
-                self.memory.counters[counter.name] = CounterMemory(reading, at)
-                continue
-            previous, elapsed = memory.reading, max(0, at - memory.at)
-            step = advance(counter, memory, reading, at)
-            if step.suspect is not None:
-                plausible = int(counter.max_rate * (elapsed / 1000 + 1))
-                suspect = CounterSuspect(counter=counter.name, previous=previous, value=reading, plausible=plausible)
-                self.recorder.event(suspect, at, now, order=self.orders.owner(at))
-            steps[counter.name] = step
-        for derived in self.spec.derived:
-            if any(name in steps for name in (*derived.plus, *derived.minus)):
-                steps[derived.name] = _derive(derived, steps)
-        return {name: step for name, step in steps.items() if step.delta or step.flags}
-
     def _add(self, steps: Mapping[str, Step], at: Timestamp, now: Timestamp, *flags: str) -> None:
+        if at < self.memory.windows.start:
+            for name, step in steps.items():
+                self._past().place(name, step.delta, (*step.flags, *flags), at)
+            return
         run = self.memory.order.current
         limit = self._shifts.limit(at) if self._shifts is not None and steps else None
         for name, step in steps.items():
@@ -151,22 +259,34 @@ class Attribution:
         end = format_timestamp(window.end)
         run = self.memory.order.current
         runs = [*self.memory.order.closing, *([run] if run else [])]
-        totals = next((run.totals for run in runs if run.order == window.order), {})
+        owner = next((run for run in runs if run.order == window.order), None)
+        totals = owner.totals if owner else {}
+        past = PastWindow(window.start, window.end, owner.key if owner else None, window.order, rows=window.rows)
         for name, tally in window.tallies.items():
+            past.tallies[name] = tally
+            if tally.delta == 0 and not tally.flags:
+                continue
+            shift_total = self._shifts.count(name, tally.delta, window.end) if self._shifts is not None else None
+            past.told[name] = Told(tally.delta, totals.get(name), window.order, shift_total=shift_total)
             count = ProductionCount(
-                counter=name, delta=tally.delta, order_total=totals.get(name), window_end=end,
-                shift_total=self._shifts.count(name, tally.delta, window.end) if self._shifts is not None else None,
+                counter=name, delta=tally.delta, order_total=totals.get(name), window_end=end, shift_total=shift_total,
                 unit=self.spec.unit, flags=tuple(tally.flags),
             )  # fmt: skip
             self.recorder.event(count, window.end, now, order=window.order)
         self._usage.publish_window(window, self.spec.unit, now)
         if run is not None and run.order == window.order:
-            self.recorder.event(_progress(run, window), window.end, now, order=run.order)
+            self.recorder.event(progress(run, window), window.end, now, order=run.order)
+        lots = {name: memory.lot for name, memory in self.memory.usage.materials.items()}
+        past.consumed = consumptions(self.spec.usage.materials, window.tallies, window.order, lots)
+        self.history.windows.put(window.end, past)
+        if now - self._pruned >= PRUNE_INTERVAL:
+            self._pruned = now
+            self.history.prune(now)
 
     def _wanted_order(self, seen: Observation | None) -> str | None:
         """The order that the machine says it runs, "" for none, None to leave it as it is."""
         spec, armed = self.spec.order, self.memory.order.armed
-        if spec is None:
+        if spec is None or spec.source in (OrderSource.COMMAND, OrderSource.UPSTREAM):
             return None
         if spec.source is OrderSource.DOWNLOAD:
             return armed.order if armed is not None and seen is not None and seen.state is State.RUN else None
@@ -178,15 +298,17 @@ class Attribution:
 
     def _start_order(self, order: str, at: Timestamp, now: Timestamp) -> None:
         run = self.orders.start(order, self._record.orders.get(order), at, self.orders.spec.trigger)
-        run.totals = dict.fromkeys(self._counted, 0)
+        run.totals = dict.fromkeys(self._counting.names, 0)
         started = OrderStarted(run=run.number, trigger=run.trigger, params=run.parameters)
         self.recorder.event(started, at, now, order=run.order)
         self._retain_order(run)
+        self._lead(order, at, now)
 
     def _end_order(self, at: Timestamp, now: Timestamp) -> None:
         self._cut_window(at, now)
         self.orders.end(at)
         self._retain_order(None)
+        self._lead("", at, now)
 
     def _complete_at_quantity(self, at: Timestamp, now: Timestamp) -> None:
         run, spec = self.memory.order.current, self.spec.order
@@ -212,42 +334,5 @@ class Attribution:
         quality = "HOLD" if lot in self._record.held_lots else "OK"
         container = newest_container(self.spec.container, self.memory.container, self._inputs, lot, quality)
         if container is not None:
+            self.history.containers.put(at, told := PastContainer(at, data=container), told.name)
             self.recorder.event(container, at, now, order=order)
-
-
-def _derive(derived: Derived, steps: Mapping[str, Step]) -> Step:
-    plus = sum(steps[name].delta for name in derived.plus if name in steps)
-    minus = sum(steps[name].delta for name in derived.minus if name in steps)
-    flags = dict.fromkeys(
-        chain.from_iterable(steps[name].flags for name in (*derived.plus, *derived.minus) if name in steps)
-    )
-    if plus < minus:
-        flags["correction"] = None
-    return Step(plus - minus, tuple(flags))
-
-
-def _progress(run: Run, window: ClosedWindow) -> OrderProgress:
-    good, length = run.totals.get("good"), max(1, window.end - window.start)
-    made = window.tallies["good"].delta if "good" in window.tallies else 0
-    rate = round(made * 60_000 / length, 3)
-    left = None if run.planned is None or good is None else max(0, run.planned - good)
-    eta = format_timestamp(window.end + round(left * 60_000 / rate)) if left is not None and rate > 0 else None
-    return OrderProgress(
-        window_end=format_timestamp(window.end), planned=run.planned, rate_per_min=rate, eta=eta,
-        produced=run.totals.get("produced"), good=good, scrap=run.totals.get("scrap"), rework=run.totals.get("rework"),
-    )  # fmt: skip
-
-
-def _completed(run: Run, kwh: float | None) -> OrderCompleted:
-    good = run.totals.get("good")
-    return OrderCompleted(
-        run=run.number,
-        planned=run.planned,
-        produced=run.totals.get("produced"),
-        good=good,
-        scrap=run.totals.get("scrap"),
-        rework=run.totals.get("rework"),
-        times_s={state: whole_seconds(spent) for state, spent in run.times.items()},
-        kwh=kwh,
-        partial=run.planned is not None and good is not None and good < run.planned,
-    )

@@ -79,7 +79,9 @@ class Core:
         for spec in equipment:
             memory = _restore(checkpoints.get(spec.path), EquipmentMemory)
             recorder = Recorder(identity, spec.path, memory.sequence, self.effects)
-            self.equipment[spec.path] = Equipment(spec, memory, recorder, self.memory.record)
+            prefix = f"{spec.path}|"
+            kept = {key[len(prefix) :]: blob for key, blob in checkpoints.items() if key.startswith(prefix)}
+            self.equipment[spec.path] = Equipment(spec, memory, recorder, self.memory.record, kept)
         self._sinks = {tag.tag_id: item.sink(tag) for item in self.equipment.values() for tag in item.spec.tags}
         self._messages: dict[str, int] = {}
         if TELEMETRY_KEY in checkpoints:
@@ -87,7 +89,6 @@ class Core:
         self._state_tags = {path: item.spec.state_tags for path, item in self.equipment.items()}
         self._on_device: dict[str, list[Equipment]] = {}
         for item in self.equipment.values():
-            item.tell_units()
             for device in item.spec.devices:
                 self._on_device.setdefault(device, []).append(item)
         self._commands = Commands(self.memory.record, self.equipment, self._site, answers, self._links)
@@ -119,9 +120,8 @@ class Core:
             equipment.end_batch(contact)
             if equipment.out_of_contact and not batch.changes:
                 equipment.regain_contact(contact, now)
-            equipment.run_scans(device, now)
+            equipment.run_scans(device, contact, now)
             equipment.check_heartbeats(self._contacts, now)
-            equipment.paced.settle(self._contacts)
             known = self._contacts.known_of(self._state_tags[equipment.spec.path])
             equipment.settle(known, known, now)
             self._commands.handle_scan(equipment.spec.path, now)
@@ -229,6 +229,7 @@ class Core:
             if equipment.recorder.changed:
                 equipment.recorder.changed = False
                 effects.checkpoints[path] = msgspec.json.encode(equipment.memory)
+                effects.checkpoints.update(equipment.take_records())
         if effects.telemetry:
             effects.checkpoints[TELEMETRY_KEY] = msgspec.json.encode(self._messages)
         if self.memory.broker_lost is not None and effects.events:

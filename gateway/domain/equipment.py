@@ -4,23 +4,22 @@ A scan is what the machine showed at one moment of source time: the changes of a
 `SCAN_TOLERANCE`. Evaluating per scan and not per value is what keeps two tags of one PLC cycle together.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 from msgspec import field
 
 from gateway.domain.alarms import AlarmEvent, AlarmMemory, Alarms, AlarmShown, AlarmSpec
-from gateway.domain.attribution import Attribution, ProductionMemory, ProductionSpec
+from gateway.domain.attribution import Attribution, Context, ProductionMemory, ProductionSpec
 from gateway.domain.contacts import Contacts
 from gateway.domain.conversion import Conversion, to_engineering
-from gateway.domain.derived import DerivedTag, DerivedTags
 from gateway.domain.download import DownloadMemory, DownloadSpec
 from gateway.domain.effects import Recorder, SequenceMemory
 from gateway.domain.events import DowntimeClosed, EquipmentState, OrderInterrupted, OrderResumed
 from gateway.domain.expressions import Inputs
-from gateway.domain.pacing import Pace, PacedTags, TellValue
+from gateway.domain.history import History, PastState
 from gateway.domain.run_parameters import RunParameters
+from gateway.domain.scans import Entry, Scans
 from gateway.domain.shared import SharedRecord
 from gateway.domain.shifts import ShiftCalendar, ShiftMemory, ShiftTracker, summary
 from gateway.domain.states import (
@@ -35,14 +34,8 @@ from gateway.domain.states import (
     observe,
 )
 from gateway.domain.times import MAX_LEAD, format_timestamp, whole_seconds
-from gateway.domain.units import common_code
-from gateway.domain.values import ConditionChange, StatusCode, TagChange, TagId, Timestamp, Value
+from gateway.domain.values import ConditionChange, StatusCode, TagChange, TagId, Timestamp
 
-SCAN_TOLERANCE = 50
-"""Milliseconds of source time that tags of one PLC cycle may lie apart."""
-
-
-_Entry = tuple[Timestamp, int, Value, int]
 
 
 class TagSpec(msgspec.Struct, frozen=True):
@@ -56,20 +49,12 @@ class TagSpec(msgspec.Struct, frozen=True):
     publish: bool = False
     is_input: bool = False
     heartbeat_period: int | None = None
-    unit: str | None = None
-    pace: Pace | None = None
-
-    @property
-    def sources(self) -> tuple[tuple[str, TagId], ...]:
-        """Its device and its id: what must be known before anything is said of it."""
-        return ((self.device, self.tag_id),)
 
     @property
     def is_plain(self) -> bool:
         """True if it leaves as it comes, and nothing else depends on it."""
         conversion = self.conversion
-        is_alone = self.publish and not self.is_input and self.pace is None
-        return is_alone and (conversion is None or conversion.is_identity)
+        return self.publish and not self.is_input and (conversion is None or conversion.is_identity)
 
 
 class EquipmentSpec(msgspec.Struct, frozen=True):
@@ -84,15 +69,7 @@ class EquipmentSpec(msgspec.Struct, frozen=True):
     alarms: AlarmSpec | None = None
     hold: TagSpec | None = None
     """The writable bit that asks the machine to stop for quality."""
-    derived: tuple[DerivedTag, ...] = ()
-    """In their slots behind `tags`, each after those that it is computed of."""
     calendar: ShiftCalendar | None = None
-
-    @property
-    def units(self) -> dict[str, str]:
-        """The units of the run parameters that have one."""
-        tags: tuple[TagSpec | DerivedTag, ...] = (*self.tags, *self.derived)
-        return {tag.name: tag.unit for tag in tags if tag.publish and tag.unit is not None}
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -125,29 +102,31 @@ class EquipmentMemory(msgspec.Struct):
 class Equipment:
     """Takes in changes, gives events. Its whole memory is `memory`; `recorder` numbers what it says."""
 
-    def __init__(self, spec: EquipmentSpec, memory: EquipmentMemory, recorder: Recorder, record: SharedRecord) -> None:
+    def __init__(
+        self,
+        spec: EquipmentSpec,
+        memory: EquipmentMemory,
+        recorder: Recorder,
+        record: SharedRecord,
+        kept: Mapping[str, bytes],
+    ) -> None:
         self.spec = spec
         self.memory = memory
         self.recorder = recorder
-        tags: tuple[TagSpec | DerivedTag, ...] = (*spec.tags, *spec.derived)
-        self.inputs = Inputs([tag.name for tag in tags])
+        self.inputs = Inputs([tag.name for tag in spec.tags])
         self._shifts: ShiftTracker | None = None
         if spec.calendar is not None:
             self._shifts = ShiftTracker(spec.calendar, memory.shifts, has_states=spec.state is not None)
-        self.attribution = Attribution(
-            spec.production, spec.unit, memory.production, recorder, record, self.inputs, self._shifts
-        )
+        context = Context(spec.unit, recorder, record, self.inputs, memory.state, History(kept), self._shifts)
+        self.attribution = Attribution(spec.production, memory.production, context)
         self.orders = self.attribution.orders
         self._states = StateTracker(spec.state, memory.state) if spec.state else None
         self._alarms = Alarms(spec.alarms, memory.alarms) if spec.alarms else None
         self.parameters = RunParameters(spec.path)
         self._tags = {tag.tag_id: tag for tag in spec.tags}
-        self._derived = DerivedTags(spec.derived, self.inputs)
-        self.paced = PacedTags()
-        self._tells = [self._tell_of(tag) for tag in tags]
         self._arrived: list[TagChange] = []
-        self._pending: list[_Entry] = []
-        self._last_scan: dict[str, Timestamp] = {}
+        self._pending: list[Entry] = []
+        self._scans = Scans(len(spec.tags), spec.production.dated, self.attribution.take_late)
         self._needs = frozenset(spec.state.watched) if spec.state else frozenset[int]()
         self._heartbeats: dict[int, Timestamp] = {}
 
@@ -159,7 +138,7 @@ class Equipment:
 
     def begin_contact(self, device: str, at: Timestamp) -> None:
         """The device is (again) in reach: what it says now is true from `at` on, whatever its source time."""
-        self._last_scan[device] = max(self._last_scan.get(device, 0), at)
+        self._scans.begin(device, at)
         for tag in self.spec.tags:
             if tag.device != device:
                 continue
@@ -167,14 +146,6 @@ class Equipment:
             if tag.heartbeat_period is not None:
                 self._heartbeats[tag.slot] = at
                 self.inputs.stale[tag.slot] = False
-        self._derived.forget({tag.slot for tag in self.spec.tags if tag.device == device})
-        self.paced.forget(device)
-
-    def tell_units(self) -> None:
-        """Say once, retained, what the numbers of the run parameters are measured in."""
-        if units := self.spec.units:
-            told = {name: {"unit": unit, "code": common_code(unit)} for name, unit in units.items()}
-            self.recorder.retain("units", {"tags": told})
 
     def sink(self, tag: TagSpec) -> Callable[[TagChange], None]:
         """Where the values of a tag go until their batch ends."""
@@ -196,25 +167,17 @@ class Equipment:
         at = change.source_timestamp
         if at is None or at > contact + MAX_LEAD:
             at = contact
-        tell = self._tells[tag.slot]
-        if tell is not None:
-            tell(value, status, at)
+        if tag.publish:
+            self.parameters.add(tag.name, value, status, at)
         if tag.is_input:
             self._pending.append((at, tag.slot, value, status))
 
-    def run_scans(self, device: str, now: Timestamp) -> None:
+    def run_scans(self, device: str, contact: Timestamp, now: Timestamp) -> None:
         """Evaluate what was taken in from a device, in order of source time."""
         taken, self._pending = self._pending, []
-        last = self._last_scan.get(device, 0)
-        pending = sorted(((max(at, last), slot, value, status) for at, slot, value, status in taken), key=_time)
-        begin = 0
-        while begin < len(pending):
-            start, end = pending[begin][0], begin
-            while end < len(pending) and pending[end][0] - start <= SCAN_TOLERANCE:
-                end += 1
-            self._last_scan[device] = start
-            self._scan(start, pending[begin:end], now)
-            begin = end
+        for at, entries in self._scans.take(device, contact, taken):
+            self._scan(at, entries, now)
+        self.attribution.tell_revision(now)
 
     def settle(self, until: Timestamp, contact: Timestamp, now: Timestamp) -> None:
         """Everything up to `until` is known, or will never be: close what ends there. Known it is up to `contact`."""
@@ -274,18 +237,19 @@ class Equipment:
         )
         return min((at for at in times if at is not None), default=None)
 
+    def take_records(self) -> dict[str, bytes | None]:
+        """The records of the past that changed, as checkpoints; None for what is gone."""
+        return {f"{self.spec.path}|{name}": blob for name, blob in self.attribution.history.take_changes().items()}
+
     # --- one scan -----------------------------------------------------------------------------------------------
 
-    def _scan(self, at: Timestamp, entries: Iterable[_Entry], now: Timestamp) -> None:
+    def _scan(self, at: Timestamp, entries: Iterable[Entry], now: Timestamp) -> None:
         self.recorder.changed = True
         touched = set()
         for _, slot, value, status in entries:
             self.inputs.values[slot] = value
             self.inputs.statuses[slot] = status
             touched.add(slot)
-        for slot in self._derived.compute(touched):
-            if (tell := self._tells[slot]) is not None:
-                tell(self.inputs.values[slot], self.inputs.statuses[slot], at)
         self._beat(touched, at)
         seen = self._observe(at) if not self._needs.isdisjoint(touched) else None
         self.attribution.take_scan(touched, seen, at, now)
@@ -294,24 +258,19 @@ class Equipment:
         if self._states is not None and seen is not None:
             self._apply(self._states.see(seen), now)
 
-    def _tell_of(self, tag: TagSpec | DerivedTag) -> TellValue | None:
-        """Where a value of the tag goes as a run parameter."""
-        if not tag.publish:
-            return None
-        tell = partial(self.parameters.add, tag.name)
-        return tell if tag.pace is None else self.paced.add(tag.pace, tag.sources, tell)
-
     def _observe(self, at: Timestamp) -> Observation | None:
         """What the rules say, as soon as every tag they use was heard of since the device came into reach."""
         spec, waiting = self.spec.state, StatusCode.BAD_WAITING_FOR_INITIAL_DATA
         if spec is None or any(self.inputs.statuses[slot] == waiting for slot in spec.needs):
             return None
-        return observe(spec, self.inputs, at)
+        current, candidate = self.memory.state.current, self.memory.state.candidate
+        since = max(at, current.since if current else 0, candidate.since if candidate else 0)
+        return observe(spec, self.inputs, since)  # what comes late cannot change what was before the last change
 
     def _beat(self, touched: set[int], at: Timestamp) -> None:
         for tag in self.spec.tags:
             if tag.heartbeat_period is not None and tag.slot in touched:
-                self._heartbeats[tag.slot] = at
+                self._heartbeats[tag.slot] = max(at, self._heartbeats.get(tag.slot, 0))
                 self.inputs.stale[tag.slot] = False
 
     def check_heartbeats(self, contacts: Contacts, now: Timestamp) -> None:
@@ -325,7 +284,7 @@ class Equipment:
             self.inputs.stale[slot] = True
         if late and self._states is not None:
             since = max(self._heartbeats[slot] for slot in late)
-            since = max(since, *(self._last_scan.get(device, 0) for device in self.spec.state_tags))
+            since = max(since, *(self._scans.last(device) for device in self.spec.state_tags))
             seen = self._observe(since)
             if seen is not None:
                 seen.cause = Cause.STALE_HEARTBEAT if seen.state is State.UNKNOWN else seen.cause
@@ -361,6 +320,7 @@ class Equipment:
 
     def _close_state(self, before: Observation, at: Timestamp, now: Timestamp) -> None:
         self.orders.add_state_time(before.state, before.since, at)
+        self.attribution.history.states.put(at, PastState(before.state, before.since, at))
         if self._shifts is not None:
             self._shifts.add_state_time(before.state, before.since, at)
         if before.state in STOPS:
@@ -398,7 +358,3 @@ class Equipment:
             current = self.memory.state.current
         for record in shifts.close(until, current):
             self.recorder.event(summary(record, self.spec.production.unit), record.shift.end, now)
-
-
-def _time(entry: _Entry) -> Timestamp:
-    return entry[0]

@@ -21,16 +21,25 @@ class OrderSource(StrEnum):
 
     DOWNLOAD = "download"
     TAG = "tag"
+    COMMAND = "command"
+    UPSTREAM = "upstream"
 
 
 class OrderSpec(msgspec.Struct, frozen=True):
-    """`tag`: the order is the text in `slot`, empty between orders. `download`: the first RUN after its parameters."""
+    """`tag`: the order is the text in `slot`, empty between orders. `download`: the first RUN after its parameters.
+
+    `command`: the MES says so. `upstream`: what that unit ran `transit` milliseconds ago. `since` is the slot of a
+    DateTime that says from when on the order of the tag is valid.
+    """
 
     source: OrderSource
     slot: int | None = None
     trigger: str = "download"
     operation: str | None = None
     complete_at_quantity: bool = False
+    since: int | None = None
+    upstream: str | None = None
+    transit: int = 0
 
 
 class KnownOrder(msgspec.Struct):
@@ -64,6 +73,22 @@ class Run(msgspec.Struct):
     energy: int = 0
     interrupted: bool = False
     end: Timestamp | None = None
+    started: int = 1
+    """How often its start was told; `revision` is how often its totals were."""
+    revision: int = 0
+
+    @property
+    def key(self) -> str:
+        """Which run it is, among all runs of its equipment."""
+        return f"{self.order.id}|{self.order.op or ''}|{self.number}"
+
+    def add_time(self, state: str, milliseconds: int) -> None:
+        """Time in a state, or less of it; a state without time is not named."""
+        spent = self.times.get(state, 0) + milliseconds
+        if spent:
+            self.times[state] = spent
+        else:
+            self.times.pop(state, None)
 
     def overlaps(self, start: Timestamp, end: Timestamp) -> int:
         """Milliseconds of `[start, end)` that lie in this run."""
@@ -98,6 +123,8 @@ class OrderMemory(msgspec.Struct):
     parameters: dict[str, str] | None = None
     loaded: list[str] = field(default_factory=list)
     """Orders whose automatic download was tried: it is tried once."""
+    planned: list[tuple[Timestamp, str]] = field(default_factory=list)
+    """Changes of order that are still to come, "" for none."""
 
     def has_run(self, order: str) -> bool:
         """True if the order ever ran here."""
@@ -123,11 +150,16 @@ class OrderTracker:
 
     def start(self, order: str, known: KnownOrder | None, at: Timestamp, trigger: str) -> Run:
         """Open a run; the one before must be ended."""
+        self.memory.armed = None
+        self.memory.current = self.create(order, known, at, trigger)
+        return self.memory.current
+
+    def create(self, order: str, known: KnownOrder | None, at: Timestamp, trigger: str) -> Run:
+        """A run with the next number of its order and operation."""
         operation = (known.operations.get(self.unit) if known else None) or self.spec.operation
         key = f"{order}|{operation or ''}"
         number = self.memory.numbers[key] = self.memory.numbers.get(key, 0) + 1
-        self.memory.armed = None
-        self.memory.current = Run(
+        return Run(
             order=OrderRef(order, operation, known.lot if known else None),
             number=number,
             start=at,
@@ -135,7 +167,6 @@ class OrderTracker:
             planned=known.planned if known else None,
             parameters=self.memory.parameters,
         )
-        return self.memory.current
 
     def end(self, at: Timestamp) -> None:
         """Close the running order's interval; its totals follow when everything up to `at` is settled."""
@@ -163,17 +194,26 @@ class OrderTracker:
     def add_state_time(self, state: str, start: Timestamp, end: Timestamp) -> None:
         """An interval of a state is final: give each run its share."""
         for run in [*self.memory.closing, *([self.memory.current] if self.memory.current else [])]:
-            if share := run.overlaps(start, end):
-                run.times[state] = run.times.get(state, 0) + share
+            run.add_time(state, run.overlaps(start, end))
 
     def finish(self, settled_until: Timestamp | None, state: str | None, since: Timestamp) -> list[Run]:
         """The closing runs whose end is settled, with the share of the state that still lasts."""
         done = [run for run in self.memory.closing if settled_until is None or (run.end or 0) <= settled_until]
         for run in done:
             end = run.end or run.start
-            if state is not None and (share := run.overlaps(since, end)):
-                run.times[state] = run.times.get(state, 0) + share
+            if state is not None:
+                run.add_time(state, run.overlaps(since, end))
+            run.revision += 1
             self.memory.closing.remove(run)
             self.memory.past.append(Interval(run.order, run.start, end))
         del self.memory.past[:-KEPT_INTERVALS]
         return done
+
+    def remember(self, runs: list[Run]) -> None:
+        """The runs that are over are now these."""
+        over = sorted((Interval(run.order, run.start, run.end) for run in runs if run.end is not None), key=_start)
+        self.memory.past[:] = over[-KEPT_INTERVALS:]
+
+
+def _start(interval: Interval) -> Timestamp:
+    return interval.start

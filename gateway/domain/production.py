@@ -34,6 +34,8 @@ class WindowMemory(msgspec.Struct):
     end: Timestamp | None = None
     order: OrderRef | None = None
     tallies: dict[str, Tally] = field(default_factory=dict)
+    rows: dict[str, list[int]] = field(default_factory=dict)
+    """For each counter its steps in turn: moment, pieces, moment, pieces … so that a window can be parted later."""
 
 
 class ClosedWindow(msgspec.Struct, frozen=True):
@@ -43,6 +45,7 @@ class ClosedWindow(msgspec.Struct, frozen=True):
     end: Timestamp
     order: OrderRef | None
     tallies: dict[str, Tally]
+    rows: dict[str, list[int]]
 
 
 class Windows:
@@ -74,6 +77,7 @@ class Windows:
             memory.start = max(memory.start, memory.end - self.length)
             memory.order = order
         memory.tallies.setdefault(counter, Tally()).add(delta, flags)
+        memory.rows.setdefault(counter, []).extend((at, delta))
 
     def close(self, until: Timestamp) -> ClosedWindow | None:
         """The open window, if it ends at or before `until`."""
@@ -90,6 +94,6 @@ class Windows:
 
     def _cut(self, end: Timestamp) -> ClosedWindow:
         memory = self.memory
-        closed = ClosedWindow(memory.start, end, memory.order, memory.tallies)
-        memory.start, memory.end, memory.order, memory.tallies = end, None, None, {}
+        closed = ClosedWindow(memory.start, end, memory.order, memory.tallies, memory.rows)
+        memory.start, memory.end, memory.order, memory.tallies, memory.rows = end, None, None, {}, {}
         return closed

@@ -7,9 +7,10 @@ from msgspec import field
 
 from gateway.domain.counters import Step
 from gateway.domain.effects import Recorder
-from gateway.domain.energy import EnergyMemory, EnergySpec, Meter
+from gateway.domain.energy import Cut, EnergyMemory, EnergySpec, Meter, told
 from gateway.domain.events import MaterialConsumed
 from gateway.domain.expressions import Inputs
+from gateway.domain.history import History, PastEnergy, PastSample
 from gateway.domain.materials import MaterialMemory, MaterialSpec, follow_container, use
 from gateway.domain.orders import Run
 from gateway.domain.production import ClosedWindow
@@ -41,13 +42,20 @@ class Usage:
     """Takes the scan's pieces after they found their order."""
 
     def __init__(
-        self, spec: UsageSpec, memory: UsageMemory, recorder: Recorder, inputs: Inputs, delivered: Mapping[str, str]
+        self,
+        spec: UsageSpec,
+        memory: UsageMemory,
+        recorder: Recorder,
+        inputs: Inputs,
+        delivered: Mapping[str, str],
+        history: History,
     ) -> None:
         self.spec = spec
         self.memory = memory
         self.recorder = recorder
         self._inputs = inputs
         self._delivered = delivered
+        self._history = history
         self._meter = Meter(spec.energy, memory.energy) if spec.energy else None
 
     def take_scan(self, run: Run | None, steps: Mapping[str, Step], at: Timestamp, now: Timestamp) -> None:
@@ -59,6 +67,7 @@ class Usage:
         for sample in self.spec.samples:
             subgroup = newest_subgroup(sample, self.memory.samples, self._inputs, active)
             if subgroup is not None:
+                self._history.samples.put(at, sampled := PastSample(at, data=subgroup), sampled.name)
                 self.recorder.event(subgroup, at, now, order=run.order if run else None)
 
     def publish_window(self, window: ClosedWindow, unit: str, now: Timestamp) -> None:
@@ -76,23 +85,26 @@ class Usage:
 
     def close(self, run: Run | None, until: Timestamp, now: Timestamp) -> None:
         """Publish the energy interval that ends at or before `until`."""
-        interval = self._meter.close(until) if self._meter else None
-        if interval is not None:
-            self.recorder.event(interval, self.memory.energy.start or until, now, order=run.order if run else None)
+        self._tell_energy(self._meter.close(until) if self._meter else None, run, now)
 
     def cut(self, run: Run | None, at: Timestamp, now: Timestamp) -> None:
         """The order changes at `at`: what was used until then belongs to `run`."""
-        interval = self._meter.cut(at) if self._meter else None
-        if interval is not None:
-            self.recorder.event(interval, at, now, order=run.order if run else None)
+        self._tell_energy(self._meter.cut(at) if self._meter else None, run, now)
 
     def kwh(self, run: Run) -> float | None:
         """The energy of a run, None without a meter."""
-        return self._meter.kwh(run.energy) if self._meter else None
+        return self.spec.energy.kwh(run.energy) if self.spec.energy else None
 
     def deadline(self) -> Timestamp | None:
         """When the open energy interval ends."""
         return self.memory.energy.end if self._meter and self.memory.energy.start is not None else None
+
+    def _tell_energy(self, cut: Cut | None, run: Run | None, now: Timestamp) -> None:
+        if cut is None or self.spec.energy is None:
+            return
+        key, order = (run.key, run.order) if run else (None, None)
+        self._history.energy.put(cut.end, PastEnergy(cut.start, cut.end, key, order, cut.counts, cut.rows))
+        self.recorder.event(told(self.spec.energy, cut), cut.end, now, order=order)
 
     def _use(
         self, spec: MaterialSpec, run: Run | None, steps: Mapping[str, Step], at: Timestamp, now: Timestamp

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.domain.conversion import Conversion, same_value, to_engineering, to_raw
-from gateway.domain.energy import EnergyMemory, EnergySpec, Meter
+from gateway.domain.energy import EnergyMemory, EnergySpec, Meter, told
 from gateway.domain.expressions import Inputs
 from gateway.domain.quality import Limits, SampleSpec, newest_subgroup
 from gateway.domain.times import format_timestamp, parse_duration, parse_timestamp, whole_seconds
@@ -77,7 +77,7 @@ def test_a_meter_that_rolls_over_loses_no_count() -> None:
     meter.take(4, 60_000)
     interval = meter.cut(60_000)
     assert interval is not None
-    assert interval.kwh == 0.7
+    assert told(meter.spec, interval).kwh == 0.7
 
 
 @pytest.mark.parametrize(("values", "verdict"), [

@@ -206,8 +206,10 @@ class Player:
 
     def _keep(self, effects: Effects) -> None:
         for key, value in effects.checkpoints.items():
-            assert value is not None
-            self._checkpoints[key] = value
+            if value is None:
+                self._checkpoints.pop(key, None)
+            else:
+                self._checkpoints[key] = value
         for event in effects.events:
             self.broker.publish(self._topics.event(event.equipment, event.type), payloads.encode_event(event))
         for path, answer in effects.answers:

@@ -7,6 +7,7 @@ from functools import cache
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 
 from gateway.config.load import load_plant
@@ -56,6 +57,7 @@ def excused(row: Comparison, shift: dict[str, Any], flags: dict[str, set[str]]) 
     )
 
 
+@pytest.mark.timeout(300)
 @settings(max_examples=SHIFTS)
 @given(shifts())
 def test_in_a_random_shift_every_piece_has_its_order_and_time_tiles(shift: dict[str, Any]) -> None:
