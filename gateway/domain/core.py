@@ -14,6 +14,7 @@ from gateway.domain.envelope import Answer
 from gateway.domain.equipment import Equipment, EquipmentMemory, EquipmentSpec
 from gateway.domain.gateway_events import (
     DataGap,
+    DeviceClock,
     GatewayCertificate,
     GatewayConnection,
     GatewayOutage,
@@ -109,7 +110,7 @@ class Core:
     def handle_changes(self, device: str, batch: Batch, now: Timestamp) -> None:
         """One publish response or poll; an empty one says that nothing else happened up to its contact time."""
         sinks, contact = self._sinks, batch.contact
-        if batch.gaps or batch.drifts:
+        if batch.gaps or batch.drifts or batch.skew is not None:
             self._tell_losses(device, batch, now)
         for change in batch.changes:
             sinks[change.tag_id](change)
@@ -117,6 +118,7 @@ class Core:
         if batch.conditions:
             self._take_conditions(device, batch, now)
         for equipment in self._on_device.get(device, ()):
+            equipment.recorder.time_quality = batch.time_quality
             equipment.end_batch(contact)
             if equipment.out_of_contact and not batch.changes:
                 equipment.regain_contact(contact, now)
@@ -254,6 +256,7 @@ class Core:
             alarms = equipment.spec.alarms
             for condition in batch.conditions:
                 if alarms is not None and alarms.condition_source == condition.source:
+                    equipment.recorder.time_quality = batch.time_quality
                     equipment.take_condition(condition, batch.contact, now)
 
     def _close_gap(self, device: str, last: Timestamp | None, at: Timestamp, now: Timestamp) -> None:
@@ -278,6 +281,10 @@ class Core:
                 device=device, what=drift.what, name=drift.name, before=drift.before, after=drift.after
             )  # fmt: skip
             self._site.event(told, batch.contact, now, time_quality="gateway")
+        if batch.skew is not None:
+            ahead, before = batch.skew.now / 1000, batch.skew.before / 1000
+            clock = DeviceClock(device=device, ahead_s=ahead, before_s=before, corrected=batch.skew.corrected)
+            self._site.event(clock, batch.contact, now, time_quality="gateway")
 
     def _lose(self, equipment: Equipment, last: Timestamp, now: Timestamp) -> None:
         """Nothing was heard since `last`: if that was before this start, it was the gateway that was away."""

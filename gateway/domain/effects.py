@@ -8,7 +8,7 @@ from msgspec import field
 from gateway.domain.download import Operation
 from gateway.domain.envelope import Answer, Event, Telemetry, event_id
 from gateway.domain.events import EventData, OrderRef
-from gateway.domain.values import Timestamp
+from gateway.domain.values import TimeQuality, Timestamp
 
 
 class GatewayIdentity(msgspec.Struct, frozen=True):
@@ -44,6 +44,7 @@ class Recorder:
         self.path = path
         self.effects = effects
         self.changed = False
+        self.time_quality: TimeQuality = "source"
         self._identity = identity
         self._sequence = sequence
 
@@ -54,11 +55,11 @@ class Recorder:
         now: Timestamp,
         *,
         order: OrderRef | None = None,
-        time_quality: str = "source",
+        time_quality: TimeQuality | None = None,
         revision: int = 1,
         corr: str | None = None,
     ) -> None:
-        """Record a fact that happened at `at`."""
+        """Record a fact that happened at `at`, by the clock that the equipment's last values were dated by."""
         self._sequence.events += 1
         self.changed = True
         self.effects.events.append(
@@ -73,7 +74,7 @@ class Recorder:
                 seq=self._sequence.events,
                 source_time=at,
                 gateway_time=now,
-                time_quality=time_quality,
+                time_quality=time_quality or self.time_quality,
                 order=order,
                 corr=corr,
                 data=data,

@@ -23,6 +23,7 @@ from gateway.domain.event_data import (
 )
 from gateway.domain.gateway_events import (
     DataGap,
+    DeviceClock,
     GatewayCertificate,
     GatewayConnection,
     GatewayOutage,
@@ -329,5 +330,5 @@ EVENT_TYPES: Final[tuple[type[EventData], ...]] = (
     OrderResumed, ShiftSummary,
     AlarmRaised, AlarmAcked, AlarmCleared, QualitySample, MaterialConsumed, MaterialLow, EnergyInterval,
     ContainerCompleted, CounterSuspect, ParamResult, ChangeAccepted, ChangeApplied,
-    DataGap, TagDrift, GatewayConnection, GatewayOutage, GatewayRestarted, GatewayCertificate,
+    DataGap, TagDrift, DeviceClock, GatewayConnection, GatewayOutage, GatewayRestarted, GatewayCertificate,
 )  # fmt: skip

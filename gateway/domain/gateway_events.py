@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from msgspec import field
 
-from gateway.domain.event_data import EventData, Level, UtcTime
+from gateway.domain.event_data import EventData, Level, Seconds, UtcTime
 
 
 class DataGap(EventData, frozen=True, kw_only=True):
@@ -44,6 +44,22 @@ class TagDrift(EventData, frozen=True, kw_only=True):
     name: str
     before: str
     after: str
+
+
+class DeviceClock(EventData, frozen=True, kw_only=True):
+    """A device's clock differs from the gateway's by more than is trusted, differs otherwise, or is right again.
+
+    `corrected` says that the times of its events are put right by it; they have `t_q` estimated.
+    """
+
+    type: ClassVar = "device.clock"
+    key: ClassVar = ("device", "t_src")
+    levels: ClassVar = (Level.GATEWAY,)
+
+    device: str
+    ahead_s: Seconds
+    before_s: Seconds
+    corrected: bool
 
 
 class GatewayConnection(EventData, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from gateway.domain.values import INTEGER_RANGES, DataType, TagId
 from gateway.drivers.base import Seconds, Tag, TagAddress
+from gateway.drivers.opcua.device_clock import ClockPolicy
 from gateway.drivers.opcua.node_ids import NodeName, parse_node
 from gateway.drivers.opcua.security_settings import OpcUaSecurity
 
@@ -68,6 +69,9 @@ class Snapshot(_Strict):
 class OpcUaSettings(OpcUaSecurity):
     """One OPC UA server. Intervals are plant time, `request_timeout` is wall time.
 
+    `clock` says whether the device's own times are believed (`source`), the moment of receipt is taken (`gateway`), or
+    the device's times are put right where its clock is wrong by more than 5 s (`auto`).
+
     With `mode: poll` everything is read each `poll_interval`, for servers without subscriptions. Otherwise, when
     nothing changes, the server still answers once per `keepalive`; three of them missed and the link counts as lost.
     """
@@ -84,6 +88,7 @@ class OpcUaSettings(OpcUaSecurity):
     mode: Literal["subscribe", "poll"] = "subscribe"
     poll_interval: PositiveSeconds = 1.0
     snapshots: tuple[Snapshot, ...] = ()
+    clock: ClockPolicy = "auto"
 
     @property
     def lifetime(self) -> float:

@@ -119,7 +119,8 @@ class ChangeDecoder:
 
     `overflows` gathers the changes before which the server's queue lost others (trap A13), `mistyped` the tags whose
     values came with a type that the configuration does not have, with that type: such a value is Bad, for it may
-    well be another tag's (A2). Both are taken out by who reads them.
+    well be another tag's (A2). Both are taken out by who reads them. `offset` milliseconds are added to the source
+    times of a device whose clock is wrong; with None they are left out.
     """
 
     def __init__(self, tags: Sequence[Tag[Any]], values: ValueDecoder) -> None:
@@ -128,6 +129,7 @@ class ChangeDecoder:
         # The variant type that each tag had last and that was found right: what is usual costs one comparison.
         self._kinds = [-1] * len(tags)
         self._values: Final = values
+        self.offset: int | None = 0
         self.overflows: list[TagChange] = []
         self.mistyped: dict[TagId, int] = {}
 
@@ -142,6 +144,7 @@ class ChangeDecoder:
             return self._decode_alike(alike, data[position + 5], memoryview(data)[position:end]), end
         changes: list[TagChange] = []
         append, layouts, tag_ids, kinds = changes.append, _LAYOUTS, self._tag_ids, self._kinds
+        shift, first_tick = (self.offset - _UNIX, _FIRST_TICK) if self.offset is not None else (0, _LAST_TICK)
         for _ in range(count):
             kind = data[position + 5]
             layout = layouts.get(data[position + 4] | kind << 8)
@@ -165,7 +168,7 @@ class ChangeDecoder:
                 tag_ids[handle],
                 value,
                 status,
-                source // _TICKS - _UNIX if _FIRST_TICK <= source < _LAST_TICK else decode_timestamp(source),
+                source // _TICKS + shift if first_tick <= source < _LAST_TICK else self._source_time(source),
                 server // _TICKS - _UNIX if _FIRST_TICK <= server < _LAST_TICK else decode_timestamp(server),
             )
             if status & StatusCode.OVERFLOW_BITS == StatusCode.OVERFLOW_BITS:
@@ -181,7 +184,7 @@ class ChangeDecoder:
         at = told_at = decode_timestamp(0)
         for handle, value, source, server in layout.iter_unpack(items):
             if source != source_ticks:
-                source_ticks, at = source, decode_timestamp(source)
+                source_ticks, at = source, self._source_time(source)
             if server != server_ticks:
                 server_ticks, told_at = server, decode_timestamp(server)
             if kinds[handle] == kind:
@@ -206,7 +209,7 @@ class ChangeDecoder:
             value = None
         elif repaired is not None:
             status = repaired
-        times = decode_timestamp(source), decode_timestamp(server)
+        times = self._source_time(source), decode_timestamp(server)
         return self._settle(handle, kind, value, status, times), position + rest.size
 
     def _decode_variant(self, data: bytes, position: int) -> tuple[Value, int | None, int]:
@@ -229,8 +232,13 @@ class ChangeDecoder:
         """The change that asyncua's `DataValue` stands for, by the same rules."""
         told = self._values.decode(self._tag_ids[handle], data_value)
         kind = data_value.Value.VariantType.value if data_value.Value is not None else 0
-        times = told.source_timestamp, told.server_timestamp
+        at = told.source_timestamp
+        times = None if at is None or self.offset is None else at + self.offset, told.server_timestamp
         return self._settle(handle, kind, told.value, told.status_code, times)
+
+    def _source_time(self, ticks: int) -> Timestamp | None:
+        at = decode_timestamp(ticks)
+        return None if at is None or self.offset is None else at + self.offset
 
     def _settle(self, handle: int, kind: int, value: Value, status: int, times: _Times) -> TagChange:
         if kind and not status & _BAD and self._kinds[handle] != kind:

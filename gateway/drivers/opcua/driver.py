@@ -23,6 +23,8 @@ from gateway.drivers.opcua.audit import Audit
 from gateway.drivers.opcua.browse import Browser
 from gateway.drivers.opcua.channel import Channel, ServiceFault
 from gateway.drivers.opcua.config import OpcUaAddress, OpcUaSettings
+from gateway.drivers.opcua.device_clock import DeviceClock
+from gateway.drivers.opcua.known_device import KnownDevice
 from gateway.drivers.opcua.methods import call_methods
 from gateway.drivers.opcua.monitored_items import wanted_items
 from gateway.drivers.opcua.node_ids import make_node_id, parse_node
@@ -52,6 +54,9 @@ class OpcUaDriver:
         self._tags = list(tags)
         self._clock = clock
         self._audit = Audit(tags)
+        interval = settings.poll_interval if settings.mode == "poll" else settings.publishing_interval
+        dates = DeviceClock(name, settings.clock, clock, interval)
+        self._device = KnownDevice(name, settings, clock, self._audit, dates)
         self._drifts: list[Drift] = []
         self._ticket: Ticket | None = None
         self._lost_since: Timestamp | None = None
@@ -124,11 +129,9 @@ class OpcUaDriver:
         wanted = wanted_items(tags, node_ids, self._settings, self._clock.rate)
         subscription: Subscription | Poller
         if self._settings.mode == "poll":
-            subscription = Poller(self._session, self._name, self._settings, wanted, self._clock)
+            subscription = Poller(self._session, self._device, wanted)
         else:
-            subscription = Subscription(
-                self._session, self._name, self._settings, wanted, self._clock, self._audit, self._lost_since
-            )
+            subscription = Subscription(self._session, self._device, wanted, self._lost_since)
             await subscription.open()
         bad, drifts = self._audit.check_types(tags, await self._session.data_types(node_ids))
         subscription.announce(bad, [*self._drifts, *drifts])

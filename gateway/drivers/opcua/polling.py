@@ -3,8 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 
 from gateway.domain.values import Batch, Drift, TagChange, TagId, Timestamp, is_bad
-from gateway.drivers.base import Clock
-from gateway.drivers.opcua.config import OpcUaSettings
+from gateway.drivers.opcua.known_device import KnownDevice
 from gateway.drivers.opcua.monitored_items import MonitoredItems, WantedItem
 from gateway.drivers.opcua.notifications import Statistics
 from gateway.drivers.opcua.server_state import ServerState
@@ -16,21 +15,16 @@ class Poller:
 
     is_over = True
 
-    def __init__(
-        self,
-        session: Session,
-        device: str,
-        settings: OpcUaSettings,
-        wanted: Sequence[WantedItem],
-        clock: Clock,
-    ) -> None:
+    def __init__(self, session: Session, device: KnownDevice, wanted: Sequence[WantedItem]) -> None:
         self.statistics = Statistics()
         self.contact: Timestamp | None = None
         self._session = session
-        self._interval = round(1000 * settings.poll_interval)
-        self._items = MonitoredItems(session, device, wanted)
+        self._interval = round(1000 * device.settings.poll_interval)
+        self._items = MonitoredItems(session, device.name, wanted)
         self._deadbands = {item.tag.tag_id: _absolute(item) for item in wanted}
-        self._clock = clock
+        self._clock = device.clock
+        self._dates = device.dates
+        self._dates.begin()
         self._server = ServerState()
         self._known: dict[TagId, TagChange] = {}
         self._drifts: list[Drift] = []
@@ -47,14 +41,16 @@ class Poller:
         while True:
             contact = self._clock.now()
             await self._server.look(self._session)
-            changes = [change for change in self._server.judge(await self._items.read()) if self._is_news(change)]
+            read = self._server.judge(self._dates.correct(await self._items.read()))
+            changes = [change for change in read if self._is_news(change)]
             self._known |= {change.tag_id: change for change in changes}
             self.statistics.publications += 1
             self.statistics.changes += len(changes)
+            changes, quality = self._dates.date(changes, contact)
             changes, self._news = self._news + changes, []
             drifts, self._drifts = tuple(self._drifts), []
             self.contact = contact
-            yield Batch(changes, contact, drifts=drifts)
+            yield Batch(changes, contact, drifts=drifts, time_quality=quality, skew=self._dates.take_skew())
             now = self._clock.now()
             due += self._interval * max(1, -((due - now) // self._interval))
             await self._clock.sleep((due - now) / 1000)

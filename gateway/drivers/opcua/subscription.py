@@ -10,18 +10,17 @@ what was published meanwhile is fetched by Republish, one notification after the
 import asyncio
 import math
 from collections.abc import AsyncIterator, Awaitable, Sequence
+from dataclasses import replace
 from typing import Final
 
 import structlog
 from asyncua import ua
 from asyncua.ua.status_codes import StatusCodes
 
-from gateway.domain.values import Batch, Drift, Gap, TagChange, Timestamp
-from gateway.drivers.base import Clock
-from gateway.drivers.opcua.audit import Audit
+from gateway.domain.values import Batch, ConditionChange, Drift, Gap, TagChange, Timestamp
 from gateway.drivers.opcua.channel import ServiceFault
 from gateway.drivers.opcua.conditions import conditions_item, refresh_request
-from gateway.drivers.opcua.config import OpcUaSettings
+from gateway.drivers.opcua.known_device import KnownDevice
 from gateway.drivers.opcua.monitored_items import MonitoredItems, WantedItem
 from gateway.drivers.opcua.notifications import Notifications, Statistics
 from gateway.drivers.opcua.publications import Publication, PublicationDecoder
@@ -52,23 +51,21 @@ class Subscription:
     def __init__(
         self,
         session: Session,
-        device: str,
-        settings: OpcUaSettings,
+        device: KnownDevice,
         wanted: Sequence[WantedItem],
-        clock: Clock,
-        audit: Audit,
         lost_since: Timestamp | None = None,
     ) -> None:
         self._session = session
         self._channel = session.channel
-        self._device = device
-        self._settings = settings
-        self._clock = clock
-        self._items = MonitoredItems(session, device, wanted)
+        self._device = device.name
+        self._settings = device.settings
+        self._clock = device.clock
+        self._items = MonitoredItems(session, device.name, wanted)
         self._decoder = PublicationDecoder([item.tag for item in wanted], ValueDecoder(session.namespaces))
-        self._notifications = Notifications(self._channel, device, clock, self._decoder)
+        self._notifications = Notifications(self._channel, device.name, device.clock, self._decoder)
         self._notifications.contact = lost_since
-        self._audit = audit
+        self._audit = device.audit
+        self._dates = device.dates
         self._server = ServerState()
         self._is_resumed = False
         self._silence = 0.0
@@ -111,6 +108,7 @@ class Subscription:
                 await self._listen_to_conditions()
         except ServiceFault as fault:
             raise self._channel.lost(f"no subscription: {fault}") from None
+        self._dates.begin()
         if self.contact is not None:
             self._notifications.gaps.append(Gap(self.contact, self._clock.now(), "session"))
             _log.warning("device forgot the subscription", device=self._device, subscription=self._id)
@@ -205,13 +203,19 @@ class Subscription:
         news, gaps, drifts = self._news, tuple(notifications.gaps), tuple(self._drifts)
         self._news, notifications.gaps, self._drifts = [], [], []
         notifications.contact = contact
-        changes = publication.changes if publication is not None else []
+        changes: list[TagChange] = []
+        quality = self._dates.time_quality
+        conditions: tuple[ConditionChange, ...] = ()
+        if publication is not None:
+            changes = publication.changes
+            quality = quality if publication.time_quality == "source" else publication.time_quality
+            conditions = self._dates.correct_conditions(publication.conditions)
         if news:
-            changes = news + changes
+            changes = self._dates.correct(news) + changes
         if not self._server.is_running:
             changes = self._server.judge(changes)
-        conditions = tuple(publication.conditions) if publication is not None else ()
-        return Batch(changes, contact, gaps, drifts, conditions=conditions)
+        skew = self._dates.take_skew()
+        return Batch(changes, contact, gaps, drifts, conditions=conditions, time_quality=quality, skew=skew)
 
     async def _receive(self) -> tuple[Publication, Timestamp] | None:
         try:
@@ -244,7 +248,11 @@ class Subscription:
                     return
                 raise self._notifications.end(f"stopped publishing: {fault}") from None
             contact = self._clock.now()
+            self._decoder.date_by(self._dates.offset)
             publication = self._channel.decode(self._decoder.decode, body)
+            changes, quality = self._dates.date(publication.changes, contact, more=publication.more)
+            if quality != "source" or changes is not publication.changes:
+                publication = replace(publication, changes=changes, time_quality=quality)
             if publication.subscription_id == self._id:
                 self._received.put_nowait((publication, contact))
                 await self._committed.acquire()
