@@ -14,7 +14,6 @@ from gateway.domain.envelope import Answer
 from gateway.domain.equipment import Equipment, EquipmentMemory, EquipmentSpec
 from gateway.domain.gateway_events import (
     DataGap,
-    DeviceClock,
     GatewayCertificate,
     GatewayConnection,
     GatewayOutage,
@@ -90,6 +89,7 @@ class Core:
         self._state_tags = {path: item.spec.state_tags for path, item in self.equipment.items()}
         self._on_device: dict[str, list[Equipment]] = {}
         for item in self.equipment.values():
+            item.tell_units()
             for device in item.spec.devices:
                 self._on_device.setdefault(device, []).append(item)
         self._commands = Commands(self.memory.record, self.equipment, self._site, answers, self._links)
@@ -110,7 +110,7 @@ class Core:
     def handle_changes(self, device: str, batch: Batch, now: Timestamp) -> None:
         """One publish response or poll; an empty one says that nothing else happened up to its contact time."""
         sinks, contact = self._sinks, batch.contact
-        if batch.gaps or batch.drifts or batch.skew is not None:
+        if batch.gaps or batch.drifts:
             self._tell_losses(device, batch, now)
         for change in batch.changes:
             sinks[change.tag_id](change)
@@ -118,12 +118,12 @@ class Core:
         if batch.conditions:
             self._take_conditions(device, batch, now)
         for equipment in self._on_device.get(device, ()):
-            equipment.recorder.time_quality = batch.time_quality
             equipment.end_batch(contact)
             if equipment.out_of_contact and not batch.changes:
                 equipment.regain_contact(contact, now)
             equipment.run_scans(device, contact, now)
             equipment.check_heartbeats(self._contacts, now)
+            equipment.paced.settle(self._contacts)
             known = self._contacts.known_of(self._state_tags[equipment.spec.path])
             equipment.settle(known, known, now)
             self._commands.handle_scan(equipment.spec.path, now)
@@ -256,7 +256,6 @@ class Core:
             alarms = equipment.spec.alarms
             for condition in batch.conditions:
                 if alarms is not None and alarms.condition_source == condition.source:
-                    equipment.recorder.time_quality = batch.time_quality
                     equipment.take_condition(condition, batch.contact, now)
 
     def _close_gap(self, device: str, last: Timestamp | None, at: Timestamp, now: Timestamp) -> None:
@@ -281,10 +280,6 @@ class Core:
                 device=device, what=drift.what, name=drift.name, before=drift.before, after=drift.after
             )  # fmt: skip
             self._site.event(told, batch.contact, now, time_quality="gateway")
-        if batch.skew is not None:
-            ahead, before = batch.skew.now / 1000, batch.skew.before / 1000
-            clock = DeviceClock(device=device, ahead_s=ahead, before_s=before, corrected=batch.skew.corrected)
-            self._site.event(clock, batch.contact, now, time_quality="gateway")
 
     def _lose(self, equipment: Equipment, last: Timestamp, now: Timestamp) -> None:
         """Nothing was heard since `last`: if that was before this start, it was the gateway that was away."""

@@ -5,6 +5,7 @@ A scan is what the machine showed at one moment of source time: the changes of a
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 import msgspec
 from msgspec import field
@@ -13,11 +14,13 @@ from gateway.domain.alarms import AlarmEvent, AlarmMemory, Alarms, AlarmShown, A
 from gateway.domain.attribution import Attribution, Context, ProductionMemory, ProductionSpec
 from gateway.domain.contacts import Contacts
 from gateway.domain.conversion import Conversion, to_engineering
+from gateway.domain.derived import DerivedTag, DerivedTags
 from gateway.domain.download import DownloadMemory, DownloadSpec
 from gateway.domain.effects import Recorder, SequenceMemory
 from gateway.domain.events import DowntimeClosed, EquipmentState, OrderInterrupted, OrderResumed
 from gateway.domain.expressions import Inputs
 from gateway.domain.history import History, PastState
+from gateway.domain.pacing import Pace, PacedTags, TellValue
 from gateway.domain.run_parameters import RunParameters
 from gateway.domain.scans import Entry, Scans
 from gateway.domain.shared import SharedRecord
@@ -34,8 +37,8 @@ from gateway.domain.states import (
     observe,
 )
 from gateway.domain.times import MAX_LEAD, format_timestamp, whole_seconds
+from gateway.domain.units import common_code
 from gateway.domain.values import ConditionChange, StatusCode, TagChange, TagId, Timestamp
-
 
 
 class TagSpec(msgspec.Struct, frozen=True):
@@ -49,12 +52,20 @@ class TagSpec(msgspec.Struct, frozen=True):
     publish: bool = False
     is_input: bool = False
     heartbeat_period: int | None = None
+    unit: str | None = None
+    pace: Pace | None = None
+
+    @property
+    def sources(self) -> tuple[tuple[str, TagId], ...]:
+        """Its device and its id: what must be known before anything is said of it."""
+        return ((self.device, self.tag_id),)
 
     @property
     def is_plain(self) -> bool:
         """True if it leaves as it comes, and nothing else depends on it."""
         conversion = self.conversion
-        return self.publish and not self.is_input and (conversion is None or conversion.is_identity)
+        is_alone = self.publish and not self.is_input and self.pace is None
+        return is_alone and (conversion is None or conversion.is_identity)
 
 
 class EquipmentSpec(msgspec.Struct, frozen=True):
@@ -69,7 +80,15 @@ class EquipmentSpec(msgspec.Struct, frozen=True):
     alarms: AlarmSpec | None = None
     hold: TagSpec | None = None
     """The writable bit that asks the machine to stop for quality."""
+    derived: tuple[DerivedTag, ...] = ()
+    """In their slots behind `tags`, each after those that it is computed of."""
     calendar: ShiftCalendar | None = None
+
+    @property
+    def units(self) -> dict[str, str]:
+        """The units of the run parameters that have one."""
+        tags: tuple[TagSpec | DerivedTag, ...] = (*self.tags, *self.derived)
+        return {tag.name: tag.unit for tag in tags if tag.publish and tag.unit is not None}
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -113,7 +132,8 @@ class Equipment:
         self.spec = spec
         self.memory = memory
         self.recorder = recorder
-        self.inputs = Inputs([tag.name for tag in spec.tags])
+        tags: tuple[TagSpec | DerivedTag, ...] = (*spec.tags, *spec.derived)
+        self.inputs = Inputs([tag.name for tag in tags])
         self._shifts: ShiftTracker | None = None
         if spec.calendar is not None:
             self._shifts = ShiftTracker(spec.calendar, memory.shifts, has_states=spec.state is not None)
@@ -124,9 +144,12 @@ class Equipment:
         self._alarms = Alarms(spec.alarms, memory.alarms) if spec.alarms else None
         self.parameters = RunParameters(spec.path)
         self._tags = {tag.tag_id: tag for tag in spec.tags}
+        self._derived = DerivedTags(spec.derived, self.inputs)
+        self.paced = PacedTags()
+        self._tells = [self._tell_of(tag) for tag in tags]
         self._arrived: list[TagChange] = []
         self._pending: list[Entry] = []
-        self._scans = Scans(len(spec.tags), spec.production.dated, self.attribution.take_late)
+        self._scans = Scans(len(tags), spec.production.dated, self.attribution.take_late)
         self._needs = frozenset(spec.state.watched) if spec.state else frozenset[int]()
         self._heartbeats: dict[int, Timestamp] = {}
 
@@ -146,6 +169,14 @@ class Equipment:
             if tag.heartbeat_period is not None:
                 self._heartbeats[tag.slot] = at
                 self.inputs.stale[tag.slot] = False
+        self._derived.forget({tag.slot for tag in self.spec.tags if tag.device == device})
+        self.paced.forget(device)
+
+    def tell_units(self) -> None:
+        """Say once, retained, what the numbers of the run parameters are measured in."""
+        if units := self.spec.units:
+            told = {name: {"unit": unit, "code": common_code(unit)} for name, unit in units.items()}
+            self.recorder.retain("units", {"tags": told})
 
     def sink(self, tag: TagSpec) -> Callable[[TagChange], None]:
         """Where the values of a tag go until their batch ends."""
@@ -167,8 +198,9 @@ class Equipment:
         at = change.source_timestamp
         if at is None or at > contact + MAX_LEAD:
             at = contact
-        if tag.publish:
-            self.parameters.add(tag.name, value, status, at)
+        tell = self._tells[tag.slot]
+        if tell is not None:
+            tell(value, status, at)
         if tag.is_input:
             self._pending.append((at, tag.slot, value, status))
 
@@ -250,6 +282,9 @@ class Equipment:
             self.inputs.values[slot] = value
             self.inputs.statuses[slot] = status
             touched.add(slot)
+        for slot in self._derived.compute(touched):
+            if (tell := self._tells[slot]) is not None:
+                tell(self.inputs.values[slot], self.inputs.statuses[slot], at)
         self._beat(touched, at)
         seen = self._observe(at) if not self._needs.isdisjoint(touched) else None
         self.attribution.take_scan(touched, seen, at, now)
@@ -257,6 +292,13 @@ class Equipment:
             self._tell_alarms(self._alarms.take_scan(self.inputs, at), now)
         if self._states is not None and seen is not None:
             self._apply(self._states.see(seen), now)
+
+    def _tell_of(self, tag: TagSpec | DerivedTag) -> TellValue | None:
+        """Where a value of the tag goes as a run parameter."""
+        if not tag.publish:
+            return None
+        tell = partial(self.parameters.add, tag.name)
+        return tell if tag.pace is None else self.paced.add(tag.pace, tag.sources, tell)
 
     def _observe(self, at: Timestamp) -> Observation | None:
         """What the rules say, as soon as every tag they use was heard of since the device came into reach."""
