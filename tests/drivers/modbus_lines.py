@@ -41,6 +41,7 @@ class RtuUnits:
         self.answer = answer
         self.asked: list[bytes] = []
         self.connections = 0
+        self.send: Callable[[bytes], object] = lambda _frame: None
         self._received = bytearray()
         self._late: set[asyncio.TimerHandle] = set()
 
@@ -99,7 +100,8 @@ async def serial_line(answer: Callable[[bytes], Reply]) -> AsyncIterator[tuple[R
     tty.setraw(own)
     tty.setraw(other)
     loop = asyncio.get_running_loop()
-    loop.add_reader(own, lambda: units.take(os.read(own, 512), lambda frame: os.write(own, frame)))
+    units.send = lambda frame: os.write(own, frame)
+    loop.add_reader(own, lambda: units.take(os.read(own, 512), units.send))
     try:
         yield units, os.ttyname(other)
     finally:

@@ -3,17 +3,23 @@
 import asyncio
 import os
 import struct
-from contextlib import suppress
+import time
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 from clocks import PlantClock
 from modbus_devices import honest_read, liar
 from modbus_lines import honest, rtu_over_tcp, sealed, serial_line
 
-from gateway.domain.values import DataType, StatusCode, TagWrite, is_bad
+from gateway.domain.values import DataType, StatusCode, TagChange, TagWrite, is_bad
 from gateway.drivers.base import LinkLost, Tag
 from gateway.drivers.modbus.config import ModbusAddress, ModbusSettings
 from gateway.drivers.modbus.driver import ModbusDriver
+
+try:
+    import uvloop
+except ImportError:
+    uvloop = None
 
 FULL = bool(os.environ.get("FULL"))
 WAY = {"rtu_over_tcp": rtu_over_tcp, "rtu": serial_line}
@@ -130,21 +136,128 @@ async def test_r17_a_broken_tcp_reply_is_bad_and_never_a_value(lie, record_prope
     record_property("figure", "TCP: 100 % rejected, 0 values")
 
 
-async def test_r17_a_reply_in_single_bytes_that_arrives_in_time_is_put_together():
+@asynccontextmanager
+async def trickling(pause: float, reply_to):
+    """A TCP server that answers its first request byte by byte; yields its port and what it has sent so far."""
+    sent: list[bytes] = []
+
     async def trickle(reader, writer):
-        request = await reader.readexactly(8)
-        for byte in honest(request):
-            writer.write(bytes([byte]))
-            await asyncio.sleep(0.001)
-        await reader.read()
+        request = await reader.read(512)
+        with suppress(ConnectionError):
+            for byte in reply_to(request):
+                sent.append(bytes([byte]))
+                writer.write(sent[-1])
+                await asyncio.sleep(pause)
+            await reader.read()
         writer.transport.abort()
 
     server = await asyncio.start_server(trickle, "127.0.0.1", 0)
     async with server:
-        port = server.sockets[0].getsockname()[1]
-        async with driver("rtu_over_tcp", port, words(5), timeout="2s") as opened:
+        yield server.sockets[0].getsockname()[1], sent
+    await asyncio.sleep(0.02)
+
+
+def tcp_reply(request: bytes) -> bytes:
+    """The right Modbus TCP reply where every register holds its own address."""
+    pdu = honest(sealed(request[6:]))[1:-2]
+    return request[:4] + struct.pack(">HB", len(pdu) + 1, request[6]) + pdu
+
+
+REPLIES = {"tcp": tcp_reply, "rtu_over_tcp": honest}
+
+
+@pytest.mark.parametrize("transport", REPLIES)
+async def test_r17_over_a_network_a_reply_may_come_byte_by_byte_if_it_is_complete_in_time(transport):
+    """TCP cuts where it likes, and a bridge passes on what it has: pauses say nothing, only the timeout does."""
+    async with (
+        trickling(0.001, REPLIES[transport]) as (port, sent),
+        driver(transport, port, words(5), timeout=20.0) as opened,
+    ):
+        assert [change.value for change in await opened.read(["r5"])] == [5]
+        assert len(sent) == {"tcp": 11, "rtu_over_tcp": 7}[transport]
+
+
+@pytest.mark.parametrize("transport", REPLIES)
+async def test_r17_a_trickle_that_is_not_complete_in_time_is_no_reply_however_lively(transport, record_property):
+    """The timeout counts from the request and not from the last byte: 259 bytes at one per 10 ms are 2.6 s."""
+    registers = words(*range(125))
+    async with (
+        trickling(0.01, REPLIES[transport]) as (port, sent),
+        driver(transport, port, registers, timeout=0.2, retries_before_lost=0, quiet_time=0.0) as opened,
+    ):
+        with pytest.raises(LinkLost, match="no answer within"):
+            await opened.read([tag.tag_id for tag in registers])
+        assert 0 < len(sent) < 255
+    record_property("figure", f"{transport}: trickled beyond the timeout, 0 values")
+
+
+async def test_r17_the_rest_of_a_late_trickle_is_passed_over_and_the_next_answer_is_right():
+    """Modbus TCP numbers its replies, so the connection need not be closed for it."""
+    rest: list[bytes] = []
+
+    def answer(asked):
+        reply = honest_read(asked, 111 if not rest else 222)
+        rest.append(reply[9:])
+        return reply[:9] if len(rest) == 1 else rest[0] + reply
+
+    async with liar(answer) as plc, driver("tcp", plc.port, words(0), timeout=0.2) as opened:
+        assert [change.value for change in await opened.read(["r0"])] == [222], "the repetition's, not the late one's"
+
+
+LOOPS = {"asyncio": None, "uvloop": None if uvloop is None else uvloop.new_event_loop}
+
+
+async def read_half_a_reply(opened: ModbusDriver) -> "asyncio.Task[list[TagChange]]":
+    """Ask, and wait until the first bytes of the reply have been read."""
+    reading = asyncio.create_task(opened.read(["r5"]))
+    async with asyncio.timeout(20):
+        while (wire := opened._link._endpoint._wire) is None or wire._pause is None:
+            await asyncio.sleep(0.001)
+    return reading
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_r17_on_a_serial_line_a_reply_that_pauses_is_broken_and_the_rest_of_it_is_nobodys(loop, record_property):
+    """Long before the timeout: a frame has no pauses (Modbus over Serial Line V1.02 §2.5.1.1)."""
+
+    async def story():
+        halves = iter([honest(sealed(b"\x01\x03\x00\x05\x00\x01"))[:4]])
+        async with (
+            serial_line(lambda asked: (0.0, next(halves, honest(asked)))) as (units, place),
+            driver("rtu", place, words(5), timeout=30.0, character_timeout=0.02, quiet_time=0.1) as opened,
+        ):
+            async with asyncio.timeout(20):
+                (broken,) = await (await read_half_a_reply(opened))
+            assert (broken.value, broken.status_code) == (None, StatusCode.BAD_COMMUNICATION_ERROR)
+            units.send(honest(units.asked[0])[4:])
             assert [change.value for change in await opened.read(["r5"])] == [5]
-        await asyncio.sleep(0.02)
+            assert opened.statistics.broken_replies == 1
+
+    run_on(loop, story)
+    record_property("figure", "serial: a reply with a pause in it, 0 values")
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_r17_a_gateway_that_stood_still_itself_takes_that_for_no_pause_of_the_line(loop):
+    async def story():
+        whole = honest(sealed(b"\x01\x03\x00\x05\x00\x01"))
+        async with (
+            serial_line(lambda _asked: (0.0, whole[:4])) as (units, place),
+            driver("rtu", place, words(5), timeout=30.0, character_timeout=0.05) as opened,
+        ):
+            reading = await read_half_a_reply(opened)
+            units.send(whole[4:])
+            time.sleep(0.2)  # a busy machine: the timer is due before the rest, long since there, was read
+            assert [change.value for change in await reading] == [5]
+
+    run_on(loop, story)
+
+
+def run_on(loop, story) -> None:
+    if loop == "uvloop" and uvloop is None:
+        pytest.skip("uvloop is not installed; the gateway then runs on the standard loop")
+    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+        runner.run(story())
 
 
 async def test_r17_a_wrong_echo_of_a_write_is_bad():

@@ -123,7 +123,8 @@ class ModbusSettings(DeviceSettings):
     the machine changes in between are set back.
 
     `port` is a TCP or UDP port, or for `rtu` the path of the serial port. `quiet_time` (by default the timeout) is how
-    long an RTU line is left alone after a reply that did not come: it must outlast the latest reply (trap B1).
+    long an RTU line is left alone after a reply that did not come: it must outlast the latest reply (trap B1). A reply
+    on a serial line that pauses for longer than `character_timeout` is broken; USB adapters alone may pause for 16 ms.
     """
 
     transport: Transport = "tcp"
@@ -132,6 +133,7 @@ class ModbusSettings(DeviceSettings):
     baudrate: Baudrate = 19200
     parity: Parity = "even"
     stopbits: Literal[1, 2] = 1
+    character_timeout: Annotated[Seconds, Field(gt=0)] = 0.05
     ca_file: str | None = None
     cert_file: str | None = None
     key_file: str | None = None
@@ -195,7 +197,7 @@ class ModbusSettings(DeviceSettings):
     @property
     def connection(self) -> dict[str, object]:
         """What units on one connection must agree on."""
-        keys = ("transport", "baudrate", "parity", "stopbits", "ca_file", "cert_file", "key_file")
+        keys = ("transport", *sorted(_SERIAL_KEYS), "ca_file", "cert_file", "key_file")
         return {key: getattr(self, key) for key in keys}
 
     @model_validator(mode="after")
@@ -220,7 +222,7 @@ class ModbusSettings(DeviceSettings):
         return self
 
 
-_SERIAL_KEYS: Final = frozenset({"baudrate", "parity", "stopbits"})
+_SERIAL_KEYS: Final = frozenset({"baudrate", "parity", "stopbits", "character_timeout"})
 _TLS_KEYS: Final = frozenset({"ca_file", "cert_file", "key_file"})
 
 

@@ -1,13 +1,13 @@
 """Opening the one connection that the settings of an endpoint describe."""
 
 import asyncio
-import ssl
 from functools import partial
 from typing import Final
 
 from gateway.drivers.modbus.config import ModbusSettings
 from gateway.drivers.modbus.framing import Framing, RtuFraming, TcpFraming
 from gateway.drivers.modbus.serial_port import SerialPort
+from gateway.drivers.modbus.tls import tls_context
 from gateway.drivers.modbus.wire import Wire
 
 _BITS_PER_CHARACTER: Final = 11
@@ -30,10 +30,11 @@ def frame_silence(settings: ModbusSettings) -> float:
 
 async def open_wire(settings: ModbusSettings) -> Wire:
     """Connect within the timeout; raises `TimeoutError` or `OSError` (a refused certificate is one, too)."""
-    wire = Wire(framing_of(settings))
     if settings.transport == "rtu":
+        wire = Wire(framing_of(settings), settings.character_timeout)
         wire.attach(SerialPort(wire, str(settings.port), settings.baudrate, settings.parity, settings.stopbits))
         return wire
+    wire = Wire(framing_of(settings))
     loop = asyncio.get_running_loop()
     host, port = settings.host, settings.tcp_port
     async with asyncio.timeout(settings.timeout):
@@ -44,12 +45,3 @@ async def open_wire(settings: ModbusSettings) -> Wire:
             connect = partial(loop.create_connection, lambda: wire, host, port)
             await (connect(ssl=tls_context(settings)) if settings.transport == "tls" else connect())
     return wire
-
-
-def tls_context(settings: ModbusSettings) -> ssl.SSLContext:
-    """A context that verifies chain, date and host name against `ca_file` alone, if given (trap B12)."""
-    context = ssl.create_default_context(cafile=settings.ca_file)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if settings.cert_file is not None:
-        context.load_cert_chain(settings.cert_file, settings.key_file)
-    return context

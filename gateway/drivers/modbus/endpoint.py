@@ -77,15 +77,18 @@ class Endpoint:
             self._wire = None
             await asyncio.sleep(0)  # the transport closes its socket in the loop's next round
 
-    def distrust(self) -> None:
-        """What arrived was no answer to what was asked: the line may be out of step, the next request begins anew."""
+    def distrust(self, quiet: float) -> None:
+        """What arrived was no answer to what was asked: the line may be out of step, the next request begins anew.
+
+        A line that does not number its requests is left alone for `quiet` seconds first.
+        """
         self._out_of_step = True
         if self._wire is not None:
             self._wire.close()
         if not self._numbered:
             loop = asyncio.get_running_loop()
-            self._free_at = loop.time() + self._settings.quiet
-            loop.call_later(self._settings.quiet, self._settle)
+            self._free_at = loop.time() + quiet
+            loop.call_later(quiet, self._settle)
 
     def _settle(self) -> None:
         """Silence is over. Until then the loop holds on to this endpoint: who comes anew must keep the silence too."""
@@ -100,24 +103,25 @@ class Endpoint:
             wire = self._wire
             if wire is None:
                 raise LinkLost(f"{settings.where}: the device closed the connection")
-            with self._judged():
+            with self._judged(settings.quiet):
                 try:
                     return await wire.exchange(settings.unit_id, pdu, settings.timeout)
-                except ConnectionError:
-                    raise LinkLost(f"{settings.where}: the device closed the connection") from None
+                except ConnectionError as closed:
+                    reason = f": {closed}" if str(closed) else ""
+                    raise LinkLost(f"{settings.where}: the device closed the connection{reason}") from None
                 finally:
                     self._free_at = max(self._free_at, loop.time() + frame_silence(settings))
 
     @contextmanager
-    def _judged(self) -> Iterator[None]:
+    def _judged(self, quiet: float) -> Iterator[None]:
         try:
             yield
         except BrokenReply:
-            self.distrust()
+            self.distrust(quiet)
             raise
         except (TimeoutError, asyncio.CancelledError):
             if not self._numbered:
-                self.distrust()
+                self.distrust(quiet)
             raise
 
     async def _keep_silence(self) -> None:

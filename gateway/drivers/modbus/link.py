@@ -131,7 +131,7 @@ class Link:
             self.statistics.broken_replies += 1
             breaker.note_answer()
             if not endpoint.is_numbered:
-                endpoint.distrust()
+                endpoint.distrust(self._settings.quiet)
             raise
         except Refused:
             self.statistics.refusals += 1

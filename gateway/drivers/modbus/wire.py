@@ -5,6 +5,7 @@ from typing import Final, Protocol, cast
 
 from gateway.drivers.modbus.framing import Framing
 from gateway.drivers.modbus.replies import BrokenReply
+from gateway.drivers.modbus.tls import closing_reason
 
 _MOST_UNREAD: Final = 4_096
 """Bytes that may arrive unasked before the device counts as mad; a reply has at most 260."""
@@ -23,11 +24,19 @@ class Carrier(Protocol):
 
 
 class Wire(asyncio.Protocol, asyncio.DatagramProtocol):
-    """The protocol object of one connection. One exchange at a time: whoever calls holds the endpoint's lock."""
+    """The protocol object of one connection. One exchange at a time: whoever calls holds the endpoint's lock.
 
-    def __init__(self, framing: Framing) -> None:
+    A reply may come in pieces, and counts if it is complete in time. Over a network that is all that can be asked:
+    segments and bridges put pauses anywhere. On a serial line a reply that pauses for more than one and a half
+    characters is no reply (Modbus over Serial Line V1.02 §2.5.1.1). What is seen of the line through a driver that
+    collects bytes is coarser than that, so `longest_pause` says how many seconds of silence end a reply.
+    """
+
+    def __init__(self, framing: Framing, longest_pause: float | None = None) -> None:
         self.is_open = False
         self._framing = framing
+        self._longest_pause = longest_pause
+        self._pause: asyncio.TimerHandle | None = None
         self._carrier: Carrier | None = None
         self._datagrams: asyncio.DatagramTransport | None = None
         self._received = bytearray()
@@ -40,7 +49,7 @@ class Wire(asyncio.Protocol, asyncio.DatagramProtocol):
         Raises `TimeoutError` after `patience` seconds, `BrokenReply`, or `ConnectionError` when the connection breaks.
         """
         if not self.is_open:
-            raise ConnectionError("connection closed")
+            raise ConnectionError
         if not self._framing.numbered:
             self._received.clear()
         self._asked = (self._asked[0] % 0xFFFF + 1, unit)
@@ -52,6 +61,7 @@ class Wire(asyncio.Protocol, asyncio.DatagramProtocol):
                 await answer
         finally:
             self._answer = None
+            self._end_pause()
         return answer.result()
 
     def close(self) -> None:
@@ -87,7 +97,7 @@ class Wire(asyncio.Protocol, asyncio.DatagramProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Whoever waits is told at once, not after the timeout (trap B5)."""
         self.is_open = False
-        self._fail(ConnectionError("connection lost"))
+        self._fail(ConnectionError(closing_reason(exc)))
 
     def error_received(self, exc: Exception) -> None:
         """UDP: the system knows that nobody listens there."""
@@ -105,6 +115,7 @@ class Wire(asyncio.Protocol, asyncio.DatagramProtocol):
             if len(self._received) > _MOST_UNREAD:
                 self.close()
             return
+        self._end_pause()
         try:
             pdu = self._framing.take(self._received, *self._asked)
         except BrokenReply as broken:
@@ -112,6 +123,17 @@ class Wire(asyncio.Protocol, asyncio.DatagramProtocol):
         else:
             if pdu is not None:
                 self._answer.set_result(pdu)
+            elif self._longest_pause is not None:
+                self._pause = asyncio.get_running_loop().call_later(self._longest_pause, self._break_off)
+
+    def _break_off(self) -> None:
+        """A timer and no clock, for a loop that stood still reads what lies ready before it looks at its timers."""
+        self._fail(BrokenReply(f"the reply stopped after {len(self._received)} bytes"))
+
+    def _end_pause(self) -> None:
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
 
     def _fail(self, error: Exception) -> None:
         if self._answer is not None and not self._answer.done():
