@@ -71,6 +71,8 @@ def judge(device: ChosenDevice, tag_id: TagId, facts: NodeFacts, *, must_write: 
     status = show_status(status_code)
     if status in _ABSENT:
         return Finding(tag_id, "", "", "", f"does not exist in the device ({status}); correct its address")
+    if facts.problem:
+        return Finding(tag_id, "", access(facts), "", facts.problem)
     problems = []
     if facts.type_name and facts.type is not configured:
         remedy = f"; write type: {facts.type}" if facts.type else ", which no tag can hold"

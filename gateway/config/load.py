@@ -1,7 +1,7 @@
 """A folder of YAML files to one checked plant, or every error at once."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from gateway.config.yaml_reader import Document, KeyPath, read_yaml
 from gateway.domain.allow_list import allow_list
 from gateway.domain.equipment import EquipmentSpec
 from gateway.domain.shifts import ShiftCalendar
+from gateway.domain.values import TagId
 from gateway.drivers.base import DeviceSettings, Tag
 from gateway.drivers.registry import DRIVERS, DriverEntry
 from gateway.mqtt.settings import MqttSettings
@@ -44,6 +45,7 @@ class _Loader:
         self._devices: dict[str, tuple[DriverEntry, str, DeviceSettings | None]] = {}
         self._device_places: dict[str, Place] = {}
         self._device_documents: dict[str, Document] = {}
+        self._tag_places: dict[TagId, tuple[Document, KeyPath]] = {}
 
     def load(self, fingerprint: str) -> Plant | None:
         for document in self._documents:
@@ -59,6 +61,7 @@ class _Loader:
             self._equipment(document, path, raw, gateway, units) for document, path, raw in self._entries("equipment")
         ]
         self._check_devices()
+        self._check_writes([spec for spec in equipment if spec is not None])
         if self._reporter.problems:
             raise ConfigError(self._reporter.problems)
         assert gateway is not None
@@ -165,6 +168,31 @@ class _Loader:
             for problem in entry.check_all(settings, self._tags.get(name, [])):
                 self._reporter.report(self._device_documents[name], ("devices", name), problem)
 
+    def _check_upstream(self, specs: Sequence[EquipmentSpec]) -> None:
+        """Whoever gets its orders from another unit must name one, and nobody may follow itself in the end."""
+        upstream = {spec.unit: spec.production.order.upstream for spec in specs if spec.production.order}
+        units = [spec.unit for spec in specs]
+        for spec in specs:
+            name, seen = upstream.get(spec.unit), {spec.unit}
+            if name is None:
+                continue
+            place = self._equipment_places[spec.path], ("equipment", spec.path, "order", "from")
+            if name not in units:
+                self._reporter.report(*place, f"{name} is none of download, tag, command and the units {', '.join(units)}")
+            while name is not None and name not in seen:
+                seen.add(name)
+                name = upstream.get(name)
+            if name is not None:
+                self._reporter.report(*place, f"goes in a circle: {name} gets its orders from itself in the end")
+
+    def _check_writes(self, specs: Sequence[EquipmentSpec]) -> None:
+        """Every tag that the gateway may write, told at its own place."""
+        for device, tags in self._tags.items():
+            allowed = allow_list(device, specs).tags
+            for tag in tags:
+                for problem in self._devices[device][0].check_write(tag) if tag.tag_id in allowed else ():
+                    self._reporter.report(*self._tag_places[tag.tag_id], problem)
+
     def _equipment(
         self, document: Document, path: str, raw: Any, gateway: GatewaySection | None, units: dict[str, str]
     ) -> EquipmentSpec | None:
@@ -177,6 +205,7 @@ class _Loader:
             text = f"the unit name {unit} is already used by {units[unit]}; unit names are unique in a gateway"
             self._reporter.report(document, keys, text)
         units.setdefault(unit, path)
+        self._equipment_places[path] = document
         section = self._reporter.validate(EquipmentSection, raw, document, keys)
         if section is None:
             self._partial_tags(document, unit, keys, raw)
@@ -241,4 +270,5 @@ class _Loader:
             for problem in entry.check(settings, tag):
                 self._reporter.report(document, keys, problem)
         self._tags.setdefault(device, []).append(tag)
+        self._tag_places[tag.tag_id] = document, keys
         return section.model_copy(update={"type": address.value_type(section.type)}), device

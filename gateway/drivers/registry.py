@@ -7,7 +7,13 @@ from typing import Any, Final
 from gateway.drivers.base import Clock, DeviceSettings, Driver, Tag, TagAddress
 from gateway.drivers.modbus.config import ModbusAddress, ModbusSettings, check_modbus_tag, shared_endpoint_problem
 from gateway.drivers.modbus.driver import ModbusDriver
-from gateway.drivers.opcua.config import OpcUaAddress, OpcUaSettings, check_opcua_device, check_opcua_tag
+from gateway.drivers.opcua.config import (
+    OpcUaAddress,
+    OpcUaSettings,
+    check_opcua_device,
+    check_opcua_tag,
+    check_opcua_write,
+)
 from gateway.drivers.opcua.driver import OpcUaDriver
 
 
@@ -17,7 +23,8 @@ class DriverEntry:
 
     `settings` and `address` validate what the YAML says of a device and of a tag, each alone; `check` then looks at
     the two together and at the tag's type, and says in sentences what is wrong (empty: nothing); `check_all` looks at
-    a device and all its tags. None of them touches the network. `driver` makes the driver, unconnected.
+    a device and all its tags, and `check_write` at a tag that the gateway may write. None of them touches the network.
+    `driver` makes the driver, unconnected.
     """
 
     settings: type[DeviceSettings]
@@ -26,11 +33,18 @@ class DriverEntry:
     conflict: Callable[[Any, Any], str]
     driver: Callable[[str, Any, Sequence[Tag[Any]], Clock], Driver]
     check_all: Callable[[Any, Sequence[Tag[Any]]], list[str]] = lambda _settings, _tags: []
+    check_write: Callable[[Tag[Any]], list[str]] = lambda _tag: []
 
 
 DRIVERS: Final[dict[str, DriverEntry]] = {
     "opcua": DriverEntry(
-        OpcUaSettings, OpcUaAddress, check_opcua_tag, lambda _own, _other: "", OpcUaDriver, check_opcua_device
+        OpcUaSettings,
+        OpcUaAddress,
+        check_opcua_tag,
+        lambda _own, _other: "",
+        OpcUaDriver,
+        check_opcua_device,
+        check_opcua_write,
     ),
     "modbus": DriverEntry(ModbusSettings, ModbusAddress, check_modbus_tag, shared_endpoint_problem, ModbusDriver),
 }

@@ -3,7 +3,8 @@
 Pure: `node_ids`, `values`, `sequence` (which notification is missing), `decoder` and `publications` (bytes to changes).
 The link: `channel`, `resumption` (a session goes on over a new channel), `session`, `audit` (is it still the server we
 were written for), `server_state`. What it says: `monitored_items` and `subscription`, or `polling`; `snapshots` reads
-together what belongs together. `driver` offers the verbs.
+together what belongs together. Structures: `structure_definitions` (asked of the server), `structure_codec`, `fields`,
+`field_decoder`, `field_writes`, and `structures` over them. `driver` offers the verbs, `methods` one of them.
 """
 
 from gateway.drivers.opcua.limits import believe_no_empty_elements

@@ -236,13 +236,18 @@ class Browser:
         )  # fmt: skip
 
 
+def data_type_of(kind: ua.VariantType) -> DataType | None:
+    """The type of a tag for a value of this variant type; None where no tag can have it."""
+    return _DATA_TYPES.get(int(kind.value))
+
+
 def _data_type(declared: ua.NodeId | None, value: Any) -> DataType | None:
     """The builtin type, by the value that is there or else by the declared type; None where no tag can have it.
 
     The value goes first: a vendor's own subtype or enumeration says nothing by its number.
     """
     if value.Value is not None and value.Value.VariantType is not ua.VariantType.Null:
-        return _DATA_TYPES.get(int(value.Value.VariantType.value))
+        return data_type_of(value.Value.VariantType)
     if declared is None or declared.NamespaceIndex != 0:
         return None
     return _DATA_TYPES.get(declared.Identifier) if isinstance(declared.Identifier, int) else None

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from gateway.domain.values import INTEGER_RANGES, DataType, TagId
 from gateway.drivers.base import Seconds, Tag, TagAddress
 from gateway.drivers.opcua.device_clock import ClockPolicy
+from gateway.drivers.opcua.fields import FieldPath, parse_field
 from gateway.drivers.opcua.node_ids import NodeName, parse_node
 from gateway.drivers.opcua.security_settings import OpcUaSecurity
 
@@ -30,6 +31,11 @@ Node = Annotated[
     NodeName,
     BeforeValidator(parse_node),
     WithJsonSchema({"type": "string", "pattern": "^(nsu=[^;]+;)?[sigb]=.+", "examples": ["nsu=urn:plc;s=Line1.Good"]}),
+]
+FieldOfStructure = Annotated[
+    FieldPath,
+    BeforeValidator(parse_field),
+    WithJsonSchema({"type": "string", "examples": ["Head.Speed", "Items[2].Value"]}),
 ]
 PositiveSeconds = Annotated[Seconds, Field(gt=0)]
 QueueSize = Annotated[int, Field(ge=2, le=100_000)]
@@ -88,6 +94,7 @@ class OpcUaSettings(OpcUaSecurity):
     mode: Literal["subscribe", "poll"] = "subscribe"
     poll_interval: PositiveSeconds = 1.0
     snapshots: tuple[Snapshot, ...] = ()
+    structures: bool = False
     clock: ClockPolicy = "auto"
 
     @property
@@ -101,9 +108,16 @@ class OpcUaSettings(OpcUaSecurity):
 
 
 class OpcUaAddress(TagAddress):
-    """One node; `sampling_interval`, `queue_size` and `trigger` override those of the device."""
+    """One node, or one field of the structure in it; the other keys but `rewrite` override those of the device.
+
+    Tags that are fields of one node share one monitored item. `rewrite` permits to write a field: the gateway then
+    reads the whole structure and writes it back with this field changed, and what the machine itself changed in
+    between is overwritten.
+    """
 
     node: Node
+    field: FieldOfStructure | None = None
+    rewrite: bool = False
     sampling_interval: PositiveSeconds | None = None
     queue_size: QueueSize | None = None
     deadband: Deadband | None = None
@@ -117,12 +131,35 @@ def check_opcua_tag(settings: OpcUaSettings, tag: Tag[OpcUaAddress]) -> list[str
         problems.append(
             "the node has no namespace; write nsu=<namespace uri>;… before it, or give its device a namespace: <uri>"
         )
+    problems += _check_field(settings, tag)
     deadband = tag.address.deadband
     if deadband is not None and tag.type not in _NUMBERS:
         problems.append(f"a deadband is for numbers and this tag is a {tag.type}; take it out")
     elif deadband is not None and deadband.percent is not None and settings.mode == "poll":
         problems.append("a deadband in percent needs the server's EURange; with mode: poll write {absolute: …}")
     return problems
+
+
+def _check_field(settings: OpcUaSettings, tag: Tag[OpcUaAddress]) -> list[str]:
+    address = tag.address
+    if address.field is None:
+        return ["rewrite is for a field of a structure; take it out"] if address.rewrite else []
+    problems = []
+    if not settings.structures:
+        problems.append("a field needs structures: true at its device, so that the server is asked for its types")
+    if address.deadband is not None:
+        problems.append("a deadband is for a single number, and the server tells a structure as a whole; take it out")
+    return problems
+
+
+def check_opcua_write(tag: Tag[OpcUaAddress]) -> list[str]:
+    """What is wrong with writing this tag, in sentences."""
+    if tag.address.field is None or tag.address.rewrite:
+        return []
+    return [
+        "the configuration lets the gateway write this field, but a server takes the whole structure only; write "
+        "rewrite: true if nothing else changes the structure meanwhile, else give the value a node of its own"
+    ]
 
 
 def check_opcua_device(settings: OpcUaSettings, tags: Sequence[Tag[OpcUaAddress]]) -> list[str]:

@@ -14,11 +14,21 @@ from operator import itemgetter
 from typing import Any, Final
 
 from asyncua.common.utils import Buffer
+from asyncua.ua import DataValue, UInt32
+from asyncua.ua import StatusCode as UaStatusCode
 from asyncua.ua.ua_binary import variant_from_binary
 
 from gateway.domain.values import DataType, StatusCode, TagChange, TagId, Timestamp, Value
 from gateway.drivers.base import Tag
-from gateway.drivers.opcua.values import ValueDecoder, accepts, decode_instant, decode_text, decode_timestamp
+from gateway.drivers.opcua.field_decoder import FieldDecoder, Times
+from gateway.drivers.opcua.values import (
+    ValueDecoder,
+    accepts,
+    decode_instant,
+    decode_text,
+    decode_timestamp,
+    timestamp_of,
+)
 
 _BAD: Final = 0x80000000
 _VALUE: Final = 0x01
@@ -39,7 +49,6 @@ _FIXED: Final[dict[int, tuple[str, Callable[[Any], Value] | None]]] = {
 """The builtin types of fixed size (OPC 10000-6 §5.1.2) and what makes a plain value of the unpacked one."""
 
 _Fields = tuple[Any, ...]
-_Times = tuple[Timestamp | None, Timestamp | None]
 
 
 def _filler(mask: int) -> Callable[[_Fields], _Fields] | None:
@@ -119,11 +128,14 @@ class ChangeDecoder:
 
     `overflows` gathers the changes before which the server's queue lost others (trap A13), `mistyped` the tags whose
     values came with a type that the configuration does not have, with that type: such a value is Bad, for it may
-    well be another tag's (A2). Both are taken out by who reads them. `offset` milliseconds are added to the source
+    well be another tag's (A2). Both are taken out by who reads them. Items that are structures are left to `fields`;
+    `strays` are changes of their tags that came as plain values. `offset` milliseconds are added to the source
     times of a device whose clock is wrong; with None they are left out.
     """
 
-    def __init__(self, tags: Sequence[Tag[Any]], values: ValueDecoder) -> None:
+    def __init__(self, tags: Sequence[Tag[Any]], values: ValueDecoder, fields: FieldDecoder | None = None) -> None:
+        self._fields: Final = fields or FieldDecoder({}, values)
+        self.strays: list[TagChange] = []
         self._tag_ids: Final[list[TagId]] = [tag.tag_id for tag in tags]
         self._types: Final[list[DataType]] = [tag.type for tag in tags]
         # The variant type that each tag had last and that was found right: what is usual costs one comparison.
@@ -149,8 +161,7 @@ class ChangeDecoder:
             kind = data[position + 5]
             layout = layouts.get(data[position + 4] | kind << 8)
             if layout is None:
-                change, position = self._decode_other(data, position)
-                append(change)
+                position = self._decode_other(data, position, changes)
                 continue
             fields = layout.unpack(data, position)
             position += layout.size
@@ -193,24 +204,44 @@ class ChangeDecoder:
                 append(TagChange(tag_ids[handle], *self._check(handle, kind, value, 0), at, told_at))
         return changes
 
-    def _decode_other(self, data: bytes, position: int) -> tuple[TagChange, int]:
-        """One item of any kind, field by field."""
+    def _decode_other(self, data: bytes, position: int, changes: list[TagChange]) -> int:
+        """One item of any kind, field by field, to the `changes`; gives back where it ends."""
         handle, mask = _ITEM.unpack_from(data, position)
         position += _ITEM.size
         mask &= 0x3F
+        if handle in self._fields:
+            return self._decode_structure(handle, mask, data, position, changes)
         kind, value, repaired = 0, None, None
         if mask & _VALUE:
             kind = data[position] & _KIND
             value, repaired, position = self._decode_variant(data, position)
-        rest = _RESTS[mask]
-        told = iter(rest.unpack_from(data, position))
-        status, source, server = (next(told) if mask & bit else 0 for bit in (0x02, 0x04, 0x08))
+        status, times, position = self._decode_rest(mask, data, position)
         if status & _BAD:
             value = None
         elif repaired is not None:
             status = repaired
-        times = self._source_time(source), decode_timestamp(server)
-        return self._settle(handle, kind, value, status, times), position + rest.size
+        changes.append(self._settle(handle, kind, value, status, times))
+        return position
+
+    def _decode_rest(self, mask: int, data: bytes, position: int) -> tuple[int, Times, int]:
+        """Status and times behind a value, and where they end."""
+        rest = _RESTS[mask]
+        told = iter(rest.unpack_from(data, position))
+        status, source, server = (next(told) if mask & bit else 0 for bit in (0x02, 0x04, 0x08))
+        return status, (self._source_time(source), decode_timestamp(server)), position + rest.size
+
+    def _decode_structure(self, handle: int, mask: int, data: bytes, position: int, changes: list[TagChange]) -> int:
+        """One item whose tags are fields of a structure."""
+        buffer = Buffer(data, position)
+        variant = variant_from_binary(buffer) if mask & _VALUE else None
+        status, times, position = self._decode_rest(mask, data, buffer.cur_pos)
+        changes += self._take_fields(handle, DataValue(variant, UaStatusCode(UInt32(status))), times)
+        return position
+
+    def _take_fields(self, handle: int, data_value: DataValue, times: Times) -> list[TagChange]:
+        changes = self._fields.decode(handle, data_value, times)
+        self.overflows += [c for c in changes if c.status_code & StatusCode.OVERFLOW_BITS == StatusCode.OVERFLOW_BITS]
+        return changes
 
     def _decode_variant(self, data: bytes, position: int) -> tuple[Value, int | None, int]:
         """A value, the status code that a repaired or unusable one gets, and where it ends."""
@@ -240,7 +271,15 @@ class ChangeDecoder:
         at = decode_timestamp(ticks)
         return None if at is None or self.offset is None else at + self.offset
 
-    def _settle(self, handle: int, kind: int, value: Value, status: int, times: _Times) -> TagChange:
+    def all_from_library(self, handle: int, data_value: DataValue) -> list[TagChange]:
+        """The same, of an item that may be a structure."""
+        if handle not in self._fields:
+            return [self.from_library(handle, data_value)]
+        at, told_at = timestamp_of(data_value.SourceTimestamp), timestamp_of(data_value.ServerTimestamp)
+        at = None if at is None or self.offset is None else at + self.offset
+        return self._take_fields(handle, data_value, (at, told_at))
+
+    def _settle(self, handle: int, kind: int, value: Value, status: int, times: Times) -> TagChange:
         if kind and not status & _BAD and self._kinds[handle] != kind:
             value, status = self._check(handle, kind, value, status)
         change = TagChange(self._tag_ids[handle], value, status, *times)
@@ -249,6 +288,9 @@ class ChangeDecoder:
         return change
 
     def _check(self, handle: int, kind: int, value: Value, status: int) -> tuple[Value, int]:
+        if handle in self._fields:
+            self.strays += self._fields.refuse(handle, kind)[1:]
+            return None, StatusCode.BAD_TYPE_MISMATCH
         if not accepts(self._types[handle], kind):
             self.mistyped[self._tag_ids[handle]] = kind
             return None, StatusCode.BAD_TYPE_MISMATCH

@@ -1,9 +1,11 @@
 """The OPC UA driver: changes by subscription, reads and writes by service call."""
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
+import msgspec
 from asyncua import ua
 from asyncua.ua.object_ids import ObjectIds
 
@@ -20,10 +22,12 @@ from gateway.domain.values import (
 )
 from gateway.drivers.base import BrowsedNode, Clock, LinkLost, NodeFacts, Tag
 from gateway.drivers.opcua.audit import Audit
-from gateway.drivers.opcua.browse import Browser
+from gateway.drivers.opcua.browse import Browser, data_type_of
 from gateway.drivers.opcua.channel import Channel, ServiceFault
 from gateway.drivers.opcua.config import OpcUaAddress, OpcUaSettings
 from gateway.drivers.opcua.device_clock import DeviceClock
+from gateway.drivers.opcua.field_writes import write_in_order
+from gateway.drivers.opcua.fields import TYPE_UNKNOWN
 from gateway.drivers.opcua.known_device import KnownDevice
 from gateway.drivers.opcua.methods import call_methods
 from gateway.drivers.opcua.monitored_items import wanted_items
@@ -33,8 +37,8 @@ from gateway.drivers.opcua.polling import Poller
 from gateway.drivers.opcua.resumption import Ticket
 from gateway.drivers.opcua.session import Session
 from gateway.drivers.opcua.snapshots import Snapshots
+from gateway.drivers.opcua.structures import Structures
 from gateway.drivers.opcua.subscription import Subscription
-from gateway.drivers.opcua.values import ValueDecoder, encode
 
 
 class OpcUaDriver:
@@ -64,12 +68,14 @@ class OpcUaDriver:
         self._node_ids: dict[TagId, ua.NodeId] = {}
         self._by_id = {tag.tag_id: tag for tag in tags}
         self._snapshots = Snapshots(name, settings.snapshots, self._by_id)
+        self._structures = Structures(name)
         self._new_channel()
 
     def _new_channel(self) -> None:
         settings = self._settings
         self._channel = Channel(settings.url, settings.request_timeout, settings.lifetime, settings)
         self._session = Session(self._channel)
+        self._session.select = self._structures.select
 
     async def __aenter__(self) -> Self:
         self._new_channel()
@@ -95,6 +101,16 @@ class OpcUaDriver:
         if resumed and moved:
             raise self._channel.lost("moved its namespaces under a session; the next one begins anew")
         self._node_ids = {tag.tag_id: self._resolve(tag) for tag in self._tags}
+        if not resumed:
+            await self._learn_structures()
+
+    async def _learn_structures(self) -> None:
+        """Another session may be one with another program, and then no type is what it was."""
+        self._structures = Structures(self._name)
+        self._session.select = self._structures.select
+        nodes = [self._node_ids[tag.tag_id] for tag in self._tags if tag.address.field is not None]
+        if nodes:
+            await self._structures.learn(self._session, nodes)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -120,7 +136,15 @@ class OpcUaDriver:
             self.statistics = self._subscription.statistics
             self._snapshots.forget()
         async for batch in self._subscription.batches():
-            yield await self._snapshots.complete(batch, self._session, self._node_ids)
+            batch = await self._snapshots.complete(batch, self._session, self._node_ids)  # noqa: PLW2901
+            yield await self._learn_from(batch) if self._structures.has_unknown else batch
+
+    async def _learn_from(self, batch: Batch) -> Batch:
+        """A structure came that no value was of before: ask what it is, and read its tags again."""
+        unread = [change.tag_id for change in batch.changes if change.status_code == TYPE_UNKNOWN]
+        read = {change.tag_id: change for change in self._device.dates.correct(await self.read(unread))}
+        changes = [read.get(change.tag_id, change) for change in batch.changes]
+        return msgspec.structs.replace(batch, changes=changes)
 
     async def _subscribe(self) -> Subscription | Poller:
         """Begin anew: audit the types, then ask for every tag that does not come with a snapshot."""
@@ -140,27 +164,24 @@ class OpcUaDriver:
 
     async def read(self, tag_ids: Sequence[TagId]) -> list[TagChange]:
         """The present values, asked of the device in as few requests as its limits allow."""
-        decoder = ValueDecoder(self._session.namespaces)
+        decoder = self._session.value_decoder()
+        nodes = list(dict.fromkeys(self._node_ids[tag_id] for tag_id in tag_ids))
         try:
-            results = await self._session.read([self._node_ids[tag_id] for tag_id in tag_ids])
+            results = dict(zip(nodes, await self._session.read(nodes), strict=True))
         except ServiceFault as fault:
             return [TagChange(tag_id, None, fault.code) for tag_id in tag_ids]
-        tags = [self._by_id[tag_id] for tag_id in tag_ids]
-        return [decoder.decode_as(tag, result) for tag, result in zip(tags, results, strict=True)]
+        told = [(self._by_id[tag_id], results[self._node_ids[tag_id]]) for tag_id in tag_ids]
+        changes = [decoder.decode_as(tag, result) for tag, result in told]
+        if self._structures.has_unknown:
+            await self._structures.learn(self._session)
+            changes = [decoder.decode_as(tag, result) for tag, result in told]
+        return changes
 
     async def write(self, writes: Sequence[TagWrite]) -> list[WriteResult]:
         """Write in the order given; a value that does not fit its type is refused here, without a packet."""
-        encoded = [encode(self._by_id[write.tag_id].type, write.value) for write in writes]
-        to_send = [
-            (self._node_ids[write.tag_id], variant)
-            for write, variant in zip(writes, encoded, strict=True)
-            if isinstance(variant, ua.Variant)
-        ]
-        answers = iter(await self._session.write(to_send))
-        return [
-            WriteResult(write.tag_id, next(answers) if isinstance(variant, ua.Variant) else variant)
-            for write, variant in zip(writes, encoded, strict=True)
-        ]
+        placed = [(self._by_id[write.tag_id], self._node_ids[write.tag_id], write.value) for write in writes]
+        codes = await write_in_order(self._session, self._structures, placed)
+        return [WriteResult(write.tag_id, code) for write, code in zip(writes, codes, strict=True)]
 
     async def call(self, calls: Sequence[MethodCall]) -> list[CallResult]:
         """Call methods, one after the other until one is refused; see `call_methods`."""
@@ -168,7 +189,22 @@ class OpcUaDriver:
 
     async def inspect(self, tag_ids: Sequence[TagId]) -> list[NodeFacts]:
         """Value, type and rights of each tag's node, as the server gives them to this session's user."""
-        return await Browser(self._session).facts([self._node_ids[tag_id] for tag_id in tag_ids])
+        facts = await Browser(self._session).facts([self._node_ids[tag_id] for tag_id in tag_ids])
+        fields = [tag_id for tag_id in tag_ids if self._by_id[tag_id].address.field is not None]
+        read = {change.tag_id: change for change in await self.read(fields)}
+        return [
+            self._field_facts(read[tag_id], node) if tag_id in read else node
+            for tag_id, node in zip(tag_ids, facts, strict=True)
+        ]
+
+    def _field_facts(self, change: TagChange, node: NodeFacts) -> NodeFacts:
+        """Value and type of a field; its rights are its node's."""
+        tag = self._by_id[change.tag_id]
+        kind, is_array = self._structures.kind_of(tag)
+        known = data_type_of(kind) if kind is not None else None
+        problem = self._structures.problems.get(tag.tag_id, "")
+        name = known or (kind.name if kind is not None else "")
+        return replace(node, change=change, type=known, type_name=name, is_array=is_array, problem=problem)
 
     async def browse(self, start: str | None = None) -> AsyncIterator[list[BrowsedNode]]:
         """Every object and variable below a node (`nsu=…;s=…`; default: the Objects folder), see `Browser.walk`."""

@@ -12,7 +12,7 @@ from gateway.domain.values import Argument, CallResult, MethodCall, StatusCode, 
 from gateway.drivers.opcua.channel import ServiceFault
 from gateway.drivers.opcua.node_ids import make_node_id, parse_node
 from gateway.drivers.opcua.session import Session
-from gateway.drivers.opcua.values import ValueDecoder, encode
+from gateway.drivers.opcua.values import encode
 
 
 async def call_methods(session: Session, calls: Sequence[MethodCall], namespace: str | None) -> list[CallResult]:
@@ -51,7 +51,7 @@ async def _call(session: Session, call: MethodCall, namespace: str | None) -> Ca
 
 
 def _decode(session: Session, result: ua.CallMethodResult) -> CallResult:
-    decoder = ValueDecoder(session.namespaces)
+    decoder = session.value_decoder()
     return CallResult(
         result.StatusCode.value,
         tuple(decoder.decode_variant(output)[0] for output in result.OutputArguments or ()),

@@ -12,9 +12,9 @@ from gateway.domain.values import TagChange
 from gateway.drivers.base import Tag
 from gateway.drivers.opcua.channel import ServiceFault
 from gateway.drivers.opcua.config import DataTrigger, OpcUaAddress, OpcUaSettings
+from gateway.drivers.opcua.field_decoder import Fields
 from gateway.drivers.opcua.session import Session, chunks
 from gateway.drivers.opcua.status_codes import status_name
-from gateway.drivers.opcua.values import ValueDecoder
 
 _TRIGGERS: Final[dict[DataTrigger, ua.DataChangeTrigger]] = {
     "status": ua.DataChangeTrigger.Status,
@@ -27,29 +27,59 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class WantedItem:
-    """One tag as it is asked of the server; intervals in milliseconds of wall time."""
+    """One tag as it is asked of the server, or all fields of one structure; intervals in milliseconds of wall time."""
 
-    tag: Tag[OpcUaAddress]
+    tags: tuple[Tag[OpcUaAddress], ...]
     node_id: ua.NodeId
     sampling_interval: float
     queue_size: int
     trigger: DataTrigger = "value"
 
+    @property
+    def tag(self) -> Tag[OpcUaAddress]:
+        """The first of the tags, which stands for the item where people read of it."""
+        return self.tags[0]
+
 
 def wanted_items(
     tags: Sequence[Tag[OpcUaAddress]], node_ids: Sequence[ua.NodeId], settings: OpcUaSettings, rate: float
 ) -> list[WantedItem]:
-    """What to ask for each tag, in wall time of a clock that runs `rate` times as fast."""
-    return [
-        WantedItem(
-            tag,
+    """What to ask for each tag, in wall time of a clock that runs `rate` times as fast.
+
+    Fields of one node with the same trigger are one item: sampled as the fastest of them wants, queued as the longest.
+    """
+    items: list[WantedItem] = []
+    places: dict[tuple[ua.NodeId, DataTrigger], int] = {}
+    for tag, node_id in zip(tags, node_ids, strict=True):
+        item = WantedItem(
+            (tag,),
             node_id,
             1000 * (tag.address.sampling_interval or settings.sampling_interval) / rate,
             tag.address.queue_size or settings.queue_size,
             tag.address.trigger or settings.trigger,
         )
-        for tag, node_id in zip(tags, node_ids, strict=True)
-    ]
+        place = places.get((node_id, item.trigger)) if tag.address.field is not None else None
+        if place is not None:
+            items[place] = _together(items[place], item)
+            continue
+        if tag.address.field is not None:
+            places[node_id, item.trigger] = len(items)
+        items.append(item)
+    return items
+
+
+def shared_fields(wanted: Sequence[WantedItem]) -> dict[int, Fields]:
+    """The items that are structures, by their client handle."""
+    return {
+        place: Fields(item.tags, item.trigger == "timestamp")
+        for place, item in enumerate(wanted)
+        if item.tag.address.field is not None
+    }
+
+
+def _together(item: WantedItem, other: WantedItem) -> WantedItem:
+    interval, queue = min(item.sampling_interval, other.sampling_interval), max(item.queue_size, other.queue_size)
+    return WantedItem((*item.tags, *other.tags), item.node_id, interval, queue, item.trigger)
 
 
 class MonitoredItems:
@@ -76,12 +106,14 @@ class MonitoredItems:
 
     async def read(self) -> list[TagChange]:
         """What every item holds now, whether it changed or not; a server that refuses to say leaves it as it was."""
-        decoder = ValueDecoder(self._session.namespaces)
+        decoder = self._session.value_decoder()
         try:
             values = await self._session.read([item.node_id for item in self._wanted])
         except ServiceFault:
             return []
-        return [decoder.decode_as(item.tag, value) for item, value in zip(self._wanted, values, strict=True)]
+        return [
+            decoder.decode_as(tag, value) for item, value in zip(self._wanted, values, strict=True) for tag in item.tags
+        ]
 
     async def create(self, subscription_id: int, places: Iterable[int] | None = None) -> list[TagChange]:
         """Create the items at these places (None: all); answers with the tags whose refusal is news."""
@@ -99,8 +131,12 @@ class MonitoredItems:
         request.Parameters.ItemsToCreate = [self._request_for(place) for place in places]
         response = await self._session.channel.call(request, ua.CreateMonitoredItemsResponse)
         results = self._session.all_of(places, response)
-        news = [self._settle(place, result) for place, result in zip(places, results, strict=True)]
-        return [change for change in news if change is not None]
+        return [
+            TagChange(tag.tag_id, None, result.StatusCode.value)
+            for place, result in zip(places, results, strict=True)
+            if self._settle(place, result)
+            for tag in self._wanted[place].tags
+        ]
 
     def _request_for(self, place: int) -> ua.MonitoredItemCreateRequest:
         item = self._wanted[place]
@@ -115,21 +151,21 @@ class MonitoredItems:
             ),
         )
 
-    def _settle(self, place: int, result: Any) -> TagChange | None:
-        """Take note of one result; a refusal is news unless it is the one already known."""
+    def _settle(self, place: int, result: Any) -> bool:
+        """Take note of one result; True if it is a refusal that was not known."""
         item, status_code = self._wanted[place], result.StatusCode.value
         if result.StatusCode.is_bad():
             known = self.refused.get(place)
             self.refused[place] = status_code
             if known == status_code:
-                return None
+                return False
             reason = status_name(status_code)
             _log.warning("tag refused by device", device=self._device, tag=item.tag.tag_id, reason=reason)
-            return TagChange(item.tag.tag_id, None, status_code)
+            return True
         if self.refused.pop(place, None) is not None:
             _log.info("tag restored", device=self._device, tag=item.tag.tag_id)
         self._compare(item, result)
-        return None
+        return False
 
     def _compare(self, item: WantedItem, result: Any) -> None:
         sampling, queue = result.RevisedSamplingInterval, result.RevisedQueueSize

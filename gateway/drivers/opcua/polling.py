@@ -21,7 +21,7 @@ class Poller:
         self._session = session
         self._interval = round(1000 * device.settings.poll_interval)
         self._items = MonitoredItems(session, device.name, wanted)
-        self._deadbands = {item.tag.tag_id: _absolute(item) for item in wanted}
+        self._deadbands = {tag.tag_id: _absolute(item) for item in wanted for tag in item.tags}
         self._clock = device.clock
         self._dates = device.dates
         self._dates.begin()

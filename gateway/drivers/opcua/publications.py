@@ -5,7 +5,7 @@ that do not add up) is read again by asyncua, which knows every form and says wh
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from gateway.domain.values import ConditionChange, TagChange, TimeQuality
 from gateway.drivers.base import Tag
 from gateway.drivers.opcua.conditions import decode_condition
 from gateway.drivers.opcua.decoder import ChangeDecoder, Malformed
+from gateway.drivers.opcua.field_decoder import FieldDecoder, Fields
 from gateway.drivers.opcua.values import ValueDecoder
 
 _HEADER: Final = struct.Struct("<4s8x4xIBi3s")
@@ -55,11 +56,17 @@ class Publication:
 
 
 class PublicationDecoder:
-    """Decodes publish responses for a fixed list of tags; the client handle of a tag is its place in that list."""
+    """Decodes publish responses for a fixed list of tags; the client handle of a tag is its place in that list.
 
-    def __init__(self, tags: Sequence[Tag[Any]], values: ValueDecoder) -> None:
+    Where several tags are fields of one structure, they are in `fields` by the place of the first of them.
+    """
+
+    def __init__(
+        self, tags: Sequence[Tag[Any]], values: ValueDecoder, fields: Mapping[int, Fields] | None = None
+    ) -> None:
         self._values: Final = values
-        self._changes: Final = ChangeDecoder(tags, values)
+        self._fields: Final = FieldDecoder(fields or {}, values)
+        self._changes: Final = ChangeDecoder(tags, values, self._fields)
 
     def date_by(self, offset: int | None) -> None:
         """Add so many milliseconds to the device's source times from now on; None leaves them out."""
@@ -67,7 +74,8 @@ class PublicationDecoder:
 
     def take_mistyped(self) -> dict[str, int]:
         """The tags whose values came with another type than configured, and that variant type; each told once."""
-        mistyped, self._changes.mistyped = self._changes.mistyped, {}
+        mistyped = self._changes.mistyped | self._fields.mistyped
+        self._changes.mistyped, self._fields.mistyped = {}, {}
         return mistyped
 
     def decode(self, body: Buffer) -> Publication:
@@ -77,6 +85,8 @@ class PublicationDecoder:
             return self._decode_usual(bytes(body))
         except (Malformed, IndexError, struct.error):
             self._changes.mistyped = mistyped
+            self._changes.strays.clear()
+            self._fields.forget()
             return self.decode_any(body)
 
     def _decode_usual(self, data: bytes) -> Publication:
@@ -109,6 +119,9 @@ class PublicationDecoder:
         position += _COUNT.size
         if not _is_empty(diagnostics) or position != begin + length:
             raise Malformed
+        if self._changes.strays:
+            changes += self._changes.strays
+            self._changes.strays.clear()
         return changes, position
 
     def _check_end(self, data: bytes, position: int) -> None:
@@ -134,7 +147,8 @@ class PublicationDecoder:
         status: int | None = None
         for notification in message.NotificationData or ():
             if isinstance(notification, ua.DataChangeNotification):
-                changes += [self._change(item) for item in notification.MonitoredItems]
+                for item in notification.MonitoredItems:
+                    changes += self._changes.all_from_library(item.ClientHandle, item.Value)
             elif isinstance(notification, ua.EventNotificationList):
                 namespaces = self._values.namespaces
                 told = (decode_condition(event.EventFields, namespaces) for event in notification.Events)
@@ -145,9 +159,6 @@ class PublicationDecoder:
             subscription_id, message.SequenceNumber, changes, not message.NotificationData, status, available, more,
             self._changes.overflows, conditions,
         )  # fmt: skip
-
-    def _change(self, item: Any) -> TagChange:
-        return self._changes.from_library(item.ClientHandle, item.Value)
 
 
 def _length(count: int) -> int:

@@ -11,6 +11,7 @@ from asyncua.ua.status_codes import StatusCodes
 
 from gateway.drivers.opcua.channel import Channel, ServiceFault
 from gateway.drivers.opcua.node_ids import make_node_id
+from gateway.drivers.opcua.values import SelectField, ValueDecoder
 
 _DEFAULT_NODES_PER_CALL: Final = 1_000
 _OPERATION_LIMITS: Final = (
@@ -32,10 +33,14 @@ class OperationLimits:
 
 
 class Session:
-    """One session on an open channel. Raises `LinkLost` as the channel does."""
+    """One session on an open channel. Raises `LinkLost` as the channel does.
+
+    `select` is set where tags are fields of structures.
+    """
 
     def __init__(self, channel: Channel) -> None:
         self.channel: Final = channel
+        self.select: SelectField | None = None
         self.namespaces: list[str] = []
         self.limits = OperationLimits()
 
@@ -64,6 +69,10 @@ class Session:
                 raise
         self.limits = OperationLimits(nodes_per_read=1)
         return await self.read(node_ids)
+
+    def value_decoder(self) -> ValueDecoder:
+        """One that knows this session's namespaces and structures."""
+        return ValueDecoder(self.namespaces, self.select)
 
     def namespace_index(self, uri: str) -> int:
         """The index of a namespace in this session; raises `LinkLost` that names those that exist."""

@@ -17,7 +17,6 @@ from gateway.drivers.base import Tag
 from gateway.drivers.opcua.channel import ServiceFault
 from gateway.drivers.opcua.config import Snapshot
 from gateway.drivers.opcua.session import Session
-from gateway.drivers.opcua.values import ValueDecoder
 
 DATA_LOST: Final = 0x809D0000
 """BadDataLost: there was a record, but it was overwritten before it could be read."""
@@ -80,7 +79,7 @@ class Snapshots:
     ) -> list[TagChange]:
         """One Read of the trigger, the record and the trigger again."""
         asked = [snapshot.trigger, *snapshot.read, snapshot.trigger]
-        decoder = ValueDecoder(session.namespaces)
+        decoder = session.value_decoder()
         try:
             told = await session.read([node_ids[tag_id] for tag_id in asked])
         except ServiceFault as fault:

@@ -21,13 +21,12 @@ from gateway.domain.values import Batch, ConditionChange, Drift, Gap, TagChange,
 from gateway.drivers.opcua.channel import ServiceFault
 from gateway.drivers.opcua.conditions import conditions_item, refresh_request
 from gateway.drivers.opcua.known_device import KnownDevice
-from gateway.drivers.opcua.monitored_items import MonitoredItems, WantedItem
+from gateway.drivers.opcua.monitored_items import MonitoredItems, WantedItem, shared_fields
 from gateway.drivers.opcua.notifications import Notifications, Statistics
 from gateway.drivers.opcua.publications import Publication, PublicationDecoder
 from gateway.drivers.opcua.server_state import ServerState
 from gateway.drivers.opcua.session import Session
 from gateway.drivers.opcua.status_codes import status_name
-from gateway.drivers.opcua.values import ValueDecoder
 
 _OUTSTANDING_REQUESTS: Final = 3
 """One answer may be in the consumer's hands, and two requests still wait at the server."""
@@ -61,7 +60,9 @@ class Subscription:
         self._settings = device.settings
         self._clock = device.clock
         self._items = MonitoredItems(session, device.name, wanted)
-        self._decoder = PublicationDecoder([item.tag for item in wanted], ValueDecoder(session.namespaces))
+        self._decoder = PublicationDecoder(
+            [item.tag for item in wanted], session.value_decoder(), shared_fields(wanted)
+        )
         self._notifications = Notifications(self._channel, device.name, device.clock, self._decoder)
         self._notifications.contact = lost_since
         self._audit = device.audit

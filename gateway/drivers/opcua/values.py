@@ -20,6 +20,10 @@ _LAST_TICK: Final = (datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC) - _OPC_EPOCH
 _TICKS_PER_MICROSECOND: Final = 10
 
 
+SelectField = Callable[[Tag[Any], ua.DataValue], ua.DataValue]
+"""Gives a tag's part of a node's value, see `Structures.select`."""
+
+
 class _Unusable(Exception):  # noqa: N818 - it never leaves this module
     """This one value cannot be taken as it came; carries what stands in for it, and why."""
 
@@ -28,10 +32,14 @@ class _Unusable(Exception):  # noqa: N818 - it never leaves this module
 
 
 class ValueDecoder:
-    """Turns asyncua's `DataValue` into a `TagChange`; made per session, for NodeIds are told by namespace URI."""
+    """Turns asyncua's `DataValue` into a `TagChange`; made per session, for NodeIds are told by namespace URI.
 
-    def __init__(self, namespaces: Sequence[str]) -> None:
+    `select` takes the field that a tag is out of a structure's value.
+    """
+
+    def __init__(self, namespaces: Sequence[str], select: SelectField | None = None) -> None:
         self.namespaces = namespaces
+        self._select = select
         self._decode_scalar = {
             **_DECODE_SCALAR,
             ua.VariantType.NodeId: self._decode_node_id,
@@ -55,11 +63,16 @@ class ValueDecoder:
 
     def decode_as(self, tag: Tag[Any], data_value: ua.DataValue) -> TagChange:
         """The same for a tag whose type is known: a value of another type is Bad (trap A2)."""
+        data_value = self.select(tag, data_value)
         change = self.decode(tag.tag_id, data_value)
         kind = data_value.Value.VariantType.value if data_value.Value is not None else 0
         if is_bad(change.status_code) or not kind or accepts(tag.type, kind):
             return change
         return TagChange(tag.tag_id, None, StatusCode.BAD_TYPE_MISMATCH, change.source_timestamp)
+
+    def select(self, tag: Tag[Any], data_value: ua.DataValue) -> ua.DataValue:
+        """What the tag is of this value: a field of it, or all."""
+        return data_value if self._select is None else self._select(tag, data_value)
 
     def decode_variant(self, variant: Any) -> tuple[Value, int | None]:
         """The plain value, and the status code that it gets where it had to be repaired or cannot be used."""
