@@ -168,23 +168,6 @@ class _Loader:
             for problem in entry.check_all(settings, self._tags.get(name, [])):
                 self._reporter.report(self._device_documents[name], ("devices", name), problem)
 
-    def _check_upstream(self, specs: Sequence[EquipmentSpec]) -> None:
-        """Whoever gets its orders from another unit must name one, and nobody may follow itself in the end."""
-        upstream = {spec.unit: spec.production.order.upstream for spec in specs if spec.production.order}
-        units = [spec.unit for spec in specs]
-        for spec in specs:
-            name, seen = upstream.get(spec.unit), {spec.unit}
-            if name is None:
-                continue
-            place = self._equipment_places[spec.path], ("equipment", spec.path, "order", "from")
-            if name not in units:
-                self._reporter.report(*place, f"{name} is none of download, tag, command and the units {', '.join(units)}")
-            while name is not None and name not in seen:
-                seen.add(name)
-                name = upstream.get(name)
-            if name is not None:
-                self._reporter.report(*place, f"goes in a circle: {name} gets its orders from itself in the end")
-
     def _check_writes(self, specs: Sequence[EquipmentSpec]) -> None:
         """Every tag that the gateway may write, told at its own place."""
         for device, tags in self._tags.items():
@@ -205,7 +188,6 @@ class _Loader:
             text = f"the unit name {unit} is already used by {units[unit]}; unit names are unique in a gateway"
             self._reporter.report(document, keys, text)
         units.setdefault(unit, path)
-        self._equipment_places[path] = document
         section = self._reporter.validate(EquipmentSection, raw, document, keys)
         if section is None:
             self._partial_tags(document, unit, keys, raw)
