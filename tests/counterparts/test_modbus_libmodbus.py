@@ -72,7 +72,7 @@ TAGS = [
 
 
 async def test_another_stack_is_read_and_written_by_every_function(port):
-    settings = ModbusSettings(host="127.0.0.1", port=port, timeout="2s")
+    settings = ModbusSettings(host="127.0.0.1", port=port, timeout="10s")
     async with ModbusDriver("PLC", settings, TAGS, WallClock()) as opened:
         changes = {change.tag_id: change for change in await opened.read([tag.tag_id for tag in TAGS])}
         assert changes.pop("hole").status_code == StatusCode.BAD_NODE_ID_UNKNOWN

@@ -78,7 +78,7 @@ async def test_r16_a_line_that_was_out_of_step_is_used_again_by_the_same_driver(
         driver("rtu_over_tcp", port, words(7)) as opened,
     ):
         assert [change.value for change in await opened.read(["r7"])] == [7]
-        assert (units.connections, opened.statistics.timeouts) == (2, 1)
+        assert units.connections == opened.statistics.timeouts + 1 >= 2
 
 
 BROKEN = {
@@ -266,7 +266,7 @@ async def test_r17_a_wrong_echo_of_a_write_is_bad():
 
     async with (
         rtu_over_tcp(answer) as (_, port),
-        driver("rtu_over_tcp", port, words(5), quiet_time=0.0) as opened,
+        driver("rtu_over_tcp", port, words(5), timeout=10.0, quiet_time=0.0) as opened,
     ):
         results = await opened.write([TagWrite("r5", 1234)])
         assert [result.status_code for result in results] == [StatusCode.BAD_COMMUNICATION_ERROR]
@@ -325,15 +325,15 @@ async def test_a_unit_that_comes_back_is_found_by_the_next_probe():
 
     async with (
         liar(answer) as plc,
-        driver("tcp", plc.port, words(0), unit_id=1) as one,
-        driver("tcp", plc.port, words(0), unit_id=2, timeout="5ms", retries_before_lost=0) as two,
+        driver("tcp", plc.port, words(0), unit_id=1, timeout=10.0) as one,
+        driver("tcp", plc.port, words(0), unit_id=2, timeout="50ms", retries_before_lost=0) as two,
     ):
         for _ in range(2):
-            with pytest.raises(LinkLost, match=r"unit 2: no answer within 0\.005 s, 1 times in a row"):
+            with pytest.raises(LinkLost, match=r"unit 2: no answer within 0\.05 s, 1 times in a row"):
                 await two.read(["r0"])
         assert len([asked for asked in plc.asked if asked.unit == 2]) == 1, "the open breaker sends nothing"
         dead.clear()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while True:
                 with suppress(LinkLost):
                     assert [change.value for change in await two.read(["r0"])] == [5]

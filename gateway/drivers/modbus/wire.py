@@ -59,6 +59,10 @@ class Wire(asyncio.Protocol, asyncio.DatagramProtocol):
             self._send(self._framing.pack(*self._asked, pdu))
             async with asyncio.timeout(patience):
                 await answer
+        except TimeoutError:
+            if answer.cancelled():
+                raise
+            # Else the reply was there before the timeout was looked at: it was the gateway that stood still.
         finally:
             self._answer = None
             self._end_pause()
