@@ -7,6 +7,7 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
+from tests.address_space import load_once
 from tests.brokers import Mosquitto
 
 # A busy machine is no mistake of a test: properties are judged by what they find, not by how long they took.
@@ -16,6 +17,7 @@ settings.load_profile("line")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "case(name): belongs to that case of the acceptance lists, see tests/cases.py")
+    load_once()
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 from gateway.mqtt.client import BrokerLost, MqttConnection
 from tests.brokers import Consumer, Mosquitto, eventually, free_port, mute_broker, speaking_broker
 from tests.mqtt.test_client import VERSIONS, WILL, acknowledged, descriptors, next_message, scripted, settings, threads
+from tests.stopwatch import Stopwatch
 
 
 @VERSIONS
@@ -61,46 +62,47 @@ async def test_a_frozen_broker_is_noticed_within_twice_the_keepalive_and_left_in
     mosquitto: Mosquitto,
 ) -> None:
     """Trap C7, with every buffer on the way full: then paho's own `loop_stop` would wait for ever."""
-    loop = asyncio.get_running_loop()
     connection = await MqttConnection(settings(mosquitto.port, keepalive="1s"), WILL, modern=True).__aenter__()
     mosquitto.freeze()
-    began = loop.time()
-    for number in range(100):
-        connection.publish(number, "t", bytes(200_000))
-    with pytest.raises(BrokerLost, match="Keep alive timeout"):
-        await asyncio.wait_for(anext(connection.acknowledgements()), 10)
-    noticed = loop.time() - began
+    with Stopwatch() as noticed:
+        for number in range(100):
+            connection.publish(number, "t", bytes(200_000))
+        with pytest.raises(BrokerLost, match="Keep alive timeout"):
+            await asyncio.wait_for(anext(connection.acknowledgements()), 30)
     await connection.__aexit__(None, None, None)
-    assert noticed <= 2 * 1.0 + 1.0, "twice the keepalive, and the second in which paho looks at its timers"
+    assert noticed.seconds <= 2 * 1.0 + 1.0, "twice the keepalive, and the second in which paho looks at its timers"
     assert threads() == []
 
 
 async def test_leaving_a_frozen_broker_takes_a_second_not_for_ever(mosquitto: Mosquitto) -> None:
-    loop = asyncio.get_running_loop()
-    async with MqttConnection(settings(mosquitto.port), WILL, modern=True) as connection:
-        mosquitto.freeze()
-        for number in range(100):
-            connection.publish(number, "t", bytes(200_000))
-        began = loop.time()
-    assert loop.time() - began < 1.5
+    connection = await MqttConnection(settings(mosquitto.port), WILL, modern=True).__aenter__()
+    mosquitto.freeze()
+    for number in range(100):
+        connection.publish(number, "t", bytes(200_000))
+    with Stopwatch() as leaving:
+        await connection.__aexit__(None, None, None)
+    assert leaving.seconds < 1.5
     assert threads() == []
 
 
 async def test_twenty_tries_at_a_broker_that_never_answers_leave_no_thread_socket_or_task_behind() -> None:
     """Traps C6 and C8."""
     async with mute_broker() as port:
-        before = None
+        before, told = None, set()
         for attempt in range(20):
-            with pytest.raises(BrokerLost, match=r"accepted the connection but said nothing within 0\.2 s") as caught:
+            with pytest.raises(BrokerLost, match=r"within 0\.2 s") as caught:
                 async with MqttConnection(settings(port, connect_timeout="200ms"), WILL, modern=True):
                     pytest.fail("it answered")
             assert caught.value.unanswered
+            told.add(str(caught.value))
             if attempt == 2:  # the loop has opened what it keeps
                 await asyncio.sleep(0.02)
                 before = (descriptors(), len(asyncio.all_tasks()))
         await asyncio.sleep(0.02)
         assert threads() == []
         assert (descriptors(), len(asyncio.all_tasks())) == before
+        # A machine that stood still while the connection was made has other words for one of them.
+        assert f"broker 127.0.0.1:{port}: accepted the connection but said nothing within 0.2 s" in told
 
 
 async def test_a_connect_that_is_cancelled_ends_at_once_and_leaves_nothing_behind() -> None:
@@ -110,7 +112,7 @@ async def test_a_connect_that_is_cancelled_ends_at_once_and_leaves_nothing_behin
         await eventually(lambda: threads() != [], "the thread runs")
         connecting.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await asyncio.wait_for(connecting, 1)
+            await asyncio.wait_for(connecting, 10)
         assert threads() == []
 
 
