@@ -17,7 +17,9 @@ FieldPath = tuple[str | int, ...]
 TYPE_UNKNOWN: Final = StatusCodes.BadDataTypeIdUnknown
 """What a field has before the server has said what its structure is made of."""
 
-_STEP: Final = re.compile(r'(?:^|\.)(?:"(?P<quoted>[^"]+)"|(?P<name>[^.\[\]"\s][^.\[\]"]*))|\[(?P<place>\d{1,9})\]')
+_STEP: Final = re.compile(
+    r'(?:^|(?<=[^.])\.)(?:"(?P<quoted>[^"]+)"|(?P<name>[^.\[\]"\s][^.\[\]"]*))|\[(?P<place>\d{1,9})\]'
+)
 
 
 def parse_field(text: object) -> FieldPath:
