@@ -24,8 +24,9 @@ _NODES_PER_BROWSE: Final = 100
 """Even where the server allows more: few enough for the continuation points of a small PLC."""
 _REFERENCES_PER_NODE: Final = 500
 """So that no answer is longer than some 5 MB, whatever the server has."""
-_BATCH: Final = 1_000
-"""Most nodes told at once, however many one answer brought."""
+_BATCH: Final = 200
+"""Most nodes told, and asked for their five attributes, at once: a slow server answers 1,000 of them within a timeout,
+and whoever watches sees it go on."""
 _OBJECTS_AND_VARIABLES: Final = int(ua.NodeClass.Object | ua.NodeClass.Variable)
 _RESULT_MASK: Final = int(ua.BrowseResultMask.NodeClass | ua.BrowseResultMask.BrowseName)
 _ATTRIBUTES: Final = (
