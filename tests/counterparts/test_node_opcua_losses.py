@@ -75,6 +75,18 @@ async def test_r08_a_session_that_node_opcua_forgot_costs_one_gap_and_no_more(no
             assert record.links == [(True, False), (False, False), (True, False)]
 
 
+async def test_r08_a_subscription_that_node_opcua_ends_costs_one_gap_and_no_more(node: NodeProcess):
+    async with running(node) as plant:
+        await plant.add("count", 0)
+        async with link(plant.port, tag("count"), rate=5) as record:
+            await until(lambda: record.values() == [0])
+            await plant.do("terminate")
+            await plant.write("count", 1)
+            await until(lambda: record.values() == [0, 1])
+            assert [gap.cause for gap in record.gaps] == ["session"]
+            assert record.links == [(True, False), (False, False), (True, False)]
+
+
 async def test_r09_node_opcua_restarted_with_swapped_namespaces_gives_no_wrong_value(
     node: NodeProcess, record_property
 ):

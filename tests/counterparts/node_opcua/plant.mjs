@@ -24,7 +24,7 @@ export class Plant {
   /**
    * @param pki folder of node-opcua's certificate manager, kept from plant to plant
    * @param options `port` (0: any), `namespaces` (URIs, the first is that of `add`), `limits` (of ServerCapabilities),
-   *   `secure` ({certificate, key, trusted: files; user, password}; without it nothing is signed or encrypted)
+   *   `secure` ({policy; certificate, key, trusted: files; user, password}; without it nothing is signed or encrypted)
    */
   constructor(pki, options) {
     this.#options = { port: 0, namespaces: ["urn:test:plc"], limits: {}, ...options };
@@ -178,6 +178,11 @@ export class Plant {
     };
   }
 
+  /** End the subscription, as a server does that is short of something. */
+  terminate() {
+    this.#subscription.terminate();
+  }
+
   /** Forget every session with its subscriptions, as after a download to the PLC. */
   forget() {
     for (const session of this.#sessions) this.#server.engine.closeSession(session.authenticationToken, true, "Forcing");
@@ -220,7 +225,7 @@ function access(secure) {
   if (!secure) return { securityModes: [MessageSecurityMode.None], securityPolicies: [SecurityPolicy.None] };
   return {
     securityModes: [MessageSecurityMode.SignAndEncrypt],
-    securityPolicies: [SecurityPolicy.Basic256Sha256],
+    securityPolicies: [SecurityPolicy[secure.policy]],
     certificateFile: secure.certificate,
     privateKeyFile: secure.key,
     allowAnonymous: false,
