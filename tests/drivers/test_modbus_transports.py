@@ -1,23 +1,19 @@
-"""TLS and UDP, one connection for many units, budgets, bits and groups; and what two devices must agree on."""
+"""UDP, one connection for many units, budgets, groups, enumerations; and what two devices must agree on."""
 
 import asyncio
-import datetime
-import ipaddress
-import ssl
-from contextlib import asynccontextmanager
+import itertools
 
 import pytest
 from clocks import ManualClock, PlantClock
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from modbus_devices import Asked, honest_read, liar
 from modbus_lines import rtu_over_tcp, sealed
 
 from gateway.domain.conversion import Conversion, to_engineering, to_raw
 from gateway.domain.values import DataType, StatusCode, TagChange, TagWrite, WriteResult
-from gateway.drivers.base import LinkLost, Tag
+from gateway.drivers.base import Tag
+from gateway.drivers.modbus.budget import Budget
 from gateway.drivers.modbus.config import ModbusAddress, ModbusSettings, shared_endpoint_problem
+from gateway.drivers.modbus.connecting import frame_silence
 from gateway.drivers.modbus.driver import ModbusDriver
 
 
@@ -33,72 +29,7 @@ def driver(tags, clock=None, **keys) -> ModbusDriver:
     return ModbusDriver("PLC", settings, tags, clock or PlantClock())
 
 
-# --- TLS (B12) and UDP ------------------------------------------------------------------------------------------------
-
-
-def certificate(folder, name: str, host: str, days: int = 1):
-    """A self-signed certificate for `host`, valid up to `days` from now: the files of certificate and key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=9))
-        .not_valid_after(now + datetime.timedelta(days=days))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(host))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    files = folder / f"{name}.pem", folder / f"{name}.key"
-    files[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    plain = serialization.NoEncryption()
-    files[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
-    return files
-
-
-@asynccontextmanager
-async def tls_device(files):
-    async def serve(reader, writer):
-        header = await reader.readexactly(7)
-        pdu = await reader.readexactly(5)
-        asked = Asked(int.from_bytes(header[:2], "big"), header[6], pdu)
-        writer.write(honest_read(asked, 7))
-        await reader.read()
-        writer.transport.abort()
-
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(*files)
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
-        await asyncio.sleep(0.05)
-
-
-async def test_b12_a_device_with_the_right_certificate_is_read_over_tls(tmp_path):
-    files = certificate(tmp_path, "plc", "127.0.0.1")
-    async with (
-        tls_device(files) as port,
-        driver([WORD], transport="tls", port=port, ca_file=str(files[0])) as opened,
-    ):
-        assert [change.value for change in await opened.read(["word"])] == [7]
-
-
-@pytest.mark.parametrize(
-    ("host", "days", "ca", "words"),
-    [
-        ("127.0.0.1", 1, "other", "self-signed certificate"),
-        ("127.0.0.9", 1, "plc", "IP address mismatch"),
-        ("127.0.0.1", -1, "plc", "certificate has expired"),
-    ],
-    ids=["wrong CA", "wrong host", "expired"],
-)
-async def test_b12_a_certificate_that_proves_nothing_is_refused(tmp_path, host, days, ca, words):
-    files = certificate(tmp_path, "plc", host, days)
-    certificate(tmp_path, "other", "127.0.0.1")
-    async with tls_device(files) as port:
-        with pytest.raises(LinkLost, match=words):
-            async with driver([WORD], transport="tls", port=port, ca_file=str(tmp_path / f"{ca}.pem")):
-                pass
+# --- UDP -----------------------------------------------------------------------------------------------------------------
 
 
 class UdpDevice(asyncio.DatagramProtocol):
@@ -138,12 +69,51 @@ def _own_unit(request: bytes) -> bytes:
     return sealed(bytes([request[0], 3, 2, 0, request[0]]))
 
 
+def test_a_budget_of_four_a_second_gives_places_a_quarter_of_a_second_apart_and_saves_none_up():
+    budget = Budget(4)
+    assert [budget.wait(now=10.0) for _ in range(4)] == [0.0, 0.25, 0.5, 0.75]
+    assert [budget.wait(now=20.0) for _ in range(3)] == [0.0, 0.25, 0.5]
+    assert [budget.wait(now=20.6) for _ in range(2)] == [pytest.approx(0.15), pytest.approx(0.4)]
+    assert Budget(None).wait(now=10.0) == 0.0
+
+
 async def test_a_device_is_asked_no_more_often_than_it_bears():
-    async with liar(honest_read) as plc, driver([WORD], port=plc.port, max_requests_per_second=50) as opened:
-        began = asyncio.get_running_loop().time()
-        for _ in range(6):
-            await opened.read(["word"])
-        assert asyncio.get_running_loop().time() - began >= 5 / 50
+    asked_at: list[float] = []
+    loop = asyncio.get_running_loop()
+
+    def answer(asked):
+        asked_at.append(loop.time())
+        return honest_read(asked)
+
+    async with liar(answer) as plc, driver([WORD], port=plc.port, max_requests_per_second=50) as opened:
+        began = loop.time()
+        await asyncio.gather(*(opened.read(["word"]) for _ in range(6)))
+    assert all(at - began >= number / 50 for number, at in enumerate(asked_at))
+
+
+async def test_every_frame_keeps_its_distance_from_the_last_whichever_unit_it_is_for():
+    asked_at: list[float] = []
+    loop = asyncio.get_running_loop()
+
+    def answer(asked):
+        asked_at.append(loop.time())
+        return honest_read(asked)
+
+    async with (
+        liar(answer) as plc,
+        driver([WORD], port=plc.port, unit_id=1, request_delay="30ms") as one,
+        driver([WORD], port=plc.port, unit_id=2, request_delay="30ms") as two,
+    ):
+        await asyncio.gather(*(opened.read(["word"]) for opened in (one, two, one, two, one)))
+    assert all(later - earlier >= 0.029 for earlier, later in itertools.pairwise(asked_at))
+
+
+@pytest.mark.parametrize(("baudrate", "milliseconds"), [(9_600, 4.01), (19_200, 2.01), (38_400, 1.75), (115_200, 1.75)])
+def test_a_serial_line_is_silent_between_frames_for_three_and_a_half_characters(baudrate, milliseconds):
+    """Fixed at 1.75 ms above 19,200 baud (Modbus over Serial Line V1.02 §2.5.1.1)."""
+    line = ModbusSettings(transport="rtu", port="/dev/ttyUSB0", baudrate=baudrate)
+    assert frame_silence(line) * 1000 == pytest.approx(milliseconds, abs=0.01)
+    assert frame_silence(line.model_copy(update={"request_delay": 0.02})) == 0.02
 
 
 def test_units_on_one_connection_must_agree_on_it_and_be_different_units():

@@ -11,8 +11,8 @@ from gateway.drivers.modbus.breaker import Breaker
 from gateway.drivers.modbus.config import ModbusSettings
 from gateway.drivers.modbus.connecting import frame_silence, framing_of, open_wire
 from gateway.drivers.modbus.replies import BrokenReply
+from gateway.drivers.modbus.tls import closing_reason, connecting_reason
 from gateway.drivers.modbus.wire import Wire
-from gateway.drivers.reasons import reason_of
 
 _ENDPOINTS: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, WeakValueDictionary[str, "Endpoint"]]] = (
     WeakKeyDictionary()
@@ -106,8 +106,9 @@ class Endpoint:
             with self._judged(settings.quiet):
                 try:
                     return await wire.exchange(settings.unit_id, pdu, settings.timeout)
-                except ConnectionError as closed:
-                    reason = f": {closed}" if str(closed) else ""
+                except ConnectionError:
+                    reason = closing_reason(wire.closed_by, settings, wire.has_answered)
+                    reason = f": {reason}" if reason else ""
                     raise LinkLost(f"{settings.where}: the device closed the connection{reason}") from None
                 finally:
                     self._free_at = max(self._free_at, loop.time() + frame_silence(settings))
@@ -134,5 +135,5 @@ class Endpoint:
         except TimeoutError:
             raise LinkLost(f"{where}: cannot be connected within {self._settings.timeout:g} s") from None
         except OSError as error:
-            raise LinkLost(f"{where}: cannot be connected: {reason_of(error)}") from None
+            raise LinkLost(f"{where}: cannot be connected: {connecting_reason(error, self._settings)}") from None
         self._out_of_step = False

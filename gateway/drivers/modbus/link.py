@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 
 from gateway.domain.values import StatusCode
 from gateway.drivers.base import LinkLost
+from gateway.drivers.modbus.budget import Budget
 from gateway.drivers.modbus.config import BIT_TABLES, ModbusSettings, Span, Table
 from gateway.drivers.modbus.endpoint import Endpoint, endpoint_of
 from gateway.drivers.modbus.replies import BrokenReply, Refused, bits_of, check_echo, registers_of
@@ -53,7 +54,7 @@ class Link:
         self.statistics = Statistics()
         self._settings = settings
         self._endpoint: Endpoint | None = None
-        self._next_request = 0.0
+        self._budget = Budget(settings.max_requests_per_second)
 
     async def open(self) -> None:
         """Join the endpoint's connection, opening it if need be; raises `LinkLost` with the reason."""
@@ -116,7 +117,8 @@ class Link:
         breaker, loop = endpoint.breaker(self._settings), asyncio.get_running_loop()
         if endpoint.is_shared and breaker.is_open(loop.time()):
             raise LinkLost(self._silence(self._settings.retries_before_lost + 1))
-        await self._keep_budget()
+        if (pause := self._budget.wait(loop.time())) > 0:
+            await asyncio.sleep(pause)
         self.statistics.requests += 1
         try:
             reply = await endpoint.exchange(self._settings, request)
@@ -136,16 +138,6 @@ class Link:
         except Refused:
             self.statistics.refusals += 1
             raise
-
-    async def _keep_budget(self) -> None:
-        """Wait until `max_requests_per_second` allows another request; each caller takes the next free place."""
-        most = self._settings.max_requests_per_second
-        if most is None:
-            return
-        now = asyncio.get_running_loop().time()
-        turn = max(now, self._next_request)
-        self._next_request = turn + 1 / most
-        await asyncio.sleep(turn - now)
 
     def _raise_if_lost(self) -> None:
         if self._endpoint is not None:

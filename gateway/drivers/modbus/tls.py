@@ -8,6 +8,9 @@ from gateway.drivers.reasons import reason_of
 _REFUSED_US = ("CERTIFICATE_REQUIRED", "BAD_CERTIFICATE", "UNKNOWN_CA", "CERTIFICATE_EXPIRED", "HANDSHAKE_FAILURE")
 """Alerts by which a device says that it does not like our certificate, or misses it (RFC 8446 §6.2)."""
 
+_PERHAPS_OURS = "perhaps it refuses our certificate, or the lack of one; see cert_file and key_file"
+"""Many devices hang up without a word, and a reset overtakes the alert of one that said it."""
+
 
 def tls_context(settings: ModbusSettings) -> ssl.SSLContext:
     """A context that verifies chain, date and host name against `ca_file` alone, if given (trap B12).
@@ -27,13 +30,27 @@ def tls_context(settings: ModbusSettings) -> ssl.SSLContext:
     return context
 
 
-def closing_reason(error: Exception | None) -> str:
-    """Why an open connection ended, as far as anybody said; empty if nobody did."""
-    if error is None:
-        return ""
+def connecting_reason(error: OSError, settings: ModbusSettings) -> str:
+    """Why no connection came about. A device that knows only TLS 1.2 refuses our certificate already here."""
+    if settings.transport != "tls":
+        return reason_of(error)
+    return _PERHAPS_OURS if isinstance(error, ConnectionResetError) else _told(error)
+
+
+def closing_reason(error: Exception | None, settings: ModbusSettings, has_answered: bool) -> str:
+    """Why an open connection ended, as far as anybody said; empty if nobody did.
+
+    With TLS 1.3 a device refuses our certificate on a connection that stands, before its first answer.
+    """
+    if error is not None and not isinstance(error, ConnectionResetError):
+        return _told(error)
+    return _PERHAPS_OURS if settings.transport == "tls" and not has_answered else ""
+
+
+def _told(error: Exception) -> str:
     if isinstance(error, ssl.SSLError) and any(alert in str(error.reason) for alert in _REFUSED_US):
         return f"it refuses our certificate, or the lack of one ({_reason(error)}); see cert_file and key_file"
-    return _reason(error)
+    return reason_of(error) if isinstance(error, ssl.SSLCertVerificationError) else _reason(error)
 
 
 def _reason(error: Exception) -> str:

@@ -5,7 +5,6 @@ from typing import Final, Protocol, cast
 
 from gateway.drivers.modbus.framing import Framing
 from gateway.drivers.modbus.replies import BrokenReply
-from gateway.drivers.modbus.tls import closing_reason
 
 _MOST_UNREAD: Final = 4_096
 """Bytes that may arrive unasked before the device counts as mad; a reply has at most 260."""
@@ -34,6 +33,8 @@ class Wire(asyncio.Protocol, asyncio.DatagramProtocol):
 
     def __init__(self, framing: Framing, longest_pause: float | None = None) -> None:
         self.is_open = False
+        self.has_answered = False
+        self.closed_by: Exception | None = None
         self._framing = framing
         self._longest_pause = longest_pause
         self._pause: asyncio.TimerHandle | None = None
@@ -66,7 +67,9 @@ class Wire(asyncio.Protocol, asyncio.DatagramProtocol):
         finally:
             self._answer = None
             self._end_pause()
-        return answer.result()
+        reply = answer.result()
+        self.has_answered = True
+        return reply
 
     def close(self) -> None:
         """Close at once, whatever the device does."""
@@ -101,7 +104,8 @@ class Wire(asyncio.Protocol, asyncio.DatagramProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Whoever waits is told at once, not after the timeout (trap B5)."""
         self.is_open = False
-        self._fail(ConnectionError(closing_reason(exc)))
+        self.closed_by = exc
+        self._fail(ConnectionError())
 
     def error_received(self, exc: Exception) -> None:
         """UDP: the system knows that nobody listens there."""
