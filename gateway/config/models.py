@@ -174,11 +174,12 @@ class AlarmEntrySection(Section):
 
 
 class AlarmTextSection(Section):
-    """What people read of a code, and how long it must be up before it is told."""
+    """What people read of a code, how long it must be up before it is told, and gone before it is over."""
 
     text: str = ""
     severity: Annotated[int, Field(ge=1, le=1000)] = 500
     on_delay: Seconds | None = None
+    off_delay: Seconds | None = None
 
 
 class AlarmsSection(Section):
@@ -190,6 +191,7 @@ class AlarmsSection(Section):
     acknowledge: bool = Field(default=False, description="the MES may acknowledge and confirm the conditions")
     texts: dict[Name, AlarmTextSection] = {}
     on_delay: Seconds = 0.0
+    off_delay: Seconds = 0.0
 
 
 class SampleSection(Section):

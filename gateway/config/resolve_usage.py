@@ -4,7 +4,8 @@ from typing import Protocol
 
 from gateway.config.models import AlarmsSection, EquipmentSection
 from gateway.config.yaml_reader import KeyPath
-from gateway.domain.alarms import AlarmBit, AlarmEntry, AlarmSpec, AlarmText
+from gateway.domain.alarm_sources import AlarmBit, AlarmEntry
+from gateway.domain.alarms import AlarmSpec, AlarmText, Delays
 from gateway.domain.energy import EnergySpec
 from gateway.domain.materials import MaterialSpec
 from gateway.domain.quality import SampleSpec
@@ -43,9 +44,15 @@ class AlarmResolver:
             condition_source=section.conditions,
             acknowledged_at=self._device if section.acknowledge else None,
             texts={code: AlarmText(text.text, text.severity) for code, text in texts},
-            on_delay=round(section.on_delay * 1000),
-            delays={code: round(text.on_delay * 1000) for code, text in texts if text.on_delay is not None},
+            all_delays=self._delays(None, None),
+            delays={code: self._delays(text.on_delay, text.off_delay) for code, text in texts},
         )
+
+    def _delays(self, on: float | None, off: float | None) -> Delays:
+        """What a code has of its own, else what all have."""
+        up = self._section.on_delay if on is None else on
+        gone = self._section.off_delay if off is None else off
+        return Delays(round(up * 1000), round(gone * 1000))
 
     def _bit(self, code: str) -> AlarmBit:
         bit, keys = self._section.bits[code], ("alarms", "bits", code)

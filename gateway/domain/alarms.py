@@ -1,7 +1,9 @@
 """Alarms of one equipment: from bits of words, from PackTags entries, or from OPC UA conditions, as occurrences.
 
 An occurrence is named by the gateway (`2107@2026-03-02T07:25:02.000Z`), since the event ids of a server change at
-every refresh. It is published when it lasted its on-delay, with its true start; what is shorter is only counted.
+every refresh. It is published when it lasted its on-delay, with its true start; what is shorter is only counted, and
+the count told with the next occurrence. It is over when it was gone for its off-delay, with its true end; what comes
+again before that is the same occurrence, and counted too: an alarm that chatters is two events.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,6 +11,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 from msgspec import field
 
+from gateway.domain.alarm_sources import AlarmBit, AlarmEntries, AlarmEntry, AlarmShown, AlarmWords
 from gateway.domain.events import AlarmAcked, AlarmCleared, AlarmRaised
 from gateway.domain.expressions import Inputs
 from gateway.domain.times import format_timestamp, whole_seconds
@@ -22,27 +25,15 @@ class AlarmText(msgspec.Struct, frozen=True):
     severity: int = 500
 
 
-class AlarmBit(msgspec.Struct, frozen=True):
-    """One bit of an alarm word, and the bit of the acknowledged word that belongs to it."""
+class Delays(msgspec.Struct, frozen=True):
+    """How long a code must be up before it is told, and gone before it is over, in milliseconds."""
 
-    code: str
-    slot: int
-    bit: int
-    acked_slot: int | None = None
-
-
-class AlarmEntry(msgspec.Struct, frozen=True):
-    """One PackTags `Admin.Alarm[n]`: slots of Trigger, ID, Message, Category and AckDateTime."""
-
-    trigger: int
-    code: int
-    message: int | None = None
-    severity: int | None = None
-    acknowledged: int | None = None
+    on: int = 0
+    off: int = 0
 
 
 class AlarmSpec(msgspec.Struct, frozen=True):
-    """Where an equipment's alarms come from; `on_delay` in milliseconds, `delays` per code instead of it."""
+    """Where an equipment's alarms come from; `delays` of a code instead of those of all."""
 
     bits: tuple[AlarmBit, ...] = ()
     entries: tuple[AlarmEntry, ...] = ()
@@ -50,24 +41,16 @@ class AlarmSpec(msgspec.Struct, frozen=True):
     acknowledged_at: str | None = None
     """The device at which conditions may be acknowledged; None: nowhere."""
     texts: Mapping[str, AlarmText] = field(default_factory=dict)
-    on_delay: int = 0
-    delays: Mapping[str, int] = field(default_factory=dict)
-
-
-class AlarmShown(msgspec.Struct, frozen=True):
-    """What a source shows of one code at one moment."""
-
-    code: str
-    active: bool
-    acked: bool = False
-    text: str | None = None
-    severity: int | None = None
-    condition: ConditionChange | None = None
-    """Where a condition shows it."""
+    all_delays: Delays = Delays()
+    delays: Mapping[str, Delays] = field(default_factory=dict)
 
 
 class Occurrence(msgspec.Struct):
-    """One alarm from its raising on. `confirmed` is None where nobody has to confirm it."""
+    """One alarm from its raising on. `confirmed` is None where nobody has to confirm it.
+
+    `gone` is since when it is not up, while it may still come again; `repeats` how often it did. `is_acknowledged` is
+    false where the source never says so. `is_entry` is one that PackTags entries show.
+    """
 
     code: str
     raised: Timestamp
@@ -77,6 +60,10 @@ class Occurrence(msgspec.Struct):
     acked: Timestamp | None = None
     cleared: Timestamp | None = None
     is_published: bool = False
+    gone: Timestamp | None = None
+    repeats: int = 0
+    is_acknowledged: bool = True
+    is_entry: bool = False
     confirmed: bool | None = None
     condition: str = ""
     event_id: str = ""
@@ -102,13 +89,17 @@ class Asked(msgspec.Struct, frozen=True):
 class AlarmMemory(msgspec.Struct):
     """What survives a restart: the occurrences that are not over, and how many were too short to tell.
 
-    `asked` are the commands to acknowledge that are not answered finally, by id.
+    `brief` are those since their code was told last. `known` are the sources that were looked at before: what another
+    one shows at first was up already, and so was what a condition says of the time before `since`. `asked` are the
+    commands to acknowledge that are not answered finally, by id.
     """
 
     open: dict[str, Occurrence] = field(default_factory=dict)
     asked: dict[str, Asked] = field(default_factory=dict)
     suppressed: int = 0
-    is_known: bool = False
+    brief: dict[str, int] = field(default_factory=dict)
+    known: set[str] = field(default_factory=set)
+    since: Timestamp | None = None
 
 
 AlarmEvent = AlarmRaised | AlarmAcked | AlarmCleared
@@ -120,60 +111,107 @@ class Alarms:
     def __init__(self, spec: AlarmSpec, memory: AlarmMemory) -> None:
         self.spec = spec
         self.memory = memory
+        self._words = AlarmWords(spec.bits)
+        self._entries = AlarmEntries(spec.entries)
 
-    def take_scan(self, inputs: Inputs, at: Timestamp) -> list[tuple[Timestamp, AlarmEvent]]:
-        """The alarms in words and entries, as a scan shows them."""
+    def begin(self, at: Timestamp) -> None:
+        """A device came into reach: what its conditions say of the time before the first such moment is `initial`."""
+        if self.memory.since is None:
+            self.memory.since = at
+
+    def take_scan(self, inputs: Inputs, touched: set[int], at: Timestamp) -> list[tuple[Timestamp, AlarmEvent]]:
+        """The alarms in the words and entries that a scan touched."""
         events = list(self.settle(at))
-        first, self.memory.is_known = not self.memory.is_known, True
-        for shown in self._shown(inputs):
-            events += self.take(shown, at, initial=first)
+        for word, bits in self._words.shown(inputs, touched):
+            initial = self._is_new(word)
+            for shown in bits:
+                events += self._take(shown, at, initial=initial)
+        if self._entries.touched_by(touched):
+            entries = self._entries.shown(inputs)
+            if entries is not None:
+                events += self._take_entries(entries, at)
         return events
 
-    def take(self, shown: AlarmShown, at: Timestamp, *, initial: bool = False) -> list[tuple[Timestamp, AlarmEvent]]:
-        """One code is shown like this from `at` on."""
+    def take_condition(self, shown: AlarmShown, at: Timestamp) -> list[tuple[Timestamp, AlarmEvent]]:
+        """A condition shows its alarm like this from `at` on, which may be long before it was heard of."""
+        return self._take(shown, at, initial=self.memory.since is not None and at < self.memory.since)
+
+    def _take_entries(self, entries: Mapping[str, AlarmShown], at: Timestamp) -> list[tuple[Timestamp, AlarmEvent]]:
+        initial, events = self._is_new("Admin.Alarm[]"), []
+        open_codes = [occurrence.code for occurrence in self.memory.open.values() if occurrence.is_entry]
+        for code in (code for code in open_codes if code not in entries):
+            events += self._take(AlarmShown(code, active=False), at, initial=False)
+        for shown in entries.values():
+            events += self._take(shown, at, initial=initial)
+            if shown.code in self.memory.open:
+                self.memory.open[shown.code].is_entry = True
+        return events
+
+    def _is_new(self, source: str) -> bool:
+        """True at the first look at a source."""
+        is_new = source not in self.memory.known
+        self.memory.known.add(source)
+        return is_new
+
+    def _take(self, shown: AlarmShown, at: Timestamp, *, initial: bool) -> list[tuple[Timestamp, AlarmEvent]]:
         occurrence = self.memory.open.get(shown.code)
         if occurrence is None:
             if not shown.active:
                 return []
             occurrence = self._raise(shown, at, initial=initial)
         if shown.active and occurrence.cleared is not None:  # it came again before it was acknowledged
-            done = self._end(occurrence)
-            return [*done, *self._update(self._raise(shown, at, initial=False), shown, at)]
+            occurrence = self._raise(shown, at, initial=False)
         return self._update(occurrence, shown, at)
 
     def settle(self, until: Timestamp) -> Iterator[tuple[Timestamp, AlarmEvent]]:
-        """Occurrences that lasted their on-delay by then are published."""
+        """Occurrences that lasted their on-delay by then are published, those gone for their off-delay are over."""
         for occurrence in list(self.memory.open.values()):
-            if not occurrence.is_published and occurrence.raised + self._delay(occurrence.code) <= until:
+            due = self._due(occurrence)
+            if due is None or due > until:
+                continue
+            if occurrence.gone is None:
                 yield from self._publish(occurrence)
+            else:
+                yield from self._clear(occurrence, occurrence.gone)
 
     def deadline(self) -> Timestamp | None:
-        """When the next on-delay ends."""
-        waiting = [o.raised + self._delay(o.code) for o in self.memory.open.values() if not o.is_published]
-        return min(waiting, default=None)
+        """When the next delay ends."""
+        return min((due for o in self.memory.open.values() if (due := self._due(o)) is not None), default=None)
+
+    def _due(self, occurrence: Occurrence) -> Timestamp | None:
+        """When something is told of an occurrence although nothing happens."""
+        if not occurrence.is_published:
+            return occurrence.raised + self._delays(occurrence.code).on
+        return None if occurrence.gone is None else occurrence.gone + self._delays(occurrence.code).off
 
     def _update(self, occurrence: Occurrence, shown: AlarmShown, at: Timestamp) -> list[tuple[Timestamp, AlarmEvent]]:
         events: list[tuple[Timestamp, AlarmEvent]] = []
         if shown.condition is not None:
             _note(occurrence, shown.condition)
-        if not occurrence.is_published:
-            if not shown.active:
-                self.memory.suppressed += 1
-                del self.memory.open[occurrence.code]
-                return []
-            if occurrence.raised + self._delay(occurrence.code) > at:
-                return []
-            events += self._publish(occurrence)
+        if not occurrence.is_published and not shown.active:
+            self._suppress(occurrence)
+            return []
+        occurrence.is_acknowledged = shown.acked is not None
         if shown.acked and occurrence.acked is None:
             occurrence.acked = at
-            events.append((at, _acked(occurrence, shown.condition)))
-        if not shown.active and occurrence.cleared is None:
-            occurrence.cleared = at
-            duration = whole_seconds(at - occurrence.raised)
-            events.append((at, AlarmCleared(code=occurrence.code, occ=occurrence.name, dur_s=duration)))
-        if occurrence.cleared is not None and occurrence.acked is not None and occurrence.confirmed is not False:
-            self._end(occurrence)
+            if occurrence.is_published:
+                events.append((at, _acked(occurrence, shown.condition)))
+        if not occurrence.is_published and occurrence.raised + self._delays(occurrence.code).on <= at:
+            events += self._publish(occurrence)
+        if shown.active and occurrence.gone is not None:
+            occurrence.gone, occurrence.repeats = None, occurrence.repeats + 1
+        if not shown.active and occurrence.cleared is None and occurrence.gone is None:
+            occurrence.gone = at
+            if self._delays(occurrence.code).off == 0:
+                events += self._clear(occurrence, at)
+        self._end_if_over(occurrence)
         return events
+
+    def _suppress(self, occurrence: Occurrence) -> None:
+        """It was too short to be told."""
+        self.memory.suppressed += 1
+        self.memory.brief[occurrence.code] = self.memory.brief.get(occurrence.code, 0) + 1
+        del self.memory.open[occurrence.code]
 
     def _raise(self, shown: AlarmShown, at: Timestamp, *, initial: bool) -> Occurrence:
         known = self.spec.texts.get(shown.code, AlarmText())
@@ -187,46 +225,30 @@ class Alarms:
         occurrence.is_published = True
         raised = AlarmRaised(
             code=occurrence.code, text=occurrence.text, sev=occurrence.severity, occ=occurrence.name,
-            initial=occurrence.initial,
+            initial=occurrence.initial, suppressed=self.memory.brief.pop(occurrence.code, 0),
         )  # fmt: skip
-        return [(occurrence.raised, raised)]
+        events: list[tuple[Timestamp, AlarmEvent]] = [(occurrence.raised, raised)]
+        if occurrence.acked is not None:
+            events.append((occurrence.acked, _acked(occurrence, None)))
+        return events
 
-    def _end(self, occurrence: Occurrence) -> list[tuple[Timestamp, AlarmEvent]]:
-        self.memory.open.pop(occurrence.code, None)
-        return []
+    def _clear(self, occurrence: Occurrence, at: Timestamp) -> list[tuple[Timestamp, AlarmEvent]]:
+        occurrence.cleared, occurrence.gone = at, None
+        cleared = AlarmCleared(
+            code=occurrence.code, occ=occurrence.name, dur_s=whole_seconds(at - occurrence.raised),
+            repeats=occurrence.repeats,
+        )  # fmt: skip
+        self._end_if_over(occurrence)
+        return [(at, cleared)]
 
-    def _delay(self, code: str) -> int:
-        return self.spec.delays.get(code, self.spec.on_delay)
+    def _end_if_over(self, occurrence: Occurrence) -> None:
+        """Over is what is cleared and acknowledged, or cleared where no acknowledgement can come."""
+        is_acked = occurrence.acked is not None or not occurrence.is_acknowledged
+        if occurrence.cleared is not None and is_acked and occurrence.confirmed is not False:
+            self.memory.open.pop(occurrence.code, None)
 
-    def _shown(self, inputs: Inputs) -> Iterator[AlarmShown]:
-        for bit in self.spec.bits:
-            word = inputs.values[bit.slot]
-            if inputs.usable(bit.slot) and isinstance(word, int):
-                yield AlarmShown(bit.code, bool(word >> bit.bit & 1), self._bit_acked(inputs, bit))
-        for entry in self.spec.entries:
-            code = inputs.values[entry.code]
-            if inputs.usable(entry.trigger) and inputs.usable(entry.code) and code:
-                yield self._shown_entry(inputs, entry, str(code))
-
-    @staticmethod
-    def _bit_acked(inputs: Inputs, bit: AlarmBit) -> bool:
-        if bit.acked_slot is None or not inputs.usable(bit.acked_slot):
-            return False
-        word = inputs.values[bit.acked_slot]
-        return isinstance(word, int) and bool(word >> bit.bit & 1)
-
-    @staticmethod
-    def _shown_entry(inputs: Inputs, entry: AlarmEntry, code: str) -> AlarmShown:
-        message = inputs.values[entry.message] if entry.message is not None else None
-        severity = inputs.values[entry.severity] if entry.severity is not None else None
-        acked = inputs.values[entry.acknowledged] if entry.acknowledged is not None else None
-        return AlarmShown(
-            code,
-            active=bool(inputs.values[entry.trigger]),
-            acked=isinstance(acked, int) and acked > 0,
-            text=message if isinstance(message, str) else None,
-            severity=severity if isinstance(severity, int) else None,
-        )
+    def _delays(self, code: str) -> Delays:
+        return self.spec.delays.get(code, self.spec.all_delays)
 
 
 def _note(occurrence: Occurrence, condition: ConditionChange) -> None:

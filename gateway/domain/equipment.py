@@ -10,7 +10,8 @@ from functools import partial
 import msgspec
 from msgspec import field
 
-from gateway.domain.alarms import AlarmEvent, AlarmMemory, Alarms, AlarmShown, AlarmSpec
+from gateway.domain.alarm_sources import AlarmShown
+from gateway.domain.alarms import AlarmEvent, AlarmMemory, Alarms, AlarmSpec
 from gateway.domain.attribution import Attribution, Context, ProductionMemory, ProductionSpec
 from gateway.domain.contacts import Contacts
 from gateway.domain.conversion import Conversion, to_engineering
@@ -171,6 +172,8 @@ class Equipment:
                 self.inputs.stale[tag.slot] = False
         self._derived.forget({tag.slot for tag in self.spec.tags if tag.device == device})
         self.paced.forget(device)
+        if self._alarms is not None:
+            self._alarms.begin(at)
 
     def tell_units(self) -> None:
         """Say once, retained, what the numbers of the run parameters are measured in."""
@@ -231,7 +234,7 @@ class Equipment:
         )
         at = condition.at if condition.at is not None and condition.at <= contact + MAX_LEAD else contact
         self.recorder.changed = True
-        self._tell_alarms(self._alarms.take(shown, at), now)
+        self._tell_alarms(self._alarms.take_condition(shown, at), now)
 
     def _tell_alarms(self, events: Iterable[tuple[Timestamp, AlarmEvent]], now: Timestamp) -> None:
         for at, event in events:
@@ -289,7 +292,7 @@ class Equipment:
         seen = self._observe(at) if not self._needs.isdisjoint(touched) else None
         self.attribution.take_scan(touched, seen, at, now)
         if self._alarms is not None:
-            self._tell_alarms(self._alarms.take_scan(self.inputs, at), now)
+            self._tell_alarms(self._alarms.take_scan(self.inputs, touched, at), now)
         if self._states is not None and seen is not None:
             self._apply(self._states.see(seen), now)
 

@@ -183,7 +183,10 @@ class CounterSuspect(EventData, frozen=True, kw_only=True):
 
 
 class AlarmRaised(EventData, frozen=True, kw_only=True):
-    """An alarm is up since `t_src`; `initial` if it was up already when the gateway first looked."""
+    """An alarm is up since `t_src`; `initial` if it was up already when the gateway first looked.
+
+    `suppressed` is how often the code was up too briefly to be told, since it was told last.
+    """
 
     type: ClassVar = "alarm.raised"
     key: ClassVar = ("code", "t_src")
@@ -194,6 +197,7 @@ class AlarmRaised(EventData, frozen=True, kw_only=True):
     alarm_class: str = field(name="class", default="process")
     occ: str
     initial: bool = False
+    suppressed: int = 0
 
 
 class AlarmAcked(EventData, frozen=True, kw_only=True):
@@ -210,7 +214,7 @@ class AlarmAcked(EventData, frozen=True, kw_only=True):
 
 
 class AlarmCleared(EventData, frozen=True, kw_only=True):
-    """The occurrence's cause is gone."""
+    """The occurrence's cause is gone since `t_src`; `repeats` is how often it came again before that was for good."""
 
     type: ClassVar = "alarm.cleared"
     key: ClassVar = ("occ",)
@@ -218,6 +222,7 @@ class AlarmCleared(EventData, frozen=True, kw_only=True):
     code: str
     occ: str
     dur_s: Seconds
+    repeats: int = 0
 
 
 class QualitySample(EventData, frozen=True, kw_only=True):

@@ -8,9 +8,10 @@ from gateway.domain.values import Batch, TagChange
 from tests.domain.one_machine import machine, rows, tags
 from tests.stage import Stage
 
-SCALES = tags(left="int32", right="int32", running="bool") + (
+SCALES = tags(left="int32", right="int32", other="int32") + (
     '      total: {expression: "left + right", unit: kg, publish: true}\n'
     '      twice: {expression: "total * 2", type: int32}\n'
+    '      odd: {expression: "other % 2"}\n'
     '      share: {expression: "left / total * 100 if total > 0 else 0", unit: "%", publish: true}\n'
 )
 
@@ -31,7 +32,7 @@ def test_it_is_computed_only_when_an_input_was_touched_and_told_only_when_it_cha
     before = len(rows(stage))
     (equipment,) = stage.core.equipment.values()
     equipment.inputs.values[3] = "untouched"
-    stage.show("M1", "06:00:02", running=True)
+    stage.show("M1", "06:00:02", other=3)
     assert equipment.inputs.values[3] == "untouched"
     equipment.inputs.values[3] = 100.0
     stage.show("M1", "06:00:03", left=40, right=60)

@@ -47,6 +47,15 @@ def test_a_value_that_does_not_change_is_told_again_while_the_device_is_heard(tm
     assert rows(stage)[-1] == ("06:30:00", "speed", 100, 0)
 
 
+def test_the_first_value_after_a_reconnect_is_told_whatever_it_is(tmp_path: Path) -> None:
+    stage = machine(tmp_path, "    tags:\n" + SPEED % "{deadband: 5}")
+    stage.show("M1", "06:00:00", speed=100)
+    stage.disconnect("M1", "06:01:00")
+    stage.connect("M1", "06:02:00")
+    stage.show("M1", "06:02:00", speed=100)
+    assert [row[0] for row in rows(stage)] == ["06:00:00", "06:02:00"]
+
+
 def test_a_change_of_quality_is_told_at_once() -> None:
     told: list[tuple[Value, int, int]] = []
     tag = PacedTag(Pace(deadband=5, min_interval=10_000), lambda *row: told.append(row))

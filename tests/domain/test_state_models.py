@@ -33,6 +33,8 @@ def test_packtags_need_one_line_of_yaml(tmp_path: Path) -> None:
 
 def test_packml_by_name_is_packml_by_number(tmp_path: Path) -> None:
     stage = machine(tmp_path, tags(state="string") + "    state: {model: packml}\n")
+    codes = {name: code for role in STATE_MODELS["packml"].roles for name, code in role.codes.items()}
+    assert [codes[name] for name in PACKML_NAMES[:-1]] == list(range(20))
     said = {number: str(shown(stage, state=name).state) for number, name in enumerate(PACKML_NAMES)}
     assert said == PACKML
     assert shown(stage, state="Completed").state is State.IDLE
