@@ -46,6 +46,7 @@ class _Loader:
         self._device_places: dict[str, Place] = {}
         self._device_documents: dict[str, Document] = {}
         self._tag_places: dict[TagId, tuple[Document, KeyPath]] = {}
+        self._equipment_documents: dict[str, Document] = {}
 
     def load(self, fingerprint: str) -> Plant | None:
         for document in self._documents:
@@ -61,6 +62,7 @@ class _Loader:
             self._equipment(document, path, raw, gateway, units) for document, path, raw in self._entries("equipment")
         ]
         self._check_devices()
+        self._check_upstream([spec for spec in equipment if spec is not None], units)
         self._check_writes([spec for spec in equipment if spec is not None])
         if self._reporter.problems:
             raise ConfigError(self._reporter.problems)
@@ -168,6 +170,23 @@ class _Loader:
             for problem in entry.check_all(settings, self._tags.get(name, [])):
                 self._reporter.report(self._device_documents[name], ("devices", name), problem)
 
+    def _check_upstream(self, specs: Sequence[EquipmentSpec], units: Mapping[str, str]) -> None:
+        """Whoever gets its orders from another unit must name one, and nobody may follow itself in the end."""
+        upstream = {spec.unit: spec.production.order.upstream for spec in specs if spec.production.order}
+        for spec in specs:
+            name, seen = upstream.get(spec.unit), {spec.unit}
+            if name is None:
+                continue
+            place = self._equipment_documents[spec.path], ("equipment", spec.path, "order", "from")
+            if name not in units:
+                text = f"{name} is none of download, tag and command, nor one of the units {', '.join(units)}"
+                self._reporter.report(*place, text)
+            while name is not None and name not in seen:
+                seen.add(name)
+                name = upstream.get(name)
+            if name is not None:
+                self._reporter.report(*place, f"goes in a circle: {name} gets its orders from itself in the end")
+
     def _check_writes(self, specs: Sequence[EquipmentSpec]) -> None:
         """Every tag that the gateway may write, told at its own place."""
         for device, tags in self._tags.items():
@@ -188,6 +207,7 @@ class _Loader:
             text = f"the unit name {unit} is already used by {units[unit]}; unit names are unique in a gateway"
             self._reporter.report(document, keys, text)
         units.setdefault(unit, path)
+        self._equipment_documents[path] = document
         section = self._reporter.validate(EquipmentSection, raw, document, keys)
         if section is None:
             self._partial_tags(document, unit, keys, raw)
@@ -247,6 +267,8 @@ class _Loader:
         address = self._reporter.validate(entry.address, own, document, keys)
         if section is None or address is None:
             return None
+        if settings is not None:
+            address = entry.settle(settings, address)
         tag: Tag[Any] = Tag(f"{unit}.{keys[-1]}", section.type, address)
         if settings is not None:
             for problem in entry.check(settings, tag):

@@ -13,6 +13,7 @@ from gateway.drivers.opcua.config import (
     check_opcua_device,
     check_opcua_tag,
     check_opcua_write,
+    in_group,
 )
 from gateway.drivers.opcua.driver import OpcUaDriver
 
@@ -23,7 +24,8 @@ class DriverEntry:
 
     `settings` and `address` validate what the YAML says of a device and of a tag, each alone; `check` then looks at
     the two together and at the tag's type, and says in sentences what is wrong (empty: nothing); `check_all` looks at
-    a device and all its tags, and `check_write` at a tag that the gateway may write. None of them touches the network.
+    a device and all its tags, and `check_write` at a tag that the gateway may write; `settle` completes what the YAML
+    says of a tag by what it says of its device. None of them touches the network.
     `driver` makes the driver, unconnected.
     """
 
@@ -34,6 +36,7 @@ class DriverEntry:
     driver: Callable[[str, Any, Sequence[Tag[Any]], Clock], Driver]
     check_all: Callable[[Any, Sequence[Tag[Any]]], list[str]] = lambda _settings, _tags: []
     check_write: Callable[[Tag[Any]], list[str]] = lambda _tag: []
+    settle: Callable[[Any, Any], TagAddress] = lambda _settings, address: address
 
 
 DRIVERS: Final[dict[str, DriverEntry]] = {
@@ -45,6 +48,7 @@ DRIVERS: Final[dict[str, DriverEntry]] = {
         OpcUaDriver,
         check_opcua_device,
         check_opcua_write,
+        in_group,
     ),
     "modbus": DriverEntry(ModbusSettings, ModbusAddress, check_modbus_tag, shared_endpoint_problem, ModbusDriver),
 }

@@ -53,6 +53,19 @@ def test_a_mistake_in_an_opcua_device_is_told_with_what_would_be_right(keys, wor
     assert words in complaint(OpcUaSettings, keys)
 
 
+def test_tags_of_a_group_are_watched_alike_unless_they_say_otherwise():
+    fast = {"sampling_interval": "50ms", "queue_size": 20, "deadband": {"absolute": 0.5}}
+    settings = OpcUaSettings.model_validate({**OPCUA, "namespace": "urn:plc", "groups": {"fast": fast}})
+    settle = DRIVERS["opcua"].settle
+    alike = settle(settings, OpcUaAddress.model_validate({"node": "s=a", "group": "fast"}))
+    assert (alike.sampling_interval, alike.queue_size, alike.deadband.absolute) == (0.05, 20, 0.5)
+    own = settle(settings, OpcUaAddress.model_validate({"node": "s=a", "group": "fast", "queue_size": 7}))
+    assert (own.sampling_interval, own.queue_size) == (0.05, 7)
+    assert settle(settings, OpcUaAddress.model_validate({"node": "s=a"})).sampling_interval is None
+    lost = Tag("T.a", DataType.FLOAT64, OpcUaAddress.model_validate({"node": "s=a", "group": "slow"}))
+    assert check_opcua_tag(settings, lost) == ["its device has no group 'slow'; the groups are: fast"]
+
+
 def test_a_password_in_the_url_is_not_repeated_in_the_message():
     assert "secret" not in complaint(OpcUaSettings, {**OPCUA, "url": "opc.tcp://me:secret@plc:4840"})
 

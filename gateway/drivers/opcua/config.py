@@ -64,6 +64,15 @@ class Deadband(_Strict):
         return self
 
 
+class ItemSettings(_Strict):
+    """How tags are watched by the server, for a group of them; what is left out is as for the device."""
+
+    sampling_interval: PositiveSeconds | None = None
+    queue_size: QueueSize | None = None
+    deadband: Deadband | None = None
+    trigger: DataTrigger | None = None
+
+
 class Snapshot(_Strict):
     """Tags that are read together when `trigger` moves, and come in no other way. Tags by id: `<unit>.<tag>`."""
 
@@ -77,6 +86,8 @@ class OpcUaSettings(OpcUaSecurity):
 
     `clock` says whether the device's own times are believed (`source`), the moment of receipt is taken (`gateway`), or
     the device's times are put right where its clock is wrong by more than 5 s (`auto`).
+
+    With `history` the server is asked for what its tags did in an outage in which it forgot the session.
 
     With `mode: poll` everything is read each `poll_interval`, for servers without subscriptions. Otherwise, when
     nothing changes, the server still answers once per `keepalive`; three of them missed and the link counts as lost.
@@ -94,8 +105,10 @@ class OpcUaSettings(OpcUaSecurity):
     mode: Literal["subscribe", "poll"] = "subscribe"
     poll_interval: PositiveSeconds = 1.0
     snapshots: tuple[Snapshot, ...] = ()
+    groups: Annotated[dict[str, ItemSettings], Field(default_factory=dict)]
     structures: bool = False
     clock: ClockPolicy = "auto"
+    history: bool = False
 
     @property
     def lifetime(self) -> float:
@@ -110,6 +123,8 @@ class OpcUaSettings(OpcUaSecurity):
 class OpcUaAddress(TagAddress):
     """One node, or one field of the structure in it; the other keys but `rewrite` override those of the device.
 
+    With `group` they are, where the tag has none of its own, those of that group of the device.
+
     Tags that are fields of one node share one monitored item. `rewrite` permits to write a field: the gateway then
     reads the whole structure and writes it back with this field changed, and what the machine itself changed in
     between is overwritten.
@@ -122,6 +137,24 @@ class OpcUaAddress(TagAddress):
     queue_size: QueueSize | None = None
     deadband: Deadband | None = None
     trigger: DataTrigger | None = None
+    history: bool | None = None
+    group: str | None = None
+
+
+def in_group(settings: OpcUaSettings, address: OpcUaAddress) -> OpcUaAddress:
+    """The address with what its group says, where it says nothing itself; a group that is not there says nothing."""
+    group = settings.groups.get(address.group or "")
+    if group is None:
+        return address
+    said = group.model_dump(exclude_none=True).keys()
+    return address.model_copy(
+        update={key: getattr(group, key) for key in said if getattr(address, key) is None},
+    )
+
+
+def wants_history(settings: OpcUaSettings, tag: Tag[OpcUaAddress]) -> bool:
+    """True if the server's history shall fill what an outage took of this tag."""
+    return settings.history if tag.address.history is None else tag.address.history
 
 
 def check_opcua_tag(settings: OpcUaSettings, tag: Tag[OpcUaAddress]) -> list[str]:
@@ -132,11 +165,18 @@ def check_opcua_tag(settings: OpcUaSettings, tag: Tag[OpcUaAddress]) -> list[str
             "the node has no namespace; write nsu=<namespace uri>;… before it, or give its device a namespace: <uri>"
         )
     problems += _check_field(settings, tag)
+    if tag.address.group is not None and tag.address.group not in settings.groups:
+        known = ", ".join(settings.groups) or "none"
+        problems.append(f"its device has no group {tag.address.group!r}; the groups are: {known}")
     deadband = tag.address.deadband
     if deadband is not None and tag.type not in _NUMBERS:
         problems.append(f"a deadband is for numbers and this tag is a {tag.type}; take it out")
     elif deadband is not None and deadband.percent is not None and settings.mode == "poll":
         problems.append("a deadband in percent needs the server's EURange; with mode: poll write {absolute: …}")
+    if wants_history(settings, tag) and settings.mode == "poll":
+        problems.append("history is read where a subscription was lost; write mode: subscribe, or take history out")
+    if wants_history(settings, tag) and settings.clock == "gateway":
+        problems.append("history is dated by the device's clock; write clock: auto, or take history out")
     return problems
 
 
