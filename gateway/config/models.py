@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from gateway.domain.counters import RestartPolicy
+from gateway.domain.kpi import IsoTime
 from gateway.domain.orders import OrderSource
 from gateway.domain.states import State
 from gateway.domain.units import is_unit, nearest_units
@@ -262,6 +263,22 @@ class DownloadSection(Section):
     handshake: HandshakeSection | None = None
 
 
+class KpiSection(Section):
+    """Indicators of ISO 22400: what is planned for one piece, and states that count as another time than usual.
+
+    `cycle_parameter` is a parameter of the download whose unit is a time (s) or a rate (/min).
+    """
+
+    cycle_time: Annotated[Seconds, Field(gt=0)] | None = None
+    cycle_parameter: Name | None = None
+    times: dict[State, IsoTime] = {}
+
+
+def _switched_on(value: object) -> object:
+    """`kpi: true` is the section with nothing in it, `kpi: false` is none."""
+    return {} if value is True else None if value is False else value
+
+
 class EquipmentSection(Section):
     """One equipment. Its tags are validated against their device's driver, so they are raw here."""
 
@@ -279,3 +296,4 @@ class EquipmentSection(Section):
     materials: dict[Name, MaterialSection] = {}
     energy: EnergySection | None = None
     hold: str | None = None
+    kpi: Annotated[KpiSection | None, BeforeValidator(_switched_on)] = None

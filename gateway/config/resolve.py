@@ -16,6 +16,7 @@ from gateway.config.models import (
     ParameterSection,
     TagSection,
 )
+from gateway.config.resolve_kpi import resolve_kpi
 from gateway.config.resolve_state import StateResolver
 from gateway.config.resolve_tags import NUMBERS, DerivedResolver, resolve_pace
 from gateway.config.resolve_usage import AlarmResolver, UsageResolver
@@ -80,12 +81,13 @@ class EquipmentResolver:
         alarms = self._alarms(self._section.alarms) if self._section.alarms is not None else None
         if self._section.hold is not None:
             self._device_slot(self._section.hold, "hold")
+        kpi = resolve_kpi(self._section, self._tags, self._report)
         paces = {name: self._pace(name) for name in self._tags}
         if len(self._reporter.problems) > problems or any(tag is None for tag in self._tags.values()):
             return None
         tags = tuple(self._tag(name, pace) for name, pace in paces.items())
         hold = tags[self._slots[self._section.hold]] if self._section.hold is not None else None
-        return EquipmentSpec(path, unit, tags, state, production, download, alarms, hold, derived=derived_tags)
+        return EquipmentSpec(path, unit, tags, state, production, download, alarms, hold, derived=derived_tags, kpi=kpi)
 
     def _alarms(self, section: AlarmsSection) -> AlarmSpec:
         if section.acknowledge and section.conditions is None:

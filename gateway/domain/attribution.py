@@ -12,6 +12,7 @@ from gateway.domain.effects import Recorder
 from gateway.domain.events import OrderRef, OrderStarted, ProductionCount
 from gateway.domain.expressions import Inputs
 from gateway.domain.history import History, PastContainer, PastWindow, Told
+from gateway.domain.kpi import Kpi
 from gateway.domain.order_events import completed, progress
 from gateway.domain.orders import OrderMemory, OrderSource, OrderSpec, OrderTracker, Run
 from gateway.domain.production import ClosedWindow, Derived, WindowMemory, Windows
@@ -37,6 +38,11 @@ class ProductionSpec(msgspec.Struct, frozen=True):
     order: OrderSpec | None = None
     container: ContainerSpec | None = None
     usage: UsageSpec = UsageSpec()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of everything that is counted."""
+        return (*(counter.name for counter in self.counters), *(item.name for item in self.derived))
 
     @property
     def dated(self) -> frozenset[int]:
@@ -67,6 +73,7 @@ class Context(msgspec.Struct, frozen=True):
     states: StateMemory
     history: History
     shifts: ShiftTracker | None = None
+    kpi: Kpi | None = None
 
 
 class Attribution:
@@ -86,11 +93,11 @@ class Attribution:
         self._counting = Counting(spec.counters, spec.derived, memory.counters, inputs)
         self._inputs = inputs
         self._windows = Windows(spec.window, memory.windows)
-        self._shifts = context.shifts
+        self._shifts, self._kpi = context.shifts, context.kpi
         self._usage = Usage(spec.usage, memory.usage, recorder, inputs, context.record.delivered, history)
         self._scope = Scope(
             history, self.orders, memory.windows, recorder, spec.unit, spec.window, self._counting.names,
-            spec.usage.materials, spec.usage.energy,
+            spec.usage.materials, spec.usage.energy, self._shifts, self._kpi,
         )  # fmt: skip
         self._revision: Revision | None = None
         self._pruned: Timestamp = 0
@@ -234,6 +241,9 @@ class Attribution:
             assert run.end is not None
             done = completed(run, self._usage.kwh(run))
             self.recorder.event(done, run.end, now, order=run.order, revision=run.revision)
+            if self._kpi is not None:
+                indicators = self._kpi.of_order(run)
+                self.recorder.event(indicators, run.end, now, order=run.order, revision=run.revision)
             self.history.runs.put(run.end, run, run.key)
 
     def deadline(self) -> Timestamp | None:
@@ -261,12 +271,13 @@ class Attribution:
         runs = [*self.memory.order.closing, *([run] if run else [])]
         owner = next((run for run in runs if run.order == window.order), None)
         totals = owner.totals if owner else {}
+        cycle = self._kpi.cycle(owner) if self._kpi is not None else None
         past = PastWindow(window.start, window.end, owner.key if owner else None, window.order, rows=window.rows)
         for name, tally in window.tallies.items():
             past.tallies[name] = tally
             if tally.delta == 0 and not tally.flags:
                 continue
-            shift_total = self._shifts.count(name, tally.delta, window.end) if self._shifts is not None else None
+            shift_total = self._shifts.count(name, tally.delta, window.end, cycle) if self._shifts else None
             past.told[name] = Told(tally.delta, totals.get(name), window.order, shift_total=shift_total)
             count = ProductionCount(
                 counter=name, delta=tally.delta, order_total=totals.get(name), window_end=end, shift_total=shift_total,

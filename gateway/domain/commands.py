@@ -202,6 +202,8 @@ class Commands:
                 equipment.orders.arm(memory.order, memory.set, memory.rev)
             equipment.memory.production.usage.limits |= memory.limits
             active = {item.n: item.rb for item in outcome.items}
+            if equipment.kpi is not None:
+                equipment.kpi.learn(memory.set, memory.rev, active)
             equipment.recorder.retain("params", {"set": memory.set, "rev": memory.rev, "items": active})
         self._report(memory, equipment, outcome, now)
         if outcome.result == "ACTIVE":

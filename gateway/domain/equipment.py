@@ -21,11 +21,13 @@ from gateway.domain.effects import Recorder, SequenceMemory
 from gateway.domain.events import DowntimeClosed, EquipmentState, OrderInterrupted, OrderResumed
 from gateway.domain.expressions import Inputs
 from gateway.domain.history import History, PastState
+from gateway.domain.kpi import Kpi, KpiMemory, KpiSpec
 from gateway.domain.pacing import Pace, PacedTags, TellValue
 from gateway.domain.run_parameters import RunParameters
 from gateway.domain.scans import Entry, Scans
 from gateway.domain.shared import SharedRecord
-from gateway.domain.shifts import ShiftCalendar, ShiftMemory, ShiftTracker, summary
+from gateway.domain.shift_report import ShiftReport
+from gateway.domain.shifts import ShiftCalendar, ShiftMemory
 from gateway.domain.states import (
     STOPS,
     Cause,
@@ -84,6 +86,7 @@ class EquipmentSpec(msgspec.Struct, frozen=True):
     derived: tuple[DerivedTag, ...] = ()
     """In their slots behind `tags`, each after those that it is computed of."""
     calendar: ShiftCalendar | None = None
+    kpi: KpiSpec | None = None
 
     @property
     def units(self) -> dict[str, str]:
@@ -117,6 +120,7 @@ class EquipmentMemory(msgspec.Struct):
     download: DownloadMemory | None = None
     alarms: AlarmMemory = field(default_factory=AlarmMemory)
     shifts: ShiftMemory = field(default_factory=ShiftMemory)
+    kpi: KpiMemory = field(default_factory=KpiMemory)
 
 
 class Equipment:
@@ -135,13 +139,17 @@ class Equipment:
         self.recorder = recorder
         tags: tuple[TagSpec | DerivedTag, ...] = (*spec.tags, *spec.derived)
         self.inputs = Inputs([tag.name for tag in tags])
-        self._shifts: ShiftTracker | None = None
+        self._states = StateTracker(spec.state, memory.state) if spec.state else None
+        self.kpi = Kpi(spec.kpi, memory.kpi, spec.production.names) if spec.kpi else None
+        self._shifts: ShiftReport | None = None
         if spec.calendar is not None:
-            self._shifts = ShiftTracker(spec.calendar, memory.shifts, has_states=spec.state is not None)
-        context = Context(spec.unit, recorder, record, self.inputs, memory.state, History(kept), self._shifts)
+            self._shifts = ShiftReport(
+                spec.calendar, memory.shifts, recorder, self._states, spec.production.unit, self.kpi
+            )
+        shifts = self._shifts.tracker if self._shifts else None
+        context = Context(spec.unit, recorder, record, self.inputs, memory.state, History(kept), shifts, self.kpi)
         self.attribution = Attribution(spec.production, memory.production, context)
         self.orders = self.attribution.orders
-        self._states = StateTracker(spec.state, memory.state) if spec.state else None
         self._alarms = Alarms(spec.alarms, memory.alarms) if spec.alarms else None
         self.parameters = RunParameters(spec.path)
         self._tags = {tag.tag_id: tag for tag in spec.tags}
@@ -223,7 +231,7 @@ class Equipment:
         self.attribution.close_windows(until, now)
         self.attribution.finish_orders(self._states, now)
         if self._shifts is not None:
-            self._close_shifts(self._shifts, until, contact, now)
+            self._shifts.settle(until, contact, now, out_of_contact=self.out_of_contact)
 
     def take_condition(self, condition: ConditionChange, contact: Timestamp, now: Timestamp) -> None:
         """A condition of an OPC UA server changed, or was told again by a refresh."""
@@ -268,7 +276,7 @@ class Equipment:
             self.attribution.deadline(),
             self._states.deadline() if self._states else None,
             self._alarms.deadline() if self._alarms else None,
-            self._shifts.deadline() if self._shifts and self._is_settled_by_clock else None,
+            self._shifts.deadline(out_of_contact=self.out_of_contact) if self._shifts else None,
         )
         return min((at for at in times if at is not None), default=None)
 
@@ -367,7 +375,7 @@ class Equipment:
         self.orders.add_state_time(before.state, before.since, at)
         self.attribution.history.states.put(at, PastState(before.state, before.since, at))
         if self._shifts is not None:
-            self._shifts.add_state_time(before.state, before.since, at)
+            self._shifts.tracker.add_state_time(before.state, before.since, at)
         if before.state in STOPS:
             duration = at - before.since
             micro = self.spec.state is not None and duration < self.spec.state.micro_stop
@@ -386,20 +394,3 @@ class Equipment:
         if run is not None:
             run.interrupted = True
             self.recorder.event(OrderInterrupted(run=run.number, cause=held.reason), held.since, now, order=run.order)
-
-    # --- shifts -------------------------------------------------------------------------------------------------
-
-    @property
-    def _is_settled_by_clock(self) -> bool:
-        """True where no state can change any more by what the devices have still to say."""
-        return self._states is None or self.out_of_contact
-
-    def _close_shifts(self, shifts: ShiftTracker, until: Timestamp, contact: Timestamp, now: Timestamp) -> None:
-        """Tell of the shifts whose last state is settled."""
-        current = None
-        if self._states is not None:
-            until = until if self.out_of_contact else min(until, contact)
-            until = min(until, self._states.settled_until() or until)
-            current = self.memory.state.current
-        for record in shifts.close(until, current):
-            self.recorder.event(summary(record, self.spec.production.unit), record.shift.end, now)

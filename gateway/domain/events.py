@@ -30,6 +30,7 @@ from gateway.domain.gateway_events import (
     GatewayRestarted,
     TagDrift,
 )
+from gateway.domain.kpi_events import OrderKpi, ShiftKpi
 from gateway.domain.values import PlainValue
 
 __all__ = ["EVENT_TYPES", "EventData", "OrderRef"]
@@ -332,7 +333,7 @@ class ChangeApplied(EventData, frozen=True, kw_only=True):
 
 EVENT_TYPES: Final[tuple[type[EventData], ...]] = (
     EquipmentState, DowntimeClosed, ProductionCount, OrderStarted, OrderProgress, OrderCompleted, OrderInterrupted,
-    OrderResumed, ShiftSummary,
+    OrderResumed, ShiftSummary, OrderKpi, ShiftKpi,
     AlarmRaised, AlarmAcked, AlarmCleared, QualitySample, MaterialConsumed, MaterialLow, EnergyInterval,
     ContainerCompleted, CounterSuspect, ParamResult, ChangeAccepted, ChangeApplied,
     DataGap, TagDrift, DeviceClock, GatewayConnection, GatewayOutage, GatewayRestarted, GatewayCertificate,

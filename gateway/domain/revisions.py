@@ -15,10 +15,12 @@ from gateway.domain.effects import Recorder
 from gateway.domain.energy import EnergySpec
 from gateway.domain.events import EnergyInterval, MaterialConsumed, OrderRef, OrderStarted, ProductionCount
 from gateway.domain.history import Consumed, History, PastEnergy, PastWindow, Told
+from gateway.domain.kpi import Kpi
 from gateway.domain.materials import MaterialSpec
 from gateway.domain.order_events import completed
 from gateway.domain.orders import KnownOrder, OrderTracker, Run
 from gateway.domain.production import Tally, WindowMemory
+from gateway.domain.shifts import ShiftTracker
 from gateway.domain.states import Observation
 from gateway.domain.times import format_timestamp
 from gateway.domain.values import Timestamp
@@ -41,6 +43,8 @@ class Scope(msgspec.Struct, frozen=True):
     counters: tuple[str, ...]
     materials: tuple[MaterialSpec, ...] = ()
     energy: EnergySpec | None = None
+    shifts: ShiftTracker | None = None
+    kpi: Kpi | None = None
 
 
 class Revision:
@@ -282,9 +286,15 @@ class Revision:
                 shift_total=shift_total, flags=tuple(tally.flags),
             )  # fmt: skip
             window.told[name] = Told(tally.delta, total, window.order, revision, shift_total)
+            self._revise_shift(name, tally.delta - (told.delta if told else 0), window)
             self._scope.recorder.event(count, window.end, now, order=window.order, revision=revision)
         for material in self._scope.materials:
             self._tell_material(material, window, now)
+
+    def _revise_shift(self, counter: str, delta: int, window: PastWindow) -> None:
+        if self._scope.shifts is not None:
+            cycle = self._scope.kpi.cycle(self._runs.get(window.run or "")) if self._scope.kpi else None
+            self._scope.shifts.revise(counter, delta, window.end, cycle)
 
     def _tell_material(self, material: MaterialSpec, window: PastWindow, now: Timestamp) -> None:
         """What was used follows its pieces; an order that did not use it after all is told so, with 0."""
@@ -325,6 +335,9 @@ class Revision:
         runs.put(run.end, run, run.key)
         done = completed(run, spec.kwh(run.energy) if spec else None)
         self._scope.recorder.event(done, run.end, now, order=run.order, revision=run.revision)
+        if self._scope.kpi is not None:
+            indicators = self._scope.kpi.of_order(run)
+            self._scope.recorder.event(indicators, run.end, now, order=run.order, revision=run.revision)
 
 
 def consumptions(

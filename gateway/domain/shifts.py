@@ -14,9 +14,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec import field
 
-from gateway.domain.events import ShiftSummary
 from gateway.domain.states import Observation, State
-from gateway.domain.times import format_timestamp, whole_seconds
 from gateway.domain.values import Timestamp
 
 DAY: Final = 1440
@@ -27,6 +25,10 @@ LOOK_AHEAD: Final = 14
 
 MISSED: Final = 31 * 86_400_000
 """Milliseconds of absence after which shifts are no longer told one by one."""
+
+
+KEPT: Final = 3
+"""Shifts that can still be told anew: a day of them, as long as the windows of counting are kept."""
 
 
 class ShiftPattern(msgspec.Struct, frozen=True):
@@ -93,11 +95,29 @@ class ShiftCalendar(msgspec.Struct, frozen=True):
 
 
 class ShiftRecord(msgspec.Struct):
-    """A shift that is not closed yet: pieces per counter, milliseconds per state."""
+    """A shift that is not closed yet: pieces per counter, milliseconds per state.
+
+    `plans` has the pieces by the milliseconds that were planned for one, as text; "" where nothing was planned.
+    """
 
     shift: Shift
     counts: dict[str, int] = field(default_factory=dict)
+    plans: dict[str, dict[str, int]] = field(default_factory=dict)
     times: dict[str, int] = field(default_factory=dict)
+    revision: int = 1
+    is_changed: bool = False
+    """True if it became different after it was told."""
+
+    def holds(self, window_end: Timestamp) -> bool:
+        """True for a window of counting of this shift; what is counted at the end was made before it."""
+        return self.shift.start < window_end <= self.shift.end
+
+    def add_pieces(self, counter: str, delta: int, cycle: float | None) -> int:
+        """Pieces, and what was planned for one; the new total."""
+        planned = self.plans.setdefault("" if cycle is None else repr(cycle), {})
+        planned[counter] = planned.get(counter, 0) + delta
+        self.counts[counter] = self.counts.get(counter, 0) + delta
+        return self.counts[counter]
 
     def add_time(self, state: str, start: Timestamp, end: Timestamp) -> None:
         """The share of an interval that lies in this shift."""
@@ -110,6 +130,8 @@ class ShiftMemory(msgspec.Struct):
     """What survives a restart. Everything before `settled` is told; before `began` no state was ever known."""
 
     records: list[ShiftRecord] = field(default_factory=list)
+    told: list[ShiftRecord] = field(default_factory=list)
+    """The last `KEPT` that were told, for pieces that come late."""
     settled: Timestamp | None = None
     began: Timestamp | None = None
 
@@ -125,6 +147,7 @@ class ShiftTracker:
         self._calendar = calendar
         self._has_states = has_states
         self._due: Timestamp = 0
+        self._may_have_changed = True
         self._section: tuple[Timestamp, Timestamp] = (0, 0)
 
     def limit(self, at: Timestamp) -> Timestamp:
@@ -137,14 +160,34 @@ class ShiftTracker:
             self._section = (at - 1, self._calendar.boundary_after(at - 1))
         return self._section[1]
 
-    def count(self, counter: str, delta: int, window_end: Timestamp) -> int | None:
-        """Add the pieces of a closed window; the shift's total, None outside of shifts."""
+    def count(self, counter: str, delta: int, window_end: Timestamp, cycle: float | None = None) -> int | None:
+        """Add the pieces of a closed window; the shift's total, None outside of shifts.
+
+        `cycle` is what was planned for one piece, in milliseconds.
+        """
         self._open(window_end)
-        for record in self.memory.records:
-            if record.shift.start < window_end <= record.shift.end:
-                total = record.counts[counter] = record.counts.get(counter, 0) + delta
-                return total
-        return None
+        record = next((record for record in self.memory.records if record.holds(window_end)), None)
+        return None if record is None else record.add_pieces(counter, delta, cycle)
+
+    def revise(self, counter: str, delta: int, window_end: Timestamp, cycle: float | None = None) -> None:
+        """Pieces of a window that was told before; a shift that was told too is told again."""
+        for record in self.memory.told:
+            if delta and record.holds(window_end):
+                record.add_pieces(counter, delta, cycle)
+                record.is_changed = self._may_have_changed = True
+                return
+        if delta:
+            self.count(counter, delta, window_end, cycle)
+
+    def take_revised(self) -> list[ShiftRecord]:
+        """The shifts that became different after they were told."""
+        if not self._may_have_changed:
+            return []
+        self._may_have_changed = False
+        changed = [record for record in self.memory.told if record.is_changed]
+        for record in changed:
+            record.is_changed, record.revision = False, record.revision + 1
+        return changed
 
     def add_state_time(self, state: str, start: Timestamp, end: Timestamp) -> None:
         """An interval of a state is final."""
@@ -165,6 +208,7 @@ class ShiftTracker:
             if self._has_states:
                 self._add_last_times(record, current)
             self.memory.records.remove(record)
+            self.memory.told = [*self.memory.told, record][-KEPT:]
             self.memory.settled = record.shift.end
         records = self.memory.records
         self._due = records[0].shift.end if records else self._calendar.boundary_after(until)
@@ -196,16 +240,6 @@ class ShiftTracker:
         known = memory.records[-1].shift.end if memory.records else max(memory.settled, until - MISSED)
         fresh = (shift for shift in self._calendar.between(known, until) if shift.start >= known)
         memory.records += [ShiftRecord(shift) for shift in fresh]
-
-
-def summary(record: ShiftRecord, unit: str) -> ShiftSummary:
-    """What is told of a closed shift."""
-    shift = record.shift
-    return ShiftSummary(
-        shift=shift.name, day=shift.day, start=format_timestamp(shift.start), end=format_timestamp(shift.end),
-        times_s={state: whole_seconds(spent) for state, spent in record.times.items()},
-        counts=record.counts, unit=unit,
-    )  # fmt: skip
 
 
 def _start(shift: Shift) -> Timestamp:
