@@ -153,6 +153,7 @@ def test_what_is_still_debounced_at_the_end_of_the_shift_is_waited_for() -> None
 def test_a_machine_that_is_out_of_reach_at_the_end_of_its_shift_is_unknown_and_its_shift_is_told() -> None:
     stage = begin()
     stage.show("SCADA", "06:10:00", state=1)
+    stage.show("SCADA", "13:59:40", good_total=5)  # its window of counting is closed by the clock, at 14:00:05
     stage.hear("SCADA", "13:59:50")
     stage.disconnect("SCADA", "13:59:51")
     stage.pass_time("14:00:15")
