@@ -137,10 +137,14 @@ class CounterSection(Section):
 
 
 class OrderSection(Section):
-    """Where the order context comes from."""
+    """Where the order context comes from: a download, a tag, commands, or another unit by its name."""
 
-    source: OrderSource = Field(alias="from")
+    source: Annotated[OrderSource, Field(description="download, tag or command")] | Name = Field(
+        alias="from", union_mode="left_to_right"
+    )
     tag: str | None = None
+    since: str | None = None
+    transit: Seconds | None = None
     trigger: str | None = None
     operation: str | None = None
     complete: Literal["at_quantity"] | None = None

@@ -222,16 +222,32 @@ class EquipmentResolver:
         section = self._section.order
         if section is None:
             return None
-        slot = None
-        if section.source is OrderSource.TAG:
+        source = section.source if isinstance(section.source, OrderSource) else OrderSource.UPSTREAM
+        slot = since = None
+        if source is OrderSource.TAG:
             if section.tag is None:
                 self._report(("order",), "from: tag needs the key 'tag', the tag that carries the order's number")
             else:
                 slot = self._slot(section.tag, "order", "tag")
-        elif section.tag is not None:
-            self._report(("order", "tag"), "has no meaning with from: download; take it out or write from: tag")
-        trigger = section.trigger or ("download" if section.source is OrderSource.DOWNLOAD else "tag")
-        return OrderSpec(section.source, slot, trigger, section.operation, section.complete == "at_quantity")
+            since = self._since(section.since) if section.since is not None else None
+        for key in ("tag", "since") if source is not OrderSource.TAG else ():
+            if getattr(section, key) is not None:
+                self._report(
+                    ("order", key), f"has no meaning with from: {section.source}; take it out or write from: tag"
+                )
+        if section.transit is not None and source is not OrderSource.UPSTREAM:
+            text = f"has no meaning with from: {section.source}; it goes with the name of a unit upstream"
+            self._report(("order", "transit"), text)
+        return OrderSpec(
+            source, slot, section.trigger or source, section.operation, section.complete == "at_quantity", since,
+            None if isinstance(section.source, OrderSource) else section.source, milliseconds(section.transit or 0),
+        )  # fmt: skip
+
+    def _since(self, name: str) -> int:
+        resolved = self._tags.get(name)
+        if resolved is not None and resolved[0].type is not DataType.DATETIME:
+            self._report(("order", "since"), f"{name} is a {resolved[0].type}; a moment is a datetime")
+        return self._slot(name, "order", "since")
 
     def _container(self) -> ContainerSpec | None:
         section = self._section.container

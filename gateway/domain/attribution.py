@@ -150,6 +150,9 @@ class Attribution:
         self._cut_window(self.memory.newest, now)
         self._past().change_order(wanted, since, self._record.orders.get(wanted), now)
         self.tell_revision(now)
+        armed = self.memory.order.armed
+        if armed is not None and armed.order == wanted:
+            self.memory.order.armed = None
         self._retain_order(self.memory.order.current)
         self._lead(wanted, since, now)
 
@@ -175,6 +178,11 @@ class Attribution:
         if revision is not None:
             self.recorder.changed = True
             revision.tell(now)
+
+    def follow(self, others: Mapping[str, "Attribution"]) -> None:
+        """Get the orders of the unit upstream, if that is where they come from."""
+        if self.spec.order is not None and self.spec.order.upstream is not None:
+            others[self.spec.order.upstream].followers.append((self, self.spec.order.transit))
 
     def _past(self) -> Revision:
         if self._revision is None:
@@ -253,7 +261,7 @@ class Attribution:
         return min((at for at in times if at is not None), default=None)
 
     def _add(self, steps: Mapping[str, Step], at: Timestamp, now: Timestamp, *flags: str) -> None:
-        if at < self.memory.windows.start:
+        if at < self.memory.newest and at < max(self.memory.windows.start, self.orders.changed):
             for name, step in steps.items():
                 self._past().place(name, step.delta, (*step.flags, *flags), at)
             return

@@ -15,7 +15,7 @@ from gateway.domain.events import ChangeApplied, ParamResult
 from gateway.domain.expressions import NoValue
 from gateway.domain.forgetting import KEPT
 from gateway.domain.objections import Objection
-from gateway.domain.requests import AlarmAck, Command, ParameterItem, ParamsDownload
+from gateway.domain.requests import EQUIPMENT_COMMANDS, AlarmAck, Command, ParameterItem, ParamsDownload
 from gateway.domain.shared import SharedRecord
 from gateway.domain.times import parse_timestamp
 from gateway.domain.values import DataType, PlainValue, Timestamp, plain
@@ -256,7 +256,7 @@ class Commands:
         self._site.effects.answers.append((path, answer))
 
     def _path_of(self, command: Command) -> str | None:
-        equipment = self._find(command.eq) if isinstance(command, ParamsDownload | AlarmAck) else None
+        equipment = self._find(command.eq) if isinstance(command, EQUIPMENT_COMMANDS) else None
         return equipment.spec.path if equipment else None
 
     def _unknown(self, name: str) -> Objection:

@@ -92,6 +92,9 @@ class Core:
             item.tell_units()
             for device in item.spec.devices:
                 self._on_device.setdefault(device, []).append(item)
+        by_unit = {item.spec.unit: item.attribution for item in self.equipment.values()}
+        for attribution in by_unit.values():
+            attribution.follow(by_unit)
         self._commands = Commands(self.memory.record, self.equipment, self._site, answers, self._links)
         if checkpoints:
             last = max(self._contacts.heard.values(), default=None)

@@ -8,14 +8,17 @@ from gateway.domain.effects import Recorder
 from gateway.domain.equipment import Equipment
 from gateway.domain.events import ChangeAccepted
 from gateway.domain.forgetting import forget
+from gateway.domain.history import KEPT
 from gateway.domain.objections import Objection
-from gateway.domain.orders import KnownOrder
+from gateway.domain.orders import KnownOrder, OrderSource
 from gateway.domain.parameters import Notice
 from gateway.domain.requests import (
     ChangeNotice,
     Command,
     DispatchOrder,
     MaterialArrival,
+    OrderEnd,
+    OrderStart,
     ParamsDownload,
     ParamsRelease,
     QualityHold,
@@ -42,6 +45,8 @@ class Dispatch:
             QualityRelease: self._take_hold_release,
             MaterialArrival: self._take_arrival,
             StockTask: self._take_task,
+            OrderStart: self._take_start,
+            OrderEnd: self._take_end,
         }
 
     def take(self, command: Command, now: Timestamp) -> Sequence[Objection]:
@@ -129,6 +134,32 @@ class Dispatch:
     def _take_task(self, command: StockTask, now: Timestamp) -> Sequence[Objection]:
         if command.status == "delivered" and command.lot is not None:
             self._record.delivered[command.material] = command.lot
+        return []
+
+    def _take_start(self, command: OrderStart, now: Timestamp) -> Sequence[Objection]:
+        return self._change_order(command, command.order, now, (OrderSource.COMMAND,))
+
+    def _take_end(self, command: OrderEnd, now: Timestamp) -> Sequence[Objection]:
+        return self._change_order(command, "", now, (OrderSource.COMMAND, OrderSource.DOWNLOAD))
+
+    def _change_order(
+        self, command: OrderStart | OrderEnd, order: str, now: Timestamp, sources: Sequence[OrderSource]
+    ) -> Sequence[Objection]:
+        equipment = self._by_unit.get(command.eq.rsplit("/", 1)[-1])
+        if equipment is None:
+            known = ", ".join(sorted(self._by_unit))
+            return [Objection("unknown_equipment", f"{command.eq} is not configured; here are {known}")]
+        spec = equipment.spec.production.order
+        if spec is None or spec.source not in sources:
+            says = "has no orders" if spec is None else f"takes its orders from: {spec.upstream or spec.source}"
+            return [Objection("not_allowed", f"{command.eq} {says}, not from this command")]
+        try:
+            at = parse_timestamp(command.t) if command.t is not None else now
+        except ValueError as error:
+            return [Objection("malformed", f"t: {error}")]
+        if at < now - KEPT:
+            return [Objection("too_old", f"{command.t} is more than a day ago; what was told is kept for a day")]
+        equipment.attribution.change_order(order, at, now)
         return []
 
     def _set_hold(self, lot: str, *, on: bool) -> None:

@@ -176,6 +176,15 @@ class OrderTracker:
             self.memory.current = None
             self.memory.closing.append(run)
 
+    @property
+    def changed(self) -> Timestamp:
+        """When the order changed last."""
+        memory = self.memory
+        if memory.current is not None:
+            return memory.current.start
+        ends = [*(run.end or 0 for run in memory.closing), *(past.end for past in memory.past[-1:])]
+        return max(ends, default=0)
+
     def owner(self, at: Timestamp) -> OrderRef | None:
         """The order that the moment `at` belongs to."""
         current = self.memory.current

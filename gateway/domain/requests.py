@@ -50,6 +50,31 @@ class AlarmAck(msgspec.Struct, frozen=True, kw_only=True):
     valid_until: str | None = None
 
 
+class OrderStart(msgspec.Struct, frozen=True, kw_only=True):
+    """Command: from `t` on (now, if that is not said) this equipment runs that order. `t` may be over, up to a day."""
+
+    type: ClassVar = "order.start"
+
+    cmd: str
+    eq: str
+    order: str
+    t: str | None = None
+    corr: str | None = None
+    valid_until: str | None = None
+
+
+class OrderEnd(msgspec.Struct, frozen=True, kw_only=True):
+    """Command: from `t` on (now, if that is not said) this equipment runs no order. `t` may be over, up to a day."""
+
+    type: ClassVar = "order.end"
+
+    cmd: str
+    eq: str
+    t: str | None = None
+    corr: str | None = None
+    valid_until: str | None = None
+
+
 class DispatchOperation(msgspec.Struct, frozen=True, kw_only=True):
     """One operation of a dispatched order: which equipment, and which parameter set."""
 
@@ -205,11 +230,15 @@ Command = (
     | MaterialArrival
     | StockTask
     | AlarmAck
+    | OrderStart
+    | OrderEnd
 )
 COMMAND_TYPES: Final[dict[str, Any]] = {
     kind.type: kind
     for kind in (
         ParamsDownload, DispatchOrder, ParamsRelease, ChangeNotice, QualityHold, QualityRelease, MaterialArrival,
-        StockTask, AlarmAck,
+        StockTask, AlarmAck, OrderStart, OrderEnd,
     )
 }  # fmt: skip
+EQUIPMENT_COMMANDS: Final = (ParamsDownload, AlarmAck, OrderStart, OrderEnd)
+"""Those that are sent to one equipment, and answered there."""
