@@ -178,7 +178,9 @@ class YamlTags:
             return f"# {quoted}: no tag can hold its type {type_text(facts)!r}"
         now = shorten(show_value(facts.change.value, facts.type))
         note = f"{access(facts)}{', array' if facts.is_array else ''}, now {now!r}"
-        return f"{self._name(path)}: {{node: {quoted}, type: {facts.type}}}  # {note}"
+        enum = ", ".join(f"{code}: {json.dumps(text, ensure_ascii=False)}" for code, text in facts.labels.items())
+        keys = f"type: {facts.type}, enum: {{{enum}}}" if enum else f"type: {facts.type}"
+        return f"{self._name(path)}: {{node: {quoted}, {keys}}}  # {note}"
 
     def _name(self, path: tuple[str, ...]) -> str:
         """The shortest end of the path that is not taken yet, in the form that rules can name: `admin_stop_reason`."""

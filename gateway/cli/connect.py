@@ -64,6 +64,14 @@ async def _check(device: ChosenDevice, written: frozenset[TagId]) -> list[Findin
     ]
 
 
+def _unnamed_codes(device: ChosenDevice, tag_id: TagId, facts: NodeFacts) -> str:
+    """Codes that the tag would show as mere numbers; how the others are worded is the plant's own affair."""
+    conversion = device.specs[tag_id].conversion
+    if conversion is None or not conversion.labels:
+        return ""
+    return ", ".join(f"{code} ({text})" for code, text in facts.labels.items() if code not in conversion.labels)
+
+
 def judge(device: ChosenDevice, tag_id: TagId, facts: NodeFacts, *, must_write: bool) -> Finding:
     """What the device says of one tag, and every way in which the configuration does not fit it."""
     configured = device.tags[tag_id].type
@@ -77,6 +85,8 @@ def judge(device: ChosenDevice, tag_id: TagId, facts: NodeFacts, *, must_write: 
     if facts.type_name and facts.type is not configured:
         remedy = f"; write type: {facts.type}" if facts.type else ", which no tag can hold"
         problems.append(f"is {type_text(facts)} in the device{remedy}")
+    if unnamed := _unnamed_codes(device, tag_id, facts):
+        problems.append(f"has codes in the device that enum does not name: {unnamed}")
     if facts.readable is False:
         problems.append("cannot be read by this user")
     if must_write and facts.writable is False:

@@ -5,8 +5,8 @@ the link is gone it raises `LinkLost`, and whoever supervises it enters it again
 device has kept for it. A bad value or a refused write is data, not an error.
 """
 
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Generic, Protocol, Self, TypeVar
@@ -93,7 +93,8 @@ class NodeFacts:
     """What a device itself says of one place that has a value. None is "it does not say": Modbus has no types.
 
     `type_name` is for people and also there when the type is one that no tag can have; `change` is the value with
-    status and timestamps, its tag id empty where the place is no tag. `problem` says in words why there is no such
+    status and timestamps, its tag id empty where the place is no tag. `labels` are the texts of an enumeration's codes.
+    `problem` says in words why there is no such
     place, where the driver knows.
     """
 
@@ -104,6 +105,7 @@ class NodeFacts:
     readable: bool | None = None
     writable: bool | None = None
     problem: str = ""
+    labels: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import pytest_asyncio
 from asyncua import ua
 from clocks import PlantClock
 from opcua_servers import PLC, plc
-from opcua_structures import place, recipe, recipe_body
+from opcua_structures import define_enum, place, recipe, recipe_body
 
 from gateway.config.load import load_plant
 from gateway.config.problems import ConfigError
@@ -199,3 +199,23 @@ async def test_values_that_have_a_textual_form_come_as_text_and_an_enumeration_w
     done = await gateway("read", "-c", str(write(tmp_path, *tags, port=server.port)))
     rows = {line.split("\t")[0].removeprefix("M1."): line.split("\t")[1] for line in done.out.splitlines()[1:]}
     assert rows == {name: shown for name, (_, _, shown) in values.items()}, done.err
+
+
+async def test_the_texts_of_an_enumeration_come_from_the_server_and_a_code_that_lacks_one_is_told(
+    server: Any, tmp_path: Path
+) -> None:
+    mode = await define_enum(server, "Mode", "Idle", "Running", "Held")
+    node = await server.add("mode", 1)
+    await node.write_attribute(ua.AttributeIds.DataType, ua.DataValue(ua.Variant(mode.nodeid, ua.VariantType.NodeId)))
+    url = f"opc.tcp://127.0.0.1:{server.port}"
+    target = tmp_path / "tags.yaml"
+    browsed = await gateway("browse", url, "--security", "none", "--filter", "mode", "--yaml", str(target))
+    assert browsed.code == 0, browsed.err
+    (line,) = [line.strip() for line in target.read_text(encoding="utf-8").splitlines() if "s=mode" in line]
+    assert f'{{node: "nsu={PLC};s=mode", type: int32, enum: {{0: "Idle", 1: "Running", 2: "Held"}}}}' in line
+    folder = write(tmp_path, line, "own: {node: s=mode, type: int32, enum: {0: aus, 1: an}}", port=server.port)
+    target.unlink()
+    done = await gateway("check", "-c", str(folder), "--connect")
+    rows = {row.split("\t")[0]: row.split("\t")[1:] for row in done.out.splitlines() if "\t" in row}
+    assert rows["M1.mode"][2:] == ["Running", "ok"]
+    assert rows["M1.own"][2:] == ["an", "has codes in the device that enum does not name: 2 (Held)"]

@@ -16,6 +16,7 @@ from asyncua.ua.status_codes import StatusCodes
 from gateway.domain.values import DataType
 from gateway.drivers.base import BrowsedNode, NodeFacts
 from gateway.drivers.opcua.channel import ServiceFault
+from gateway.drivers.opcua.enumerations import Enumerations
 from gateway.drivers.opcua.node_ids import format_node, make_node_id
 from gateway.drivers.opcua.session import Session, chunks
 from gateway.drivers.opcua.values import ValueDecoder
@@ -36,6 +37,7 @@ _ATTRIBUTES: Final = (
     AttributeIds.AccessLevel,
     AttributeIds.UserAccessLevel,
 )
+_DATA_TYPE: Final = _ATTRIBUTES.index(AttributeIds.DataType)
 _READ_BIT: Final = 0x01
 _WRITE_BIT: Final = 0x02
 """CurrentRead and CurrentWrite (OPC 10000-3 §8.57)."""
@@ -89,6 +91,7 @@ class Browser:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._decoder = ValueDecoder(session.namespaces)
+        self._enumerations = Enumerations(session)
         self._nodes_per_browse = _NODES_PER_BROWSE
         self._seen: set[tuple[int, Any]] = set()
 
@@ -216,6 +219,7 @@ class Browser:
             request.Parameters.TimestampsToReturn = ua.TimestampsToReturn.Both
             request.Parameters.NodesToRead = list(chunk)
             results += self._session.all_of(chunk, await self._session.channel.call(request, ua.ReadResponse))
+        await self._enumerations.learn(_content(told) for told in results[_DATA_TYPE :: len(_ATTRIBUTES)])
         return [self._facts_of(*results[at : at + len(_ATTRIBUTES)]) for at in range(0, len(results), len(_ATTRIBUTES))]
 
     def _facts_of(self, value: Any, data_type: Any, rank: Any, access: Any, user_access: Any) -> NodeFacts:
@@ -234,6 +238,7 @@ class Browser:
             change, type=kind, type_name=str(name), is_array=bool(is_array),
             readable=None if rights is None else bool(rights & _READ_BIT),
             writable=None if rights is None else bool(rights & _WRITE_BIT),
+            labels=self._enumerations.texts(declared) if kind is DataType.INT32 else {},
         )  # fmt: skip
 
 
