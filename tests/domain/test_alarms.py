@@ -116,7 +116,11 @@ def test_flickers_are_counted_and_told_with_the_next_alarm_of_the_code(tmp_path:
     stage.show("M1", "06:00:31", word=0, acked=0)
     stage.show("M1", "06:01:00", word=1)
     stage.hear("M1", "06:01:03")
-    assert [(clock, data["suppressed"]) for clock, data in stage.told("alarm.raised")] == [("06:01:00", 5)]
+    stage.show("M1", "06:02:00", word=0)
+    stage.show("M1", "06:03:00", word=1)
+    stage.hear("M1", "06:03:03")
+    counts = [(clock, data["suppressed"]) for clock, data in stage.told("alarm.raised")]
+    assert counts == [("06:01:00", 5), ("06:03:00", 0)]
 
 
 ARRAY = """\
@@ -141,6 +145,15 @@ def test_an_alarm_that_moves_in_the_array_is_the_same_and_one_that_leaves_it_is_
         ("06:01:00", "raised", "2107"), ("06:02:00", "raised", "9001"), ("06:03:00", "cleared", "9001"),
         ("06:04:00", "cleared", "2107"), ("06:04:00", "raised", "3301"),
     ]  # fmt: skip
+
+
+def test_two_entries_with_one_code_are_one_alarm_and_up_if_either_is(tmp_path: Path) -> None:
+    stage = machine(tmp_path, tags(t0="bool", c0="uint16", t1="bool", c1="uint16") + ENTRIES)
+    stage.show("M1", "06:00:00", t0=True, c0=2107, t1=False, c1=2107)
+    stage.show("M1", "06:01:00", t0=False, t1=True)
+    stage.show("M1", "06:02:00", t1=False)
+    assert told(stage) == [("06:00:00", "raised", "2107"), ("06:02:00", "cleared", "2107")]
+    assert last(stage, "alarm.raised")["initial"] is True
 
 
 def test_an_entry_that_cannot_be_read_clears_nothing(tmp_path: Path) -> None:
