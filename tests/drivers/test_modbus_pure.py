@@ -1,9 +1,8 @@
-"""Codec, planner, checksum and the joining of writes: no I/O, so properties rather than examples where possible."""
+"""Codec, checksum and the joining of writes: no I/O, so properties rather than examples where possible."""
 
 import contextlib
 import math
 import struct
-from itertools import combinations, pairwise
 
 import pytest
 from hypothesis import given
@@ -15,7 +14,6 @@ from gateway.drivers.modbus.breaker import Breaker
 from gateway.drivers.modbus.checksum import crc16_modbus, seal
 from gateway.drivers.modbus.codec import codec_for
 from gateway.drivers.modbus.config import REGISTERS_OF, ModbusAddress, Span, WriteBlock
-from gateway.drivers.modbus.planner import bridge, enclose, plan_blocks
 from gateway.drivers.modbus.replies import BrokenReply, Refused, bits_of, check_echo, registers_of
 from gateway.drivers.modbus.writes import RegisterWrite, plan_writes
 
@@ -137,52 +135,6 @@ def test_text_that_does_not_fit_its_registers_is_refused(text):
     assert codec_for(tag(DataType.STRING, "0-1")).encode(text) == StatusCode.BAD_OUT_OF_RANGE
 
 
-# --- planner ----------------------------------------------------------------------------------------------------------
-
-SPANS = st.builds(Span, st.integers(0, 60), st.integers(1, 4))
-
-
-@given(st.sets(SPANS, min_size=1, max_size=20), st.integers(4, 20), st.integers(0, 12))
-def test_blocks_hold_every_value_whole_and_keep_the_limits_of_the_device(wanted, max_count, max_gap):
-    blocks = plan_blocks(wanted, max_count, max_gap)
-    assert sorted(span for block in blocks for span in block.members) == sorted(wanted)
-    for block in blocks:
-        assert block.span == enclose(block.members)
-        assert block.span.size <= max_count
-        ends = [enclose(block.members[: at + 1]).end for at in range(len(block.members))]
-        assert all(right.first - end <= max_gap for end, right in zip(ends, block.members[1:], strict=False))
-
-
-def fewest_blocks(wanted: list[Span], max_count: int) -> int:
-    """By trying every way to part the sorted values."""
-    for parts in range(1, len(wanted) + 1):
-        for cuts in combinations(range(1, len(wanted)), parts - 1):
-            edges = [0, *cuts, len(wanted)]
-            groups = [wanted[a:b] for a, b in pairwise(edges)]
-            if all(enclose(group).size <= max_count for group in groups):
-                return parts
-    raise AssertionError("a value is longer than max_count")
-
-
-@given(st.sets(SPANS, min_size=1, max_size=8), st.integers(4, 30))
-def test_there_is_no_plan_with_fewer_requests(wanted, max_count):
-    assert len(plan_blocks(wanted, max_count, max_gap=1000)) == fewest_blocks(sorted(wanted), max_count)
-
-
-def test_500_tags_scattered_over_2000_registers_take_16_requests():
-    wanted = [Span(4 * number, 1) for number in range(500)]
-    assert len(plan_blocks(wanted, max_count=125, max_gap=10)) == 16
-
-
-@given(st.sets(SPANS, min_size=2, max_size=12), st.data())
-def test_no_block_bridges_what_the_device_refused_to_have_bridged(wanted, data):
-    apart = [pair for pair in combinations(sorted(wanted), 2) if pair[0].end <= pair[1].first]
-    forbidden = {bridge(*pair) for pair in data.draw(st.lists(st.sampled_from(apart), max_size=3))} if apart else set()
-    blocks = plan_blocks(wanted, 125, 124, forbidden)
-    assert not any(block.span.covers(refused) for block in blocks if len(block.members) > 1 for refused in forbidden)
-    assert sorted(span for block in blocks for span in block.members) == sorted(wanted)
-
-
 # --- checksum and writes ----------------------------------------------------------------------------------------------
 
 BLOCK = WriteBlock.model_validate(
@@ -235,12 +187,6 @@ def test_one_request_carries_123_registers_and_no_more():
 def test_neighbouring_coils_travel_together_and_never_with_registers():
     writes = [write(0, 0, table="coil"), write(1, 1, table="coil"), write(2, 2)]
     assert places(plan_writes(writes, (), 125)) == [[0, 1], [2]]
-
-
-def test_a_forbidden_range_is_never_touched_however_small_the_gap():
-    wanted = [Span(0, 2), Span(4, 2), Span(8, 1)]
-    blocks = plan_blocks(wanted, 125, 124, off_limits=[Span(3, 1)])
-    assert [block.span for block in blocks] == [Span(0, 2), Span(4, 5)]
 
 
 # --- replies (B2) -----------------------------------------------------------------------------------------------------
