@@ -10,7 +10,8 @@ import pytest
 import pytest_asyncio
 from asyncua import ua
 from clocks import PlantClock
-from opcua_servers import PLC, plc
+from opcua_links import link, until
+from opcua_servers import PLC, plc, proxy
 from opcua_structures import (
     BOOL,
     DOUBLE,
@@ -199,6 +200,23 @@ async def test_a_structure_carried_with_its_type_is_found_out_and_one_of_the_sta
         assert values(await read(link, tags)) == {"torque": 12.5, "unit": "mm"}
 
 
+async def test_what_a_structure_went_through_while_the_link_was_cut_is_fetched(server: Any) -> None:
+    kind = await recipe(server)
+    node = await place(server, "recipe", kind.value(*recipe_body()))
+    speeds = [float(speed) for speed in range(10)]
+    async with proxy(server.port) as wire, link(wire.port, NAME, SPEED, structures=True) as record:
+        await until(lambda: record.values("speed") == [120.5])
+        wire.refuse()
+        wire.cut()
+        for speed in speeds:
+            await node.write_value(kind.value(*recipe_body(speed=speed)))
+        wire.accept()
+        await until(lambda: record.values("speed")[-1] == speeds[-1])
+    assert record.values("speed") == [120.5, *speeds]
+    assert record.values("name") == ["P-500"]
+    assert record.gaps == []
+
+
 # --- what is not there, or not what it was --------------------------------------------------------------------------
 
 WRONG = {
@@ -292,6 +310,23 @@ async def test_a_type_that_comes_later_is_asked_for_then_and_what_is_not_explain
         kind = await recipe(server)
         await node.write_value(kind.value(*recipe_body()))
         assert values(await news(batches)) == {"name": "P-500"}
+
+
+@pytest.mark.case("A19")
+async def test_a_definition_that_leads_nowhere_or_in_a_circle_leaves_the_type_unknown(server: Any) -> None:
+    lost = await define(server, "Lost", ("Name", STRING), ("Gone", ua.NodeId(4711, server.index)))
+    loop = await define(server, "Loop", ("Name", STRING))
+    definition = await loop.node.read_data_type_definition()
+    definition.BaseDataType = loop.node.nodeid
+    await loop.node.write_data_type_definition(definition)
+    await place(server, "lost", lost.value(text("x"), i32(1)), lost)
+    await place(server, "loop", loop.value(text("x")), loop)
+    tags = [field("lost", "Name", node="s=lost"), field("loop", "Name", node="s=loop")]
+    async with driver(server.port, tags) as link:
+        changes = await read(link, tags)
+        (facts,) = await link.inspect(["lost"])
+    assert (values(changes), statuses(changes)) == ({"lost": None, "loop": "x"}, {"lost": TYPE_UNKNOWN})
+    assert facts.problem == "the server does not say what the value is made of; it gives no DataTypeDefinition"
 
 
 async def test_two_plcs_may_mean_different_types_by_the_same_node_ids(server: Any) -> None:

@@ -99,7 +99,9 @@ def _missing(node: Node, where: str) -> NoField:
         case Absent():
             return NoField(StatusCodes.BadNoData)
         case Unknown():
-            return NoField(TYPE_UNKNOWN, f"the server does not say what the structure {where} is made of")
+            return NoField(
+                TYPE_UNKNOWN, f"the server does not say what {where} is made of; it gives no DataTypeDefinition"
+            )
         case Group():
             text = f"{where} is a structure; name one of its fields: {', '.join(node.fields)}"
             return NoField(StatusCode.BAD_TYPE_MISMATCH, text)
