@@ -1,7 +1,7 @@
 """`make cases`: the acceptance lists, one line per case, with the figure that its test measured.
 
-The cases are R01-R25 (reliability) and S01-S15 (security). A test belongs to a case by its name, `test_r08_…`, or by
-the mark `case("R01")`; what it measured it says with `record_property("figure", "0 lost in 20 cuts")`. A case passed
+The cases are R01-R25 (reliability), S01-S15 (security), and the traps of the libraries: A1-A23 of asyncua, B1-B12 of
+pymodbus. A test belongs to a case by its name, `test_r08_…`, `test_a5_…`, or by the mark `case("R01", "A7")`; what it measured it says with `record_property("figure", "0 lost in 20 cuts")`. A case passed
 when all its tests that ran passed and at least one did. With FULL=1 in the environment tests play in full length.
 """
 
@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-CASES = [*(f"R{number:02}" for number in range(1, 26)), *(f"S{number:02}" for number in range(1, 16))]
-_NAME = re.compile(r"test_([rs]\d\d)_")
+TRAPS = [*(f"A{number}" for number in range(1, 24)), *(f"B{number}" for number in range(1, 13))]
+CASES = [*(f"R{number:02}" for number in range(1, 26)), *(f"S{number:02}" for number in range(1, 16)), *TRAPS]
+_NAME = re.compile(r"test_([rs]\d\d|[ab]\d{1,2})_")
 _LONGEST = 7200
 """Seconds that a test may take in full length, where it does not say so itself."""
 
@@ -45,12 +46,11 @@ class Case:
         return "; ".join([*self.failed, *dict.fromkeys(self.figures), *missing])
 
 
-def case_of(item: pytest.Item) -> str | None:
-    """`R08` for `test_r08_…` and for a test marked so; None for all others."""
-    if marker := item.get_closest_marker("case"):
-        return str(marker.args[0])
+def cases_of(item: pytest.Item) -> set[str]:
+    """`R08` for `test_r08_…`, and whatever a test is marked with."""
     match = _NAME.match(item.name)
-    return match[1].upper() if match else None
+    named = {match[1].upper()} if match else set()
+    return named.union(*(mark.args for mark in item.iter_markers("case")))
 
 
 class CaseReporter:
@@ -59,12 +59,12 @@ class CaseReporter:
     def __init__(self, wanted: Sequence[str]) -> None:
         self.cases = {name: Case() for name in wanted}
         self.broken: list[str] = []
-        self._case_of: dict[str, str] = {}
+        self._cases_of: dict[str, set[str]] = {}
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        chosen = [item for item in items if case_of(item) in self.cases]
+        chosen = [item for item in items if cases_of(item) & self.cases.keys()]
         config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
-        self._case_of = {item.nodeid: str(case_of(item)) for item in chosen}
+        self._cases_of = {item.nodeid: cases_of(item) & self.cases.keys() for item in chosen}
         items[:] = chosen
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
@@ -72,7 +72,11 @@ class CaseReporter:
             self.broken.append(report.nodeid)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        case = self.cases[self._case_of[report.nodeid]]
+        for name in self._cases_of[report.nodeid]:
+            self._note(self.cases[name], report)
+
+    @staticmethod
+    def _note(case: Case, report: pytest.TestReport) -> None:
         if report.failed:
             case.failed.append(report.nodeid)
         elif report.skipped:
@@ -108,7 +112,7 @@ def main(arguments: Sequence[str]) -> int:
     """All cases, or those named; 2 for a name that is none."""
     wanted = [name.upper() for name in arguments] or CASES
     if unknown := [name for name in wanted if name not in CASES]:
-        sys.stderr.write(f"{', '.join(unknown)}: no such case; they are R01-R25 and S01-S15\n")
+        sys.stderr.write(f"{', '.join(unknown)}: no such case; they are R01-R25, S01-S15, A1-A23 and B1-B12\n")
         return 2
     return run(wanted)
 

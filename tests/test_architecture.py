@@ -70,6 +70,7 @@ def test_gateway_and_simulators_meet_on_the_wire_only() -> None:
         assert not [name for name in imports(path) if name.split(".")[0] == "gateway"], path
 
 
+@pytest.mark.case("A19", "S12")
 def test_no_code_is_made_from_data() -> None:
     banned = {"eval", "exec", "compile", "__import__", "load_type_definitions"}
     for package in ("gateway", "simulators"):

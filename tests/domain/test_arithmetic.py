@@ -63,6 +63,7 @@ def test_every_raw_value_survives_the_way_there_and_back(raw: int) -> None:
     assert to_raw(engineering(raw, TENTHS), TENTHS) == raw
 
 
+@pytest.mark.case("A17")
 def test_a_read_back_is_equal_in_the_devices_own_encoding_and_a_clamp_is_not() -> None:
     assert same_value(0.1, 0.10000000149011612, DataType.FLOAT32)
     assert not same_value(182.5, 180.0, DataType.FLOAT32)

@@ -43,6 +43,7 @@ def driver(transport: str, place, tags, clock=None, **keys) -> ModbusDriver:
 
 
 @pytest.mark.parametrize("transport", WAY)
+@pytest.mark.case("B1")
 async def test_r16_a_hundred_late_replies_give_no_wrong_value(transport, record_property):
     timeout = 0.2 if FULL else 0.03
     numbers = iter(range(1_000_000))
@@ -284,6 +285,7 @@ async def keep_polling(made, contacts: list[int], pause: float) -> None:
 
 
 @pytest.mark.parametrize("transport", ["tcp", "rtu_over_tcp"])
+@pytest.mark.case("B7")
 async def test_r18_one_dead_unit_of_ten_hardly_slows_the_others(transport, record_property):
     interval, seconds = (1.0, 120) if FULL else (0.1, 12)
     timeout = interval  # so that a unit asked too often takes its neighbours whole polls

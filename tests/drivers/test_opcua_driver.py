@@ -106,6 +106,7 @@ async def test_three_publish_requests_wait_at_the_server_and_two_while_a_batch_i
         await asking
 
 
+@pytest.mark.case("A9", "A10")
 async def test_while_the_consumer_stalls_the_device_keeps_the_values_and_none_is_lost(server):
     count = await server.add("count", 0)
     async with driver(server.port, [tag("count", queue_size=1000)]) as opened:

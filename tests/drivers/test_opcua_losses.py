@@ -146,6 +146,7 @@ async def test_r11_a_missing_node_is_bad_its_neighbour_goes_on_and_it_comes_back
 
 
 @pytest.mark.timeout(700)
+@pytest.mark.case("A7")
 async def test_r12_a_device_1300_ms_away_is_never_taken_for_lost(record_property):
     seconds = 600 if FULL else 4
     async with plc() as server, proxy(server.port) as between:
@@ -227,6 +228,7 @@ async def test_r14_a_notification_that_the_server_still_keeps_is_fetched_and_no_
             assert record.gaps == []
 
 
+@pytest.mark.case("A9", "A10")
 async def test_r15_a_stalled_consumer_costs_no_memory_and_no_values(record_property):
     seconds, tags = (60, 50) if FULL else (2, 10)
     async with plc() as server:

@@ -192,6 +192,7 @@ async def test_s05_a_key_of_1024_bits_is_refused(world, tmp_path):
     assert "no RSA key of 2048 bits or more" in await refusal(world.plc.url, make_pki(tmp_path, certificate))
 
 
+@pytest.mark.case("A20")
 async def test_s05_a_missing_folder_is_no_reason_to_trust(world, tmp_path, record_property):
     told = await refusal(world.plc.url, Pki(tmp_path / "nowhere"))
     assert f"gateway certs trust {thumbprint(world.certificate)}" in told
@@ -285,6 +286,7 @@ def _load(key: bytes):
         ("Aes256Sha256RsaPss", "http://opcfoundation.org/UA/SecurityPolicy#Aes256_Sha256_RsaPss"),
     ],
 )
+@pytest.mark.case("A21")
 async def test_s06_each_policy_signs_and_encrypts_and_the_first_is_the_default(
     world, pki, security, uri, record_property
 ):
@@ -330,6 +332,7 @@ async def test_s07_a_password_over_none_is_refused_when_the_configuration_is_che
         OpcUaSettings.model_validate(keys)
 
 
+@pytest.mark.case("A21")
 async def test_s07_the_driver_refuses_a_password_over_none_too(world, password_file, record_property):
     settings = OpcUaSettings(url=world.plc.url, security="none", namespace=PLC)
     unchecked = settings.model_copy(update={"user": "operator", "password_file": password_file})

@@ -14,6 +14,7 @@ from pymodbus.client import AsyncModbusTcpClient
 from stages import DEMO, ready, simulator
 
 
+@pytest.mark.case("B11")
 async def test_one_command_plays_the_whole_line_on_loopback(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger.json"
     with simulator("line", "--scenario", str(DEMO), "--speed", "600", "--ledger", str(ledger)) as process:
