@@ -89,6 +89,18 @@ def test_a_condition_from_before_the_first_contact_is_initial(tmp_path: Path) ->
     ]  # fmt: skip
 
 
+def test_a_condition_that_comes_and_goes_within_one_batch_is_told(tmp_path: Path) -> None:
+    stage = Stage()
+    stage.connect("SCADA", "06:00:00")
+    up, down = (
+        ConditionChange("PAL01", "4002", is_up, False, "film low", 400, at(clock))
+        for is_up, clock in ((True, "06:00:01"), (False, "06:00:02"))
+    )
+    stage.core.handle_changes("SCADA", Batch([], at("06:00:03"), conditions=(up, down)), at("06:00:03"))
+    stage.commit()
+    assert told(stage) == [("06:00:01", "raised", "4002"), ("06:00:02", "cleared", "4002")]
+
+
 def test_chatter_is_one_alarm_with_a_count(tmp_path: Path) -> None:
     stage = machine(tmp_path, WORD % ("      off_delay: 10s\n", ""))
     stage.show("M1", "06:00:00", word=0, acked=0)
