@@ -1,10 +1,13 @@
 """Imports go one way: domain <- drivers, mqtt, store <- config <- runtime <- cli, web; and never around the corner."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.cases import TRAPS
 
 ROOT = Path(__file__).parents[1]
 
@@ -96,3 +99,17 @@ def test_one_function_writes_to_devices() -> None:
         and isinstance(node.func.value, ast.Name) and node.func.value.id == "driver"
     ]  # fmt: skip
     assert callers == ["gateway/runtime/device_link.py:_perform"] * 2, "one write and one call, in one place"
+
+
+def test_every_trap_that_the_code_names_is_explained() -> None:
+    explained = set(re.findall(r"^\| ([A-E]\d+) \|", (ROOT / "docs" / "traps.md").read_text(), re.M))
+    texts = [path.read_text() for folder in ("gateway", "simulators") for path in (ROOT / folder).rglob("*.py")]
+    named = {
+        trap
+        for text in texts
+        for some in re.findall(r"traps? ([A-E]\d{1,2}(?:(?:, | and )[A-E]\d{1,2})*)|\(([A-E]\d{1,2})\)", text)
+        for trap in re.findall(r"[A-E]\d{1,2}", " ".join(some))
+    }
+    assert len(named) > 20
+    assert named <= explained, f"explain {', '.join(sorted(named - explained))} in docs/traps.md"
+    assert set(TRAPS) <= explained
