@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.brokers import Mosquitto
-from tests.end_to_end.playing import PlayedLine
+from tests.end_to_end.playing import DEVICES, PlayedLine
 
 KILLS = [
     "06:02:40",
@@ -23,7 +23,7 @@ KILLS = [
 
 
 @pytest.mark.case("R01")
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_ten_kills_while_counting_lose_and_double_nothing(
     mosquitto: Mosquitto, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
@@ -32,9 +32,11 @@ def test_ten_kills_while_counting_lose_and_double_nothing(
         line.start_gateway()
         for clock in KILLS:
             line.wait_until(clock)
+            line.wait_for(lambda: line.devices_up == len(DEVICES), "the devices, that there is something to be killed")
             line.kill_gateway()
-            line.start_gateway()
+            line.restart_gateway()
         line.wait_until("06:21:15")
+        line.wait_for(lambda: len(line.events("order.completed")) >= len(DEVICES), "the end of every order")
         line.finish()
         verdict, text = line.reconcile()
         assert verdict == 0, text
