@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway.drivers.base import Clock, DeviceSettings, Driver, Tag, TagAddress
-from gateway.drivers.modbus.config import ModbusAddress, ModbusSettings, check_modbus_tag, shared_endpoint_problem
+from gateway.drivers.modbus.checks import check_modbus_tag, check_modbus_write, shared_endpoint_problem
+from gateway.drivers.modbus.config import ModbusAddress, ModbusSettings
 from gateway.drivers.modbus.driver import ModbusDriver
 from gateway.drivers.opcua.config import (
     OpcUaAddress,
@@ -50,5 +51,12 @@ DRIVERS: Final[dict[str, DriverEntry]] = {
         check_opcua_write,
         in_group,
     ),
-    "modbus": DriverEntry(ModbusSettings, ModbusAddress, check_modbus_tag, shared_endpoint_problem, ModbusDriver),
+    "modbus": DriverEntry(
+        ModbusSettings,
+        ModbusAddress,
+        check_modbus_tag,
+        shared_endpoint_problem,
+        ModbusDriver,
+        check_write=check_modbus_write,
+    ),
 }

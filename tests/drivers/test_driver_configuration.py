@@ -5,7 +5,8 @@ from pydantic import ValidationError
 
 from gateway.domain.values import DataType
 from gateway.drivers.base import Tag
-from gateway.drivers.modbus.config import ModbusAddress, ModbusSettings, Span, check_modbus_tag
+from gateway.drivers.modbus.checks import check_modbus_tag
+from gateway.drivers.modbus.config import ModbusAddress, ModbusSettings, Span
 from gateway.drivers.opcua.config import OpcUaAddress, OpcUaSettings, check_opcua_tag
 from gateway.drivers.registry import DRIVERS
 

@@ -107,3 +107,15 @@ def test_a_parameter_behind_a_scale_register_keeps_its_digits_on_the_way_to_the_
     assert to_raw(12.34, conversion) == 12.34
     assert same_value(7000.0, 7000, conversion.type), "a device whose scale is 3 says 7 and means 7000"
     assert not same_value(1.0, True, conversion.type)
+
+
+@pytest.mark.parametrize(("table", "cure"), [("input", "name a holding register"), ("discrete", "name a coil")])
+def test_a_parameter_in_a_table_that_can_only_be_read_is_told_before_anybody_downloads_it(tmp_path, table, cure):
+    kind = "uint16" if table == "input" else "bool"
+    text = SCALED.replace("type: int16, scale_register: 13", f"type: {kind}, table: {table}")
+    if kind == "bool":
+        text = text.replace("min: 0, max: 100, ", "")
+    assert problems(tmp_path, text) == [
+        "plant.yaml:9: equipment > ACME/HZ/A/L1/INV > tags > limit: the configuration lets the gateway write this tag, "
+        f"but table {table} can only be read; {cure}"
+    ]

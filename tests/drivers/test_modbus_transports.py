@@ -12,7 +12,8 @@ from gateway.domain.conversion import Conversion, to_engineering, to_raw
 from gateway.domain.values import DataType, StatusCode, TagChange, TagWrite, WriteResult
 from gateway.drivers.base import Tag
 from gateway.drivers.modbus.budget import Budget
-from gateway.drivers.modbus.config import ModbusAddress, ModbusSettings, shared_endpoint_problem
+from gateway.drivers.modbus.checks import shared_endpoint_problem
+from gateway.drivers.modbus.config import ModbusAddress, ModbusSettings
 from gateway.drivers.modbus.connecting import frame_silence
 from gateway.drivers.modbus.driver import ModbusDriver
 
