@@ -9,6 +9,7 @@ from rich.markup import escape
 from gateway.config.load import load_plant
 from gateway.config.plant import Plant
 from gateway.config.problems import ConfigError
+from gateway.domain.equipment import EquipmentSpec
 
 
 def check_config(folder: Path, *, connect: bool = False) -> int:
@@ -22,8 +23,7 @@ def check_config(folder: Path, *, connect: bool = False) -> int:
     out = Console(highlight=False, soft_wrap=True)
     out.print(f"[green]ok[/]  {_summary(plant)}, checked in {time.monotonic() - started:.2f} s")
     for spec in plant.equipment:
-        writes = ", ".join(spec.download.parameters) if spec.download else "none"
-        out.print(f"    {spec.path}: {len(spec.tags)} tags, writes allowed: {writes}")
+        out.print(f"    {spec.path}: {len(spec.tags)} tags, writes allowed: {_writes(spec)}")
     if plant.in_clear:
         out.print(f"    [yellow]neither signed nor encrypted:[/] {', '.join(plant.in_clear)}")
     if not connect:
@@ -31,6 +31,16 @@ def check_config(folder: Path, *, connect: bool = False) -> int:
     from gateway.cli.connect import check_devices
 
     return check_devices(plant)
+
+
+def _writes(spec: EquipmentSpec) -> str:
+    """All that the gateway may change in an equipment."""
+    writes = [*spec.download.parameters] if spec.download is not None else []
+    if spec.hold is not None:
+        writes.append(f"{spec.hold.name} (quality hold)")
+    if spec.alarms is not None and spec.alarms.acknowledged_at is not None:
+        writes.append("acknowledging alarms")
+    return ", ".join(writes) or "none"
 
 
 def show_problems(error: ConfigError) -> None:

@@ -18,6 +18,7 @@ from gateway.config.problems import ConfigError
 from gateway.domain.download import OperationResult
 from gateway.domain.values import Batch
 from gateway.runtime.device_link import DeviceLink
+from tests.cli.running import gateway as command_line
 from tests.stage import Stage
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -244,3 +245,10 @@ async def test_only_conditions_can_be_acknowledged(tmp_path: Path) -> None:
     (problem,) = caught.value.problems
     assert "plant.yaml:10" in str(problem)
     assert "only OPC UA conditions can be acknowledged; name their source with conditions:" in str(problem)
+
+
+@pytest.mark.parametrize(("alarms", "says"), [(PERMITTED, "acknowledging alarms"), ("{conditions: PAL01}", "none")])
+async def test_the_check_says_whether_alarms_may_be_acknowledged(tmp_path: Path, alarms: str, says: str) -> None:
+    (tmp_path / "plant.yaml").write_text(PLANT.format(port=4840, plc=PLC, alarms=alarms))
+    done = await command_line("check", "-c", str(tmp_path))
+    assert f"PAL01: 1 tags, writes allowed: {says}\n" in done.out

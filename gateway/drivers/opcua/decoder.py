@@ -135,6 +135,7 @@ class ChangeDecoder:
 
     def __init__(self, tags: Sequence[Tag[Any]], values: ValueDecoder, fields: FieldDecoder | None = None) -> None:
         self._fields: Final = fields or FieldDecoder({}, values)
+        self._structured: Final = self._fields.handles
         self.strays: list[TagChange] = []
         self._tag_ids: Final[list[TagId]] = [tag.tag_id for tag in tags]
         self._types: Final[list[DataType]] = [tag.type for tag in tags]
@@ -209,7 +210,7 @@ class ChangeDecoder:
         handle, mask = _ITEM.unpack_from(data, position)
         position += _ITEM.size
         mask &= 0x3F
-        if handle in self._fields:
+        if handle in self._structured:
             return self._decode_structure(handle, mask, data, position, changes)
         kind, value, repaired = 0, None, None
         if mask & _VALUE:
@@ -273,7 +274,7 @@ class ChangeDecoder:
 
     def all_from_library(self, handle: int, data_value: DataValue) -> list[TagChange]:
         """The same, of an item that may be a structure."""
-        if handle not in self._fields:
+        if handle not in self._structured:
             return [self.from_library(handle, data_value)]
         at, told_at = timestamp_of(data_value.SourceTimestamp), timestamp_of(data_value.ServerTimestamp)
         at = None if at is None or self.offset is None else at + self.offset
@@ -288,7 +289,7 @@ class ChangeDecoder:
         return change
 
     def _check(self, handle: int, kind: int, value: Value, status: int) -> tuple[Value, int]:
-        if handle in self._fields:
+        if handle in self._structured:
             self.strays += self._fields.refuse(handle, kind)[1:]
             return None, StatusCode.BAD_TYPE_MISMATCH
         if not accepts(self._types[handle], kind):

@@ -25,19 +25,17 @@ class Fields(NamedTuple):
 
 
 class FieldDecoder:
-    """Knows by client handle which items are structures.
+    """Knows the items that are structures, by client handle; `handles` are all of them.
 
     `mistyped` are the tags whose fields came with a type that the configuration does not have, as in `ChangeDecoder`.
     """
 
     def __init__(self, items: Mapping[int, Fields], values: ValueDecoder) -> None:
+        self.handles: Final = frozenset(items)
         self._items: Final = items
         self._values: Final = values
         self._told: dict[TagId, tuple[Value, int]] = {}
         self.mistyped: dict[TagId, int] = {}
-
-    def __contains__(self, handle: int) -> bool:
-        return handle in self._items
 
     def decode(self, handle: int, data_value: ua.DataValue, times: Times) -> list[TagChange]:
         """The changes of one item."""
