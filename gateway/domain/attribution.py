@@ -100,6 +100,8 @@ class Attribution:
             spec.usage.materials, spec.usage.energy, self._shifts, self._kpi,
         )  # fmt: skip
         self._revision: Revision | None = None
+        self.tells_past = False
+        """True while a device tells of an outage: windows that the clock closed meanwhile take their pieces yet."""
         self._pruned: Timestamp = 0
 
     def take_scan(self, touched: set[int], seen: Observation | None, at: Timestamp, now: Timestamp) -> None:
@@ -261,7 +263,8 @@ class Attribution:
         return min((at for at in times if at is not None), default=None)
 
     def _add(self, steps: Mapping[str, Step], at: Timestamp, now: Timestamp, *flags: str) -> None:
-        if at < self.memory.newest and at < max(self.memory.windows.start, self.orders.changed):
+        is_late = at < self.memory.newest and at < max(self.memory.windows.start, self.orders.changed)
+        if is_late or (self.tells_past and at <= self.memory.windows.start):
             for name, step in steps.items():
                 self._past().place(name, step.delta, (*step.flags, *flags), at)
             return

@@ -6,6 +6,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import field
 
+from gateway.domain.backfill import is_covered
 from gateway.domain.commands import Commands
 from gateway.domain.contacts import Contacts
 from gateway.domain.download import OperationResult
@@ -14,6 +15,7 @@ from gateway.domain.envelope import Answer
 from gateway.domain.equipment import Equipment, EquipmentMemory, EquipmentSpec
 from gateway.domain.gateway_events import (
     DataGap,
+    DeviceClock,
     GatewayCertificate,
     GatewayConnection,
     GatewayOutage,
@@ -25,7 +27,7 @@ from gateway.domain.requests import Command
 from gateway.domain.shared import SharedRecord
 from gateway.domain.states import Cause
 from gateway.domain.times import format_timestamp
-from gateway.domain.values import Batch, Timestamp
+from gateway.domain.values import Backfill, Batch, Timestamp
 
 GATEWAY_KEY = "gateway"
 CONTACTS_KEY = "contacts"
@@ -74,6 +76,7 @@ class Core:
         self._contacts = Contacts(heard, now)
         self._started = now
         self._links: dict[str, bool] = {}
+        self._backfilled: set[str] = set()
         self._site = Recorder(identity, None, self.memory.sequence, self.effects)
         self.equipment: dict[str, Equipment] = {}
         for spec in equipment:
@@ -112,8 +115,11 @@ class Core:
 
     def handle_changes(self, device: str, batch: Batch, now: Timestamp) -> None:
         """One publish response or poll; an empty one says that nothing else happened up to its contact time."""
+        if batch.backfill is not None:
+            self._take_backfill(device, batch, batch.backfill, now)
+            return
         sinks, contact = self._sinks, batch.contact
-        if batch.gaps or batch.drifts:
+        if batch.gaps or batch.drifts or batch.skew is not None:
             self._tell_losses(device, batch, now)
         for change in batch.changes:
             sinks[change.tag_id](change)
@@ -121,6 +127,7 @@ class Core:
         if batch.conditions:
             self._take_conditions(device, batch, now)
         for equipment in self._on_device.get(device, ()):
+            equipment.recorder.time_quality = batch.time_quality
             equipment.end_batch(contact)
             if equipment.out_of_contact and not batch.changes:
                 equipment.regain_contact(contact, now)
@@ -131,6 +138,42 @@ class Core:
             equipment.settle(known, known, now)
             self._commands.handle_scan(equipment.spec.path, now)
 
+    def _take_backfill(self, device: str, batch: Batch, told: Backfill, now: Timestamp) -> None:
+        """What happened in an outage, from the device's history: in order of time, and nothing after its contact yet.
+
+        An equipment whose states are not in the history stays UNKNOWN; its counts find their order and minute all the
+        same. While it lasts no clock overrules the device, and no heartbeat counts as missed.
+        """
+        if batch.gaps:
+            self._tell_losses(device, batch, now)
+        for change in batch.changes:
+            self._sinks[change.tag_id](change)
+        last, begins = self._contacts.heard.get(device, batch.contact), device not in self._backfilled
+        self._contacts.take(device, batch)
+        self._backfilled.add(device)
+        for equipment in self._on_device.get(device, ()):
+            state = equipment.spec.state
+            equipment.recorder.time_quality = batch.time_quality
+            equipment.is_blind = not is_covered(equipment.spec, device, told.covered)
+            equipment.attribution.tells_past = True
+            if equipment.is_blind and begins and state is not None and now - last > state.stale_after:
+                self._lose(equipment, last, now)
+            elif equipment.out_of_contact and not equipment.is_blind:
+                equipment.regain_contact(last, now)
+            equipment.end_batch(batch.contact)
+            equipment.run_scans(device, batch.contact, now)
+            known = self._contacts.known_of(self._state_tags[equipment.spec.path])
+            equipment.settle(known, known, now)
+            if told.is_last:
+                equipment.begin_contact(device, now, told.covered)
+        if told.is_last:
+            self._end_backfill(device)
+
+    def _end_backfill(self, device: str) -> None:
+        self._backfilled.discard(device)
+        for equipment in self._on_device.get(device, ()):
+            equipment.is_blind = equipment.attribution.tells_past = False
+
     def handle_link(
         self, device: str, up: bool, at: Timestamp, now: Timestamp, detail: str | None = None, resumed: bool = False
     ) -> None:
@@ -140,6 +183,8 @@ class Core:
         times, and what did not change holds.
         """
         self._links[device] = up
+        if device in self._backfilled:
+            self._end_backfill(device)
         last = self._contacts.heard.get(device)
         if up and resumed:
             self._commands.handle_link_up(device)
@@ -200,7 +245,7 @@ class Core:
 
     def handle_deadline(self, now: Timestamp) -> None:
         """Time passed: lost contact, moments that no device confirmed, timers of downloads."""
-        for equipment in self.equipment.values():
+        for equipment in self._judged_by_clock():
             state, tags = equipment.spec.state, self._state_tags[equipment.spec.path]
             heard = self._contacts.heard_of(tags)
             if state is not None and not equipment.out_of_contact and now - heard > state.stale_after:
@@ -214,13 +259,18 @@ class Core:
     def next_deadline(self) -> Timestamp | None:
         """When `handle_deadline` wants to be called at the latest."""
         times = [self._commands.next_timer()]
-        for equipment in self.equipment.values():
+        for equipment in self._judged_by_clock():
             deadline, state = equipment.deadline(), equipment.spec.state
             times.append(None if deadline is None else deadline + GRACE)
             if state is not None and not equipment.out_of_contact:
                 heard = self._contacts.heard_of(self._state_tags[equipment.spec.path])
                 times.append(heard + state.stale_after + 1)
         return min((at for at in times if at is not None), default=None)
+
+    def _judged_by_clock(self) -> list[Equipment]:
+        """The equipment whose devices are not telling of their past at the moment."""
+        told = self._backfilled
+        return [item for item in self.equipment.values() if not told or told.isdisjoint(item.spec.devices)]
 
     # --- effects ------------------------------------------------------------------------------------------------
 
@@ -259,6 +309,7 @@ class Core:
             alarms = equipment.spec.alarms
             for condition in batch.conditions:
                 if alarms is not None and alarms.condition_source == condition.source:
+                    equipment.recorder.time_quality = batch.time_quality
                     equipment.take_condition(condition, batch.contact, now)
 
     def _close_gap(self, device: str, last: Timestamp | None, at: Timestamp, now: Timestamp) -> None:
@@ -276,6 +327,7 @@ class Core:
             lost = DataGap(
                 device=device, cause=gap.cause, start=format_timestamp(gap.start), end=format_timestamp(gap.end),
                 notification=gap.number, notifications=gap.notifications, tags=gap.tags, first=gap.first,
+                filled=gap.filled,
             )  # fmt: skip
             self._site.event(lost, gap.end, now, time_quality="gateway")
         for drift in batch.drifts:
@@ -283,6 +335,10 @@ class Core:
                 device=device, what=drift.what, name=drift.name, before=drift.before, after=drift.after
             )  # fmt: skip
             self._site.event(told, batch.contact, now, time_quality="gateway")
+        if batch.skew is not None:
+            ahead, before = batch.skew.now / 1000, batch.skew.before / 1000
+            clock = DeviceClock(device=device, ahead_s=ahead, before_s=before, corrected=batch.skew.corrected)
+            self._site.event(clock, batch.contact, now, time_quality="gateway")
 
     def _lose(self, equipment: Equipment, last: Timestamp, now: Timestamp) -> None:
         """Nothing was heard since `last`: if that was before this start, it was the gateway that was away."""

@@ -161,6 +161,7 @@ class Equipment:
         self._scans = Scans(len(tags), spec.production.dated, self.attribution.take_late)
         self._needs = frozenset(spec.state.watched) if spec.state else frozenset[int]()
         self._heartbeats: dict[int, Timestamp] = {}
+        self.is_blind = False  # True while a device tells of its past, and its states are not in it
 
     @property
     def state(self) -> State | None:
@@ -168,17 +169,17 @@ class Equipment:
         shown = self.memory.state.candidate or self.memory.state.current
         return shown.state if shown else None
 
-    def begin_contact(self, device: str, at: Timestamp) -> None:
-        """The device is (again) in reach: what it says now is true from `at` on, whatever its source time."""
-        self._scans.begin(device, at)
-        for tag in self.spec.tags:
-            if tag.device != device:
-                continue
+    def begin_contact(self, device: str, at: Timestamp, known: frozenset[TagId] = frozenset()) -> None:
+        """The device is (again) in reach: what it says is true from `at` on, but for tags `known` by its history."""
+        if self.is_blind or not known:
+            self._scans.begin(device, at)
+        awaited = [tag for tag in self.spec.tags if tag.device == device and tag.tag_id not in known]
+        for tag in awaited:
             self.inputs.statuses[tag.slot] = StatusCode.BAD_WAITING_FOR_INITIAL_DATA
             if tag.heartbeat_period is not None:
                 self._heartbeats[tag.slot] = at
                 self.inputs.stale[tag.slot] = False
-        self._derived.forget({tag.slot for tag in self.spec.tags if tag.device == device})
+        self._derived.forget({tag.slot for tag in awaited})
         self.paced.forget(device)
         if self._alarms is not None:
             self._alarms.begin(at)
@@ -297,7 +298,7 @@ class Equipment:
             if (tell := self._tells[slot]) is not None:
                 tell(self.inputs.values[slot], self.inputs.statuses[slot], at)
         self._beat(touched, at)
-        seen = self._observe(at) if not self._needs.isdisjoint(touched) else None
+        seen = None if self.is_blind or self._needs.isdisjoint(touched) else self._observe(at)
         self.attribution.take_scan(touched, seen, at, now)
         if self._alarms is not None:
             self._tell_alarms(self._alarms.take_scan(self.inputs, touched, at), now)

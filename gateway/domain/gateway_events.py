@@ -11,7 +11,8 @@ class DataGap(EventData, frozen=True, kw_only=True):
     """Values of a device were lost between two moments; `cause` is overflow, sequence or session.
 
     `notifications` is how many notifications are missing, `tags` how many queues ran over, where that is known;
-    `notification` is the number of the one that told of it.
+    `notification` is the number of the one that told of it. With `filled`, so many values of the gap came from the
+    device's history, and `tags` is how many tags have none.
     """
 
     type: ClassVar = "data.gap"
@@ -26,6 +27,7 @@ class DataGap(EventData, frozen=True, kw_only=True):
     notifications: int | None
     tags: int | None
     first: tuple[str, ...] = ()
+    filled: int | None = None
 
 
 class TagDrift(EventData, frozen=True, kw_only=True):

@@ -15,8 +15,9 @@ PlainValue = bool | int | float | str | None
 """The part of it that a JSON message or a checkpoint holds as it is."""
 Timestamp = int
 """Milliseconds since 1970-01-01 UTC."""
-TimeQuality = Literal["source", "gateway", "estimated"]
-"""Whose clock a time is by: the device's, the gateway's, or the device's put right by what was learned of it."""
+TimeQuality = Literal["source", "gateway", "estimated", "history"]
+"""Whose clock a time is by: the device's, the gateway's, the device's put right by what was learned of it; or that of
+the device's history, told after an outage."""
 TagId = str
 """`<unit>.<tag>`, for example `FIL01.state`: unique within one gateway."""
 
@@ -150,7 +151,8 @@ class Gap(msgspec.Struct, frozen=True, gc=False):
 
     `cause` is `overflow` (queues of the device ran over: `tags` of them, the first few named), `sequence`
     (`notifications` were never received and are not kept any more) or `session` (the device forgot what it had for
-    us; how much is unknown). `number` is the notification that told of it, 0 for a session.
+    us; how much is unknown). `number` is the notification that told of it, 0 for a session. `filled` values of a
+    session's gap came from the device's history; then `tags` is how many have none, the first few named.
     """
 
     start: Timestamp
@@ -160,6 +162,7 @@ class Gap(msgspec.Struct, frozen=True, gc=False):
     notifications: int | None = None
     tags: int | None = None
     first: tuple[TagId, ...] = ()
+    filled: int | None = None
 
 
 class Drift(msgspec.Struct, frozen=True, gc=False):
@@ -172,6 +175,16 @@ class Drift(msgspec.Struct, frozen=True, gc=False):
     name: str
     before: str
     after: str
+
+
+class Backfill(msgspec.Struct, frozen=True, gc=False):
+    """A batch that comes from the device's history, in the order of its times, before anything live.
+
+    `covered` are the tags that have a history: of them everything is told, of the others nothing. `is_last` ends it.
+    """
+
+    covered: frozenset[TagId]
+    is_last: bool = False
 
 
 class Skew(msgspec.Struct, frozen=True, gc=False):
@@ -225,6 +238,7 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
     conditions: tuple[ConditionChange, ...] = ()
     time_quality: TimeQuality = "source"
     skew: Skew | None = None
+    backfill: Backfill | None = None
     polled: tuple[frozenset[TagId], ...] = ()
 
 

@@ -114,9 +114,12 @@ class Channel:
         except (OSError, UaError) as error:
             raise self.fail(f"cannot be connected: {reason_of_refusal(client, error)}") from None
 
-    async def call(self, request: Any, response_type: type[Response]) -> Response:
-        """One service call; raises `ServiceFault` when the server refuses it as a whole."""
-        body = await self._exchange(request, self._timeout)
+    async def call(self, request: Any, response_type: type[Response], patience: float | None = None) -> Response:
+        """One service call; raises `ServiceFault` when the server refuses it as a whole.
+
+        `patience` is for a service that may take longer than others, in seconds of wall time.
+        """
+        body = await self._exchange(request, self._timeout if patience is None else patience)
         response: Response = self.decode(partial(struct_from_binary, response_type), body)
         return response
 
@@ -135,7 +138,7 @@ class Channel:
         try:
             return await protocol.send_request(request, patience)
         except TimeoutError:
-            raise self.fail(f"does not answer a {what} within {self._timeout:g} s") from None
+            raise self.fail(f"does not answer a {what} within {patience:g} s") from None
         except UaStatusCodeError as error:
             closing = protocol.transport is None or protocol.transport.is_closing()
             if closing or error.code in _LINK_CODES:

@@ -24,11 +24,12 @@ from gateway.drivers.base import BrowsedNode, Clock, LinkLost, NodeFacts, Tag
 from gateway.drivers.opcua.audit import Audit
 from gateway.drivers.opcua.browse import Browser, data_type_of
 from gateway.drivers.opcua.channel import Channel, ServiceFault
-from gateway.drivers.opcua.config import OpcUaAddress, OpcUaSettings
-from gateway.drivers.opcua.device_clock import DeviceClock
+from gateway.drivers.opcua.config import OpcUaAddress, OpcUaSettings, wants_history
+from gateway.drivers.opcua.device_clock import TRUSTED, DeviceClock
 from gateway.drivers.opcua.field_writes import write_in_order
 from gateway.drivers.opcua.fields import TYPE_UNKNOWN
 from gateway.drivers.opcua.known_device import KnownDevice
+from gateway.drivers.opcua.last_told import LastTold
 from gateway.drivers.opcua.methods import call_methods
 from gateway.drivers.opcua.monitored_items import wanted_items
 from gateway.drivers.opcua.node_ids import make_node_id, parse_node
@@ -60,7 +61,7 @@ class OpcUaDriver:
         self._audit = Audit(tags)
         interval = settings.poll_interval if settings.mode == "poll" else settings.publishing_interval
         dates = DeviceClock(name, settings.clock, clock, interval)
-        self._device = KnownDevice(name, settings, clock, self._audit, dates)
+        self._device = KnownDevice(name, settings, clock, self._audit, dates, _told_last(settings, tags, clock.rate))
         self._drifts: list[Drift] = []
         self._ticket: Ticket | None = None
         self._lost_since: Timestamp | None = None
@@ -136,6 +137,9 @@ class OpcUaDriver:
             self.statistics = self._subscription.statistics
             self._snapshots.forget()
         async for batch in self._subscription.batches():
+            if batch.backfill is not None:
+                yield batch
+                continue
             batch = await self._snapshots.complete(batch, self._session, self._node_ids)  # noqa: PLW2901
             yield await self._learn_from(batch) if self._structures.has_unknown else batch
 
@@ -155,7 +159,14 @@ class OpcUaDriver:
         if self._settings.mode == "poll":
             subscription = Poller(self._session, self._device, wanted)
         else:
-            subscription = Subscription(self._session, self._device, wanted, self._lost_since)
+            triggers = {snapshot.trigger for snapshot in self._settings.snapshots}
+            # A record that was overwritten long ago is in no history, so its trigger is not looked for either.
+            historized = [
+                (tag, node_id)
+                for tag, node_id in zip(tags, node_ids, strict=True)
+                if wants_history(self._settings, tag) and tag.tag_id not in triggers
+            ]
+            subscription = Subscription(self._session, self._device, wanted, self._lost_since, historized)
             await subscription.open()
         bad, drifts = self._audit.check_types(tags, await self._session.data_types(node_ids))
         subscription.announce(bad, [*self._drifts, *drifts])
@@ -212,3 +223,12 @@ class OpcUaDriver:
         index = self._session.namespace_index(name.namespace) if name.namespace is not None else 0
         async for batch in Browser(self._session).walk(make_node_id(name.identifier, index)):
             yield batch
+
+
+def _told_last(settings: OpcUaSettings, tags: Sequence[Tag[OpcUaAddress]], rate: float) -> LastTold | None:
+    """Long enough that half of it covers a clock that is a little wrong, and what was not published any more."""
+    if not any(wants_history(settings, tag) for tag in tags):
+        return None
+    sampling = max(tag.address.sampling_interval or settings.sampling_interval for tag in tags)
+    unpublished = 2_000 * (sampling + settings.publishing_interval)
+    return LastTold(round(3 * TRUSTED * rate + 2 * unpublished))

@@ -18,6 +18,7 @@ _OPERATION_LIMITS: Final = (
     ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerRead,
     ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerWrite,
     ObjectIds.Server_ServerCapabilities_OperationLimits_MaxMonitoredItemsPerCall,
+    ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerHistoryReadData,
 )
 
 Item = TypeVar("Item")
@@ -30,6 +31,7 @@ class OperationLimits:
     nodes_per_read: int = _DEFAULT_NODES_PER_CALL
     nodes_per_write: int = _DEFAULT_NODES_PER_CALL
     items_per_create: int = _DEFAULT_NODES_PER_CALL
+    nodes_per_history_read: int = _DEFAULT_NODES_PER_CALL
 
 
 class Session:

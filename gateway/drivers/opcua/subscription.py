@@ -8,6 +8,7 @@ what was published meanwhile is fetched by Republish, one notification after the
 """
 
 import asyncio
+import contextlib
 import math
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import replace
@@ -18,6 +19,7 @@ from asyncua import ua
 from asyncua.ua.status_codes import StatusCodes
 
 from gateway.domain.values import Batch, ConditionChange, Drift, Gap, TagChange, Timestamp
+from gateway.drivers.opcua.backfill import Backfiller, Historized
 from gateway.drivers.opcua.channel import ServiceFault
 from gateway.drivers.opcua.conditions import conditions_item, refresh_request
 from gateway.drivers.opcua.known_device import KnownDevice
@@ -53,6 +55,7 @@ class Subscription:
         device: KnownDevice,
         wanted: Sequence[WantedItem],
         lost_since: Timestamp | None = None,
+        historized: Historized = (),
     ) -> None:
         self._session = session
         self._channel = session.channel
@@ -67,6 +70,10 @@ class Subscription:
         self._notifications.contact = lost_since
         self._audit = device.audit
         self._dates = device.dates
+        self._told = device.told
+        self._known_device = device
+        self._historized = historized
+        self._backfiller: Backfiller | None = None
         self._server = ServerState()
         self._is_resumed = False
         self._silence = 0.0
@@ -111,8 +118,20 @@ class Subscription:
             raise self._channel.lost(f"no subscription: {fault}") from None
         self._dates.begin()
         if self.contact is not None:
-            self._notifications.gaps.append(Gap(self.contact, self._clock.now(), "session"))
-            _log.warning("device forgot the subscription", device=self._device, subscription=self._id)
+            self._note_loss(Gap(self.contact, self._clock.now(), "session"))
+        elif self._told is not None:
+            self._told.begin()
+
+    def _note_loss(self, gap: Gap) -> None:
+        """The server forgot what it had for us; it may have a history instead."""
+        _log.warning("device forgot the subscription", device=self._device, subscription=self._id)
+        told = self._told
+        if told is not None and told.is_complete:
+            self._backfiller = Backfiller(self._session, self._known_device, told, self._historized, gap)
+            return
+        self._notifications.gaps.append(gap)
+        if told is not None:
+            told.begin()
 
     async def _create(self) -> None:
         interval = self._settings.publishing_interval / self._clock.rate
@@ -158,6 +177,8 @@ class Subscription:
         self._session, self._channel = session, session.channel
         self._notifications.channel = session.channel
         self._items.move(session)
+        if self._backfiller is not None:
+            self._backfiller.move(session)
         self._received = asyncio.Queue()
         self._committed = asyncio.Semaphore(0)
         self._is_resumed = True
@@ -173,11 +194,8 @@ class Subscription:
     async def batches(self) -> AsyncIterator[Batch]:
         """One batch per notification, for ever; the one before is committed by asking. Raises `LinkLost`."""
         notifications = self._notifications
-        if self._is_resumed:
-            yield Batch([], notifications.known_now(), resumed=True)
-            async for publication in notifications.fetch_all():
-                yield self._batch(publication, notifications.known_until(publication))
-                self._acknowledge(publication.sequence_number)
+        async for batch in self._catch_up():
+            yield batch
         self._start()
         if self._news or notifications.gaps or self._drifts:
             yield self._batch(None, self._clock.now())
@@ -191,11 +209,51 @@ class Subscription:
             async for fetched in notifications.fetch_missing(publication):
                 yield self._batch(fetched, notifications.known_until(fetched))
                 self._acknowledge(fetched.sequence_number)
+            publication = self._strip(publication, contact)
             if notifications.take(publication):
                 yield self._batch(publication, notifications.known_until(publication) if publication.more else contact)
             if not publication.is_keep_alive:
                 self._acknowledge(publication.sequence_number)
             self._committed.release()
+
+    async def _catch_up(self) -> AsyncIterator[Batch]:
+        """What happened while the link was broken, as far as the server or its history still has it."""
+        if self._is_resumed:
+            yield Batch([], self._notifications.known_now(), resumed=True)
+        if self._backfiller is not None and not self._backfiller.is_told:
+            async for batch in self._fill(self._backfiller):
+                yield batch
+        if self._is_resumed:
+            async for publication in self._notifications.fetch_all():
+                yield self._batch(publication, self._notifications.known_until(publication))
+                self._acknowledge(publication.sequence_number)
+
+    async def _fill(self, backfiller: Backfiller) -> AsyncIterator[Batch]:
+        """The history of the outage; a gap as ever where there is none."""
+        async for batch in backfiller.batches(self._keep_alive):
+            self._notifications.contact = batch.contact
+            yield batch
+        if not backfiller.is_told:
+            self._notifications.gaps.append(backfiller.gap)
+            self._backfiller = None
+            if self._told is not None:
+                self._told.begin()
+
+    async def _keep_alive(self) -> None:
+        """A service that names the subscription counts as a sign of life (OPC 10000-4 §5.14.1.2)."""
+        request = ua.SetPublishingModeRequest()
+        request.Parameters = ua.SetPublishingModeParameters(PublishingEnabled=True, SubscriptionIds=[self._id])
+        with contextlib.suppress(ServiceFault):
+            await self._channel.call(request, ua.SetPublishingModeResponse)
+
+    def _strip(self, publication: Publication, contact: Timestamp) -> Publication:
+        """Without what the history has told already."""
+        backfiller = self._backfiller
+        if backfiller is None:
+            return publication
+        if backfiller.is_passed:
+            self._backfiller = None
+        return backfiller.strip(publication, contact)
 
     def _batch(self, publication: Publication | None, contact: Timestamp) -> Batch:
         for tag_id, kind in self._decoder.take_mistyped().items():
@@ -215,6 +273,9 @@ class Subscription:
             changes = self._dates.correct(news) + changes
         if not self._server.is_running:
             changes = self._server.judge(changes)
+        if self._told is not None:
+            self._told.note(changes, contact, self._dates.offset or 0)
+            self._told.is_complete = self._told.is_complete or (publication is not None and not publication.more)
         skew = self._dates.take_skew()
         return Batch(changes, contact, gaps, drifts, conditions=conditions, time_quality=quality, skew=skew)
 

@@ -1,0 +1,187 @@
+"""What a server's history gives back of an outage in which it forgot the session: everything, once, in order."""
+
+import asyncio
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+from asyncua import ua
+from opcua_links import link, tag, until
+from opcua_servers import plc, proxy
+
+from gateway.domain.values import DataType
+from gateway.drivers.opcua import history
+from gateway.drivers.opcua.config import OpcUaSettings, check_opcua_tag
+from tests.drivers.clocks import PlantClock
+
+
+class Machine:
+    """A server whose nodes are dated by the plant's clock, behind a proxy that can be closed."""
+
+    def __init__(self, server, between) -> None:
+        self.server, self.between = server, between
+        self.record = None
+
+    async def add(self, name: str, *, historized: bool = True):
+        node = await self.server.add(name, 0)
+        await self.write(node, 0)
+        if historized:
+            await self.server.server.historize_node_data_change(node, period=None)
+        return node
+
+    async def write(self, node, value: int) -> None:
+        clock = self.record.link._clock if self.record else PlantClock()
+        shown = datetime.fromtimestamp(clock.now() / 1000, UTC)
+        await node.write_value(ua.DataValue(ua.Variant(value, ua.VariantType.Int32), SourceTimestamp=shown))
+        await asyncio.sleep(0.002)  # two values of one tag never have the same millisecond
+
+    async def forget_and_close(self) -> None:
+        """The session is gone, the link cut, and nobody gets in."""
+        self.between.refuse()
+        iserver = self.server.server.iserver
+        service, own = iserver.subscription_service, iserver.isession.session_id
+        await service.delete_subscriptions([n for n, sub in service.subscriptions.items() if sub.session_id != own])
+        for session in list(iserver._external_sessions.values()):
+            await session.close_session(True)
+        self.between.cut()
+        await until(lambda: not self.record.links[-1][0])
+
+
+@asynccontextmanager
+async def machine():
+    async with plc() as server, proxy(server.port) as between:
+        yield Machine(server, between)
+
+
+def filled(record) -> list:
+    return [batch for batch in record.batches if batch.backfill is not None]
+
+
+async def test_a_counter_is_told_to_the_last_piece_through_outages_in_which_the_session_was_forgotten(monkeypatch):
+    monkeypatch.setattr(history, "VALUES_PER_NODE", 7)
+    async with machine() as press:
+        node = await press.add("count")
+        async with link(press.between.port, tag("count"), rate=5, history=True) as record:
+            press.record = record
+            await until(lambda: record.values() == [0])
+            value = 0
+            for _ in range(3):
+                for _ in range(10):
+                    value += 1
+                    await press.write(node, value)
+                await until(lambda last=value: record.values()[-1] == last)
+                await press.forget_and_close()
+                for _ in range(40):
+                    value += 1
+                    await press.write(node, value)
+                press.between.accept()
+                while not record.links[-1][0]:
+                    value += 1
+                    await press.write(node, value)
+                for _ in range(10):
+                    value += 1
+                    await press.write(node, value)
+                await until(lambda last=value: record.values()[-1] == last)
+            assert record.values() == list(range(value + 1))
+            gaps = [(gap.cause, gap.tags) for gap in record.gaps]
+            assert gaps == [("session", 0)] * 3
+            assert sum(gap.filled for gap in record.gaps) == sum(len(batch.changes) for batch in filled(record)) >= 120
+            assert record.links == [(True, False)] + [(False, False), (True, True)] * 3
+
+
+async def test_the_history_comes_in_order_of_time_over_all_tags_and_speaks_no_further_than_it_knows():
+    async with machine() as press:
+        nodes = [await press.add(name) for name in ("a", "b", "c")]
+        async with link(press.between.port, *map(tag, "abc"), rate=5, history=True) as record:
+            press.record = record
+            await until(lambda: record.values("c") == [0])
+            await press.forget_and_close()
+            for value in range(1, 31):
+                await press.write(nodes[value % 3], value)
+            press.between.accept()
+            await until(lambda: record.links[-1] == (True, True) and filled(record)[-1].backfill.is_last)
+            told = [change for batch in filled(record) for change in batch.changes]
+            assert [change.value for change in told] == list(range(1, 31))
+            for batch in filled(record):
+                assert batch.time_quality == "history"
+                assert all(change.source_timestamp <= batch.contact for change in batch.changes)
+            contacts = [batch.contact for batch in record.batches]
+            assert contacts == sorted(contacts)
+            assert filled(record)[0].resumed
+
+
+async def test_a_tag_without_history_is_named_and_begins_anew_beside_one_that_has_it():
+    async with machine() as press:
+        count, speed = await press.add("count"), await press.add("speed", historized=False)
+        async with link(press.between.port, tag("count"), tag("speed"), rate=5, history=True) as record:
+            press.record = record
+            await until(lambda: record.values("speed") == [0])
+            await press.forget_and_close()
+            for value in range(1, 6):
+                await press.write(count, value)
+                await press.write(speed, value)
+            press.between.accept()
+            await until(lambda: record.values("speed")[-1] == 5)
+            assert record.values("speed") == [0, 5]
+            assert record.values() == [0, 1, 2, 3, 4, 5]
+            assert [(gap.filled, gap.tags, gap.first) for gap in record.gaps] == [(5, 1, ("speed",))]
+            assert filled(record)[-1].backfill.covered == {"count"}
+
+
+async def test_a_server_without_history_costs_one_line_and_the_gap_that_there_is_anyway(capsys):
+    async with machine() as press:
+        node = await press.add("count", historized=False)
+        async with link(press.between.port, tag("count"), rate=5, history=True) as record:
+            press.record = record
+            await until(lambda: record.values() == [0])
+            await press.forget_and_close()
+            for value in range(1, 6):
+                await press.write(node, value)
+            press.between.accept()
+            await until(lambda: record.values()[-1] == 5)
+            assert record.values() == [0, 5]
+            assert record.links[-1] == (True, False)
+            assert [(gap.cause, gap.filled) for gap in record.gaps] == [("session", None)]
+            assert filled(record) == []
+            assert capsys.readouterr().out.count("device gives no history") == 1
+
+
+async def test_a_link_that_breaks_while_the_history_is_told_goes_on_where_it_broke():
+    async with machine() as press:
+        node = await press.add("count")
+        async with link(press.between.port, tag("count"), rate=5, history=True) as record:
+            press.record = record
+            await until(lambda: record.values() == [0])
+            await press.forget_and_close()
+            for value in range(1, 31):
+                await press.write(node, value)
+            record.hold.clear()
+            press.between.accept()
+            await until(lambda: filled(record))
+            press.between.cut()
+            record.hold.set()
+            await press.write(node, 31)
+            await until(lambda: record.values()[-1] == 31)
+            assert record.values() == list(range(32))
+            assert [gap.cause for gap in record.gaps] == ["session"]
+
+
+async def test_a_restarted_gateway_asks_for_no_history_of_before():
+    async with machine() as press:
+        node = await press.add("count")
+        for value in range(1, 4):
+            await press.write(node, value)
+        async with link(press.between.port, tag("count"), history=True) as record:
+            await until(lambda: record.values() == [3])
+            assert record.gaps == []
+
+
+def test_history_without_a_subscription_or_without_the_device_s_clock_is_refused_at_check():
+    tag_with = tag("count", DataType.INT32, history=True)
+    settings = {"url": "opc.tcp://10.0.0.1:4840", "namespace": "urn:plc"}
+    assert check_opcua_tag(OpcUaSettings(**settings), tag_with) == []
+    (poll,) = check_opcua_tag(OpcUaSettings(**settings, mode="poll"), tag_with)
+    assert "write mode: subscribe" in poll
+    (clock,) = check_opcua_tag(OpcUaSettings(**settings, clock="gateway"), tag_with)
+    assert "write clock: auto" in clock
+    without = tag("count", history=False)
+    assert check_opcua_tag(OpcUaSettings(**settings, mode="poll", history=True), without) == []
