@@ -142,6 +142,10 @@ class Contract:
     def _maxItems(self, most: int) -> Check:  # noqa: N802
         return lambda value: "too many items" if isinstance(value, list) and len(value) > most else None
 
+    def _minimum(self, least: float) -> Check:
+        number = TYPES["number"]
+        return lambda value: f"{value!r} is below {least}" if number(value) and value < least else None
+
     def _anyOf(self, parts: list[dict[str, Any]]) -> Check:  # noqa: N802
         checks = [self._compile(part) for part in parts]
 

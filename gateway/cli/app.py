@@ -7,6 +7,7 @@ import typer
 
 from gateway import __version__
 from gateway.cli.certs import certs
+from gateway.cli.counter import counter
 
 app = typer.Typer(
     name="gateway",
@@ -16,6 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(certs, name="certs")
+app.add_typer(counter, name="counter")
 
 ConfigFolder = Annotated[
     Path, typer.Option("-c", "--config", help="Folder with the plant's *.yaml files.", show_default=True)

@@ -9,13 +9,16 @@ from gateway.domain.containers import ContainerMemory, ContainerSpec, newest_con
 from gateway.domain.counters import CounterMemory, CounterSpec, Step
 from gateway.domain.counting import Counting, is_reading
 from gateway.domain.effects import Recorder
-from gateway.domain.events import OrderRef, OrderStarted, ProductionCount
+from gateway.domain.events import CounterRebased, OrderRef, OrderStarted, ProductionCount
 from gateway.domain.expressions import Inputs
 from gateway.domain.history import History, PastContainer, PastWindow, Told
+from gateway.domain.jumps import REBASED, find_jump
 from gateway.domain.kpi import Kpi
+from gateway.domain.objections import Objection
 from gateway.domain.order_events import completed, progress
 from gateway.domain.orders import OrderMemory, OrderSource, OrderSpec, OrderTracker, Run
 from gateway.domain.production import ClosedWindow, Derived, WindowMemory, Windows
+from gateway.domain.requests import CounterRebase
 from gateway.domain.revisions import Revision, Scope, consumptions
 from gateway.domain.shared import SharedRecord
 from gateway.domain.shifts import ShiftTracker
@@ -173,6 +176,26 @@ class Attribution:
                 past.take_back(name, share, later)
                 past.place(name, share, (), at)
         return True
+
+    def settle_jump(self, command: CounterRebase, now: Timestamp) -> list[Objection]:
+        """An operator says how many pieces a jump was: they are counted where it happened, and it is over."""
+        memory = self.memory.counters.get(command.counter)
+        if memory is None:
+            known = ", ".join(counter.name for counter in self.spec.counters) or "none"
+            return [Objection("unknown_counter", f"{command.counter} is not counted here; the counters are: {known}")]
+        jump, objections = find_jump(memory, command, now)
+        if jump is None or objections:
+            return objections
+        memory.jumps.remove(jump)
+        shares = self._counting.shares(command.counter, command.pieces)
+        self._add({name: Step(pieces, (REBASED,)) for name, pieces in shares.items() if pieces}, jump.at, now)
+        self.tell_revision(now)
+        told = CounterRebased(
+            counter=command.counter, jump=format_timestamp(jump.at), previous=jump.previous, value=jump.value,
+            pieces=command.pieces, by=command.by,
+        )  # fmt: skip
+        self.recorder.event(told, now, now, order=self.orders.owner(now), time_quality="gateway", corr=command.corr)
+        return []
 
     def tell_revision(self, now: Timestamp) -> None:
         """Tell what late data has changed, if any came."""

@@ -1,10 +1,15 @@
 """From counter readings to pieces: rollover, reset, correction, and what cannot be pieces."""
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
+from msgspec import field
 
 from gateway.domain.values import Timestamp
+
+KEPT_JUMPS: Final = 8
+"""Jumps of one counter that wait to be settled; a counter that jumps more often needs another max_rate."""
 
 
 class RestartPolicy(StrEnum):
@@ -30,11 +35,23 @@ class CounterSpec(msgspec.Struct, frozen=True):
     tolerance: int = 0
 
 
+class Jump(msgspec.Struct, frozen=True):
+    """A step that was not believed, until somebody says how many pieces it was."""
+
+    previous: int
+    value: int
+    at: Timestamp
+
+
 class CounterMemory(msgspec.Struct):
-    """The baseline: the last believed reading and its source time. It survives restarts and reconnects."""
+    """The baseline: the last reading and its source time; and the jumps that nobody has settled yet, oldest first.
+
+    It survives restarts and reconnects.
+    """
 
     reading: int
     at: Timestamp
+    jumps: list[Jump] = field(default_factory=list)
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -54,9 +71,16 @@ def advance(spec: CounterSpec, memory: CounterMemory, reading: int, at: Timestam
     A jump is believed if the machine could have made so many pieces since the last reading; one second more is
     allowed, since reading and counting are not in step.
     """
-    difference = reading - memory.reading
-    plausible = spec.max_rate * (max(0, at - memory.at) / 1000 + 1)
+    previous = memory.reading
+    step = _step(spec, previous, reading, spec.max_rate * (max(0, at - memory.at) / 1000 + 1))
     memory.reading, memory.at = reading, max(at, memory.at)
+    if step.suspect is not None:
+        memory.jumps = [*memory.jumps, Jump(previous, reading, at)][-KEPT_JUMPS:]
+    return step
+
+
+def _step(spec: CounterSpec, previous: int, reading: int, plausible: float) -> Step:
+    difference = reading - previous
     if difference == 0:
         return NO_STEP
     if difference > 0:

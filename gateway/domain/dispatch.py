@@ -15,6 +15,7 @@ from gateway.domain.parameters import Notice
 from gateway.domain.requests import (
     ChangeNotice,
     Command,
+    CounterRebase,
     DispatchOrder,
     MaterialArrival,
     OrderEnd,
@@ -47,6 +48,7 @@ class Dispatch:
             StockTask: self._take_task,
             OrderStart: self._take_start,
             OrderEnd: self._take_end,
+            CounterRebase: self._take_rebase,
         }
 
     def take(self, command: Command, now: Timestamp) -> Sequence[Objection]:
@@ -141,6 +143,16 @@ class Dispatch:
 
     def _take_end(self, command: OrderEnd, now: Timestamp) -> Sequence[Objection]:
         return self._change_order(command, "", now, (OrderSource.COMMAND, OrderSource.DOWNLOAD))
+
+    def _take_rebase(self, command: CounterRebase, now: Timestamp) -> Sequence[Objection]:
+        equipment = self._by_unit.get(command.eq.rsplit("/", 1)[-1])
+        if equipment is None:
+            return [self._unknown(command.eq)]
+        return equipment.attribution.settle_jump(command, now)
+
+    def _unknown(self, name: str) -> Objection:
+        known = ", ".join(sorted(self._by_unit))
+        return Objection("unknown_equipment", f"{name} is not configured; here are {known}")
 
     def _change_order(
         self, command: OrderStart | OrderEnd, order: str, now: Timestamp, sources: Sequence[OrderSource]

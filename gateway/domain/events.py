@@ -183,6 +183,20 @@ class CounterSuspect(EventData, frozen=True, kw_only=True):
     plausible: int
 
 
+class CounterRebased(EventData, frozen=True, kw_only=True):
+    """An operator settled a jump of a counter: so many pieces it was, and they are counted where it happened."""
+
+    type: ClassVar = "counter.rebased"
+    key: ClassVar = ("counter", "jump")
+
+    counter: str
+    jump: Annotated[UtcTime, Meta(description="`t_src` of the `counter.suspect`")]
+    previous: int
+    value: int
+    pieces: int
+    by: str | None
+
+
 class AlarmRaised(EventData, frozen=True, kw_only=True):
     """An alarm is up since `t_src`; `initial` if it was up already when the gateway first looked.
 
@@ -335,6 +349,6 @@ EVENT_TYPES: Final[tuple[type[EventData], ...]] = (
     EquipmentState, DowntimeClosed, ProductionCount, OrderStarted, OrderProgress, OrderCompleted, OrderInterrupted,
     OrderResumed, ShiftSummary, OrderKpi, ShiftKpi,
     AlarmRaised, AlarmAcked, AlarmCleared, QualitySample, MaterialConsumed, MaterialLow, EnergyInterval,
-    ContainerCompleted, CounterSuspect, ParamResult, ChangeAccepted, ChangeApplied,
+    ContainerCompleted, CounterSuspect, CounterRebased, ParamResult, ChangeAccepted, ChangeApplied,
     DataGap, TagDrift, DeviceClock, GatewayConnection, GatewayOutage, GatewayRestarted, GatewayCertificate,
 )  # fmt: skip

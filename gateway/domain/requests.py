@@ -1,9 +1,9 @@
 """Every command of the contract: one struct each, with its wire names."""
 
-from typing import Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final
 
 import msgspec
-from msgspec import field
+from msgspec import Meta, field
 
 from gateway.domain.values import PlainValue
 
@@ -71,6 +71,24 @@ class OrderEnd(msgspec.Struct, frozen=True, kw_only=True):
     cmd: str
     eq: str
     t: str | None = None
+    corr: str | None = None
+    valid_until: str | None = None
+
+
+class CounterRebase(msgspec.Struct, frozen=True, kw_only=True):
+    """Command: a jump of a counter, told as `counter.suspect`, was so many `pieces`; counting goes on from where it is.
+
+    `t` is the `t_src` of the `counter.suspect`; it may be left out where only one jump is open.
+    """
+
+    type: ClassVar = "counter.rebase"
+
+    cmd: str
+    eq: str
+    counter: str
+    pieces: Annotated[int, Meta(ge=0)] = 0
+    t: str | None = None
+    by: str | None = None
     corr: str | None = None
     valid_until: str | None = None
 
@@ -232,13 +250,14 @@ Command = (
     | AlarmAck
     | OrderStart
     | OrderEnd
+    | CounterRebase
 )
 COMMAND_TYPES: Final[dict[str, Any]] = {
     kind.type: kind
     for kind in (
         ParamsDownload, DispatchOrder, ParamsRelease, ChangeNotice, QualityHold, QualityRelease, MaterialArrival,
-        StockTask, AlarmAck, OrderStart, OrderEnd,
+        StockTask, AlarmAck, OrderStart, OrderEnd, CounterRebase,
     )
 }  # fmt: skip
-EQUIPMENT_COMMANDS: Final = (ParamsDownload, AlarmAck, OrderStart, OrderEnd)
+EQUIPMENT_COMMANDS: Final = (ParamsDownload, AlarmAck, OrderStart, OrderEnd, CounterRebase)
 """Those that are sent to one equipment, and answered there."""

@@ -62,11 +62,12 @@ class MqttConnection:
     """Made unconnected; `async with` connects within the settings' deadline or raises `BrokerLost`.
 
     `modern` speaks MQTT 5, otherwise 3.1.1. After leaving without an error the broker was told goodbye; after an
-    error or a cancellation the connection is cut, and the broker publishes the will. `window` and `maximum_packet`
+    error or a cancellation the connection is cut, and the broker publishes the will. Without a will it is a visit, of
+    which the broker keeps nothing. `window` and `maximum_packet`
     (bytes) are what both sides agreed to.
     """
 
-    def __init__(self, settings: MqttSettings, will: Will, *, modern: bool) -> None:
+    def __init__(self, settings: MqttSettings, will: Will | None, *, modern: bool) -> None:
         self.window = settings.window
         self.maximum_packet: int | None = None
         self._settings = settings

@@ -92,10 +92,19 @@ Fact = Accepted | Refused | Acknowledged | Subscribed | Incoming | Ended
 
 
 class PahoThread:
-    """One MQTT conversation on a socket that is already connected. `tell` gets the facts, on paho's thread."""
+    """One MQTT conversation on a socket that is already connected. `tell` gets the facts, on paho's thread.
+
+    Without a will it is a visit: the broker forgets the session with the connection.
+    """
 
     def __init__(
-        self, settings: MqttSettings, will: Will, sock: socket.socket, tell: Callable[[Fact], None], *, modern: bool
+        self,
+        settings: MqttSettings,
+        will: Will | None,
+        sock: socket.socket,
+        tell: Callable[[Fact], None],
+        *,
+        modern: bool,
     ) -> None:
         self._settings = settings
         self._socket = sock
@@ -103,9 +112,11 @@ class PahoThread:
         self._modern = modern
         self._reason: str | None = None
         self._ended = threading.Event()
-        self._client = _Client(self._converse, sock, settings.client_id, modern=modern)
+        self._is_visitor = will is None
+        self._client = _Client(self._converse, sock, settings.client_id, modern=modern, visits=self._is_visitor)
         self._client.max_inflight_messages_set(settings.window)
-        self._client.will_set(will.topic, will.payload, qos=1, retain=True)
+        if will is not None:
+            self._client.will_set(will.topic, will.payload, qos=1, retain=True)
         self._client.on_connect = self._guard(self._on_connect)
         self._client.on_disconnect = self._guard(self._on_disconnect)
         self._client.on_publish = self._guard(self._on_publish)
@@ -156,9 +167,9 @@ class PahoThread:
         options: dict[str, Any] = {}
         if self._modern:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-            properties.SessionExpiryInterval = SESSION_EXPIRY
+            properties.SessionExpiryInterval = 0 if self._is_visitor else SESSION_EXPIRY
             properties.ReceiveMaximum = MAX_INCOMING
-            options = {"clean_start": False, "properties": properties}
+            options = {"clean_start": self._is_visitor, "properties": properties}
         settings = self._settings
         try:
             self._client.connect(settings.host, settings.port, keepalive=round(settings.keepalive), **options)
@@ -214,12 +225,18 @@ class _Client(paho.Client):
     """paho's client with its two seams: it takes a socket that is connected, and its thread runs `converse`."""
 
     def __init__(
-        self, converse: Callable[[Callable[[], None]], None], sock: socket.socket, client_id: str, *, modern: bool
+        self,
+        converse: Callable[[Callable[[], None]], None],
+        sock: socket.socket,
+        client_id: str,
+        *,
+        modern: bool,
+        visits: bool,
     ) -> None:
         super().__init__(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
-            clean_session=None if modern else False,  # commands must not be lost while the gateway restarts
+            clean_session=None if modern else visits,  # commands must not be lost while the gateway restarts
             protocol=MQTTProtocolVersion.MQTTv5 if modern else MQTTProtocolVersion.MQTTv311,
             reconnect_on_failure=False,
             manual_ack=True,

@@ -46,6 +46,10 @@ class Topics:
         """The answer to a command, at the level that the command was for."""
         return f"{self._level(equipment)}/res/{kind}"
 
+    def command(self, equipment: str | None, kind: str) -> str:
+        """A command to the gateway, at the level that it is for."""
+        return f"{self._level(equipment)}/cmd/{kind}"
+
     def command_filters(self, equipment: list[str]) -> list[str]:
         """What to subscribe: commands for each equipment, for the site and for the gateway."""
         return [f"{self._level(path)}/cmd/+" for path in [*equipment, None]] + [f"{self._gateway}/cmd/+"]

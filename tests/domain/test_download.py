@@ -270,7 +270,7 @@ def test_an_unknown_or_malformed_command_is_rejected_in_words() -> None:
     stage = ready()
     (unknown,) = stage.command("reboot.plant", cmd="X1")
     assert (unknown.answer, unknown.codes) == ("rejected", ("unknown_type",))
-    assert "known are: alarm.ack, change.notice, dispatch.order" in unknown.detail[0]
+    assert "known are: alarm.ack, change.notice, counter.rebase" in unknown.detail[0]
     (half,) = stage.command("params.download", cmd="X2", eq="LBL01")
     assert (half.answer, half.codes) == ("rejected", ("malformed",))
     (nameless,) = stage.command("params.download", eq="LBL01")

@@ -117,7 +117,7 @@ def test_a_download_is_understood_and_its_hash_is_held_against_its_items() -> No
         ("params.download", b'{"cmd": "C", "eq": 5}', "malformed", "Expected `str`, got `int`"),
         ("params.download", b"[" * 100_000, "malformed", "is not JSON"),
         ("params.download", b'{"cmd": "C", "x": "' + b"x" * 300_000 + b'"}', "oversize", "at most 256,000"),
-        ("reboot", b'{"cmd": "C"}', "unknown_type", "known are: change.notice, dispatch.order"),
+        ("reboot", b'{"cmd": "C"}', "unknown_type", "known are: alarm.ack, change.notice, counter.rebase"),
         ("params.download", b'{"cmd": "C", "type": "dispatch.order"}', "unknown_type", "on cmd/params.download"),
         ("params.download", json.dumps({**DOWNLOAD, "valid_until": "tomorrow"}).encode(), "malformed", "isoformat"),
         ("params.download", json.dumps({**DOWNLOAD, "valid_until": "2026-03-02T06:00:00"}).encode(), "malformed", "time zone"),
