@@ -7,7 +7,8 @@ from asyncua import ua
 from asyncua.common.event_objects import OffNormalAlarm
 from asyncua.ua.object_ids import ObjectIds
 from asyncua.ua.status_codes import StatusCodes
-from clocks import PlantClock
+
+from tests.drivers.clocks import PlantClock
 
 ACKNOWLEDGE = ua.NodeId(ObjectIds.AcknowledgeableConditionType_Acknowledge)
 CONFIRM = ua.NodeId(ObjectIds.AcknowledgeableConditionType_Confirm)
