@@ -94,6 +94,12 @@ def test_what_is_no_register_is_told_with_what_would_be_right(register):
     ("keys", "words"),
     [
         ({}, "transport tcp needs the key 'host'"),
+        ({**MODBUS, "transport": "rtu_over_tcp", "unit_id": 0}, "units on a serial line are 1-247"),
+        ({"transport": "rtu", "port": "/dev/ttyS0", "unit_id": 248}, "units on a serial line are 1-247"),
+        ({"transport": "rtu", "port": 502}, "such as port: /dev/ttyUSB0"),
+        ({"transport": "rtu", "port": "/dev/ttyS0", "host": "10.0.0.1"}, "write transport: rtu_over_tcp"),
+        ({**MODBUS, "character_timeout": "20ms"}, "character_timeout: nothing for transport tcp; take it out"),
+        ({**MODBUS, "transport": "tls", "cert_file": "own.pem"}, "cert_file and key_file belong together"),
         ({**MODBUS, "max_registers": 126}, "less than or equal to 125"),
         ({**MODBUS, "blocks": [BLOCK, BLOCK]}, "the blocks 110-119 and 110-119 overlap"),
         (

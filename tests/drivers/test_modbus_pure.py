@@ -3,6 +3,7 @@
 import contextlib
 import math
 import struct
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from gateway.drivers.modbus.breaker import Breaker
 from gateway.drivers.modbus.checksum import crc16_modbus, seal
 from gateway.drivers.modbus.codec import codec_for
 from gateway.drivers.modbus.config import REGISTERS_OF, ModbusAddress, Span, WriteBlock
+from gateway.drivers.modbus.framing import RtuFraming, TcpFraming
 from gateway.drivers.modbus.replies import BrokenReply, Refused, bits_of, check_echo, registers_of
 from gateway.drivers.modbus.writes import RegisterWrite, plan_writes
 
@@ -232,6 +234,24 @@ def test_an_echo_of_another_value_is_not_believed():
 def test_no_bytes_whatever_pass_for_a_reply_unless_their_length_is_exact(reply, count):
     with contextlib.suppress(BrokenReply, Refused):
         assert len(registers_of(reply, 3, count)) == 2 * count
+
+
+@given(st.data(), st.sampled_from(["tcp", "rtu"]), st.integers(1, 125))
+def test_a_reply_in_whatever_pieces_is_found_when_its_last_byte_is_there_and_not_before(data, framing, count):
+    pdu = bytes([3, 2 * count]) + data.draw(st.binary(min_size=2 * count, max_size=2 * count))
+    found, whole = FRAMES[framing](pdu)
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(whole) - 1), max_size=8)))
+    received = bytearray()
+    for begin, end in pairwise([0, *cuts, len(whole)]):
+        received += whole[begin:end]
+        assert found.take(received, 7, 1) == (pdu if end == len(whole) else None)
+    assert received == b"", "and nothing of it is left over"
+
+
+FRAMES = {
+    "tcp": lambda pdu: (TcpFraming(), struct.pack(">HHHB", 7, 0, len(pdu) + 1, 1) + pdu),
+    "rtu": lambda pdu: (RtuFraming(), b"\x01" + pdu + crc16_modbus(b"\x01" + pdu).to_bytes(2, "little")),
+}
 
 
 # --- bits, byte orders, scale registers -------------------------------------------------------------------------------

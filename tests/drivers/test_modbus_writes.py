@@ -108,6 +108,13 @@ async def test_where_the_yaml_allows_it_the_whole_register_is_read_changed_and_w
     assert memory.asked == [*once, "0300640001", "0600648001"], "function 22 is tried once"
 
 
+async def test_the_register_is_not_read_back_for_the_machine_has_bits_of_its_own_in_it():
+    memory = Memory(lacks=(22,))
+    memory.keep = lambda _register, value: value | 0x0100  # a heartbeat
+    async with driver(memory, [SWITCH], read_modify_write=True, read_write_multiple=True) as opened:
+        assert await write(opened, switch=True) == {"switch": StatusCode.GOOD}
+
+
 # --- function 23 ------------------------------------------------------------------------------------------------------
 
 PARAMETERS = [*words(110, 111, 112), tag("seq", DataType.UINT16, 100)]

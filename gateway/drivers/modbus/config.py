@@ -220,6 +220,8 @@ class ModbusSettings(DeviceSettings):
 
 
 _SERIAL_KEYS: Final = frozenset({"baudrate", "parity", "stopbits", "character_timeout"})
+_LAST_SERIAL_UNIT: Final = 247
+"""The addresses above are reserved (Modbus over Serial Line V1.02 §2.2)."""
 _TLS_KEYS: Final = frozenset({"ca_file", "cert_file", "key_file"})
 
 
@@ -237,6 +239,8 @@ def _transport_problem(settings: ModbusSettings) -> str:
         return f"transport {settings.transport} needs the key 'host'"
     if not serial and isinstance(settings.port, str):
         return f"transport {settings.transport} needs a port number; a serial port belongs to transport: rtu"
+    if settings.transport in ("rtu", "rtu_over_tcp") and not 1 <= settings.unit_id <= _LAST_SERIAL_UNIT:
+        return f"unit_id {settings.unit_id}: units on a serial line are 1-247; to 0 all listen and nobody answers"
     if (settings.cert_file is None) != (settings.key_file is None):
         return "cert_file and key_file belong together; give both or neither"
     return ""

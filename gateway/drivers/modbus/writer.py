@@ -161,4 +161,4 @@ class RegisterWriter:
             else:
                 return
         present = int.from_bytes(await self._link.read("holding", Span(register, 1)), "big")
-        await self._write_registers(register, (present & ~mask | value & mask).to_bytes(2, "big"))
+        await self._link.write_registers(register, (present & ~mask | value & mask).to_bytes(2, "big"))
