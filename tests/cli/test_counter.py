@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 from gateway.cli.app import app
 from gateway.cli.ask import Unanswered, ask
 from gateway.config.load import load_plant
+from gateway.domain.envelope import Answer
+from gateway.mqtt.payloads import encode_answer
 from tests.brokers import Consumer, Mosquitto, eventually, free_port, mute_broker
 from tests.contract import the_contract
 from tests.drivers.modbus_devices import device
@@ -113,6 +115,20 @@ async def test_a_gateway_that_does_not_run_is_told_and_the_visit_leaves_nothing_
     mosquitto.stop()
     (saved,) = tmp_path.rglob("mosquitto.db")
     assert b"edge-cli-" not in saved.read_bytes(), "the broker keeps a session for somebody who never comes back"
+
+
+async def test_the_answer_to_somebody_elses_command_is_none_of_ours(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    option = mosquitto.add_user("gw", PASSWORD)
+    mosquitto.restart(option, "allow_anonymous true")
+    configured, press = load_plant(plant(tmp_path, mosquitto.port, free_port())), "ACME/HZ/STAMP/L1/PRESS"
+    with Consumer(mosquitto.port, "mfg/v1/#") as gateway:
+        asked = asyncio.create_task(ask(configured, press, "counter.rebase", {"eq": "PRESS", "counter": "good"}))
+        await eventually(lambda: gateway.messages, "the command is there")
+        cmd = json.loads(gateway.messages[0].payload)["cmd"]
+        for whose, verdict in (("MES-17", "done"), (cmd, "rejected")):
+            answer = Answer(cmd=whose, type="counter.rebase", answer=verdict, final=True, at=0)
+            gateway.publish(f"mfg/v1/{press}/res/counter.rebase", encode_answer(answer))
+        assert (await asked).answer == "rejected"
 
 
 def test_a_wrong_password_is_told(tmp_path: Path, mosquitto: Mosquitto) -> None:
