@@ -8,10 +8,10 @@ import msgspec
 from gateway.config.load import load_plant
 from gateway.config.plant import Plant
 from gateway.domain.core import Core
-from gateway.domain.download import Operation, OperationResult
 from gateway.domain.effects import Effects, GatewayIdentity
 from gateway.domain.envelope import Answer, Event
 from gateway.domain.objections import Objection
+from gateway.domain.operations import Operation, OperationResult
 from gateway.domain.requests import Command
 from gateway.domain.times import format_timestamp, parse_timestamp
 from gateway.domain.values import Batch, TagChange, TagWrite, Value, WriteResult

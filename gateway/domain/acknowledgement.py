@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from gateway.domain.alarms import AlarmMemory, Asked, Occurrence
-from gateway.domain.download import Operation, OperationResult
 from gateway.domain.equipment import Equipment
 from gateway.domain.objections import Objection
+from gateway.domain.operations import Operation, OperationResult
 from gateway.domain.requests import AlarmAck
 from gateway.domain.values import Argument, DataType, MethodCall, is_bad
 

@@ -6,8 +6,8 @@ from typing import Final
 import msgspec
 
 from gateway.domain.acknowledgement import METHODS
-from gateway.domain.download import Operation
 from gateway.domain.equipment import EquipmentSpec
+from gateway.domain.operations import Operation
 from gateway.domain.values import TagId
 
 

@@ -7,7 +7,7 @@ from gateway.domain.acknowledgement import PREFIX, Acknowledgements
 from gateway.domain.alarms import Asked
 from gateway.domain.conversion import to_raw
 from gateway.domain.dispatch import Dispatch
-from gateway.domain.download import Download, DownloadMemory, DownloadSpec, Operation, OperationResult, Outcome
+from gateway.domain.download import Download, DownloadMemory, DownloadSpec, Outcome
 from gateway.domain.effects import Recorder
 from gateway.domain.envelope import Answer
 from gateway.domain.equipment import Equipment
@@ -15,6 +15,7 @@ from gateway.domain.events import ChangeApplied, ParamResult
 from gateway.domain.expressions import NoValue
 from gateway.domain.forgetting import KEPT
 from gateway.domain.objections import Objection
+from gateway.domain.operations import Operation, OperationResult
 from gateway.domain.requests import EQUIPMENT_COMMANDS, AlarmAck, Command, ParameterItem, ParamsDownload
 from gateway.domain.shared import SharedRecord
 from gateway.domain.times import parse_timestamp

@@ -9,7 +9,6 @@ from msgspec import field
 from gateway.domain.backfill import is_covered
 from gateway.domain.commands import Commands
 from gateway.domain.contacts import Contacts
-from gateway.domain.download import OperationResult
 from gateway.domain.effects import Effects, GatewayIdentity, Recorder, SequenceMemory
 from gateway.domain.envelope import Answer
 from gateway.domain.equipment import Equipment, EquipmentMemory, EquipmentSpec
@@ -23,6 +22,7 @@ from gateway.domain.gateway_events import (
     TagDrift,
 )
 from gateway.domain.objections import Objection
+from gateway.domain.operations import OperationResult
 from gateway.domain.requests import Command
 from gateway.domain.shared import SharedRecord
 from gateway.domain.states import Cause

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from gateway.domain.download import Operation
 from gateway.domain.effects import Recorder
 from gateway.domain.equipment import Equipment
 from gateway.domain.events import ChangeAccepted
 from gateway.domain.forgetting import forget
 from gateway.domain.history import KEPT
 from gateway.domain.objections import Objection
+from gateway.domain.operations import Operation
 from gateway.domain.orders import KnownOrder, OrderSource
 from gateway.domain.parameters import Notice
 from gateway.domain.requests import (

@@ -15,19 +15,9 @@ from msgspec import field
 from gateway.domain.conversion import Conversion, same_value, to_engineering
 from gateway.domain.events import ParamItem
 from gateway.domain.expressions import Compiled
+from gateway.domain.operations import Operation, OperationResult
 from gateway.domain.states import State
-from gateway.domain.values import (
-    CallResult,
-    MethodCall,
-    PlainValue,
-    TagChange,
-    TagId,
-    TagWrite,
-    Timestamp,
-    WriteResult,
-    is_bad,
-    plain,
-)
+from gateway.domain.values import PlainValue, TagChange, TagId, TagWrite, Timestamp, WriteResult, is_bad, plain
 
 FREE_STATES: Final = frozenset({State.IDLE, State.SETUP, State.HELD, State.DOWN})
 """Where a parameter of any class may change; one of class `trim` may change in every state."""
@@ -118,30 +108,6 @@ class DownloadMemory(msgspec.Struct):
     actual: dict[str, PlainValue] = field(default_factory=dict)
     codes: list[str] = field(default_factory=list)
     detail: list[str] = field(default_factory=list)
-
-
-class Operation(msgspec.Struct, frozen=True):
-    """What the device link shall do next; its result comes back under the same token.
-
-    First all writes, then the calls if every write was taken, one after the other until one is refused, then the
-    reads.
-    """
-
-    device: str
-    token: str
-    reads: tuple[TagId, ...] = ()
-    writes: tuple[TagWrite, ...] = ()
-    calls: tuple[MethodCall, ...] = ()
-
-
-class OperationResult(msgspec.Struct, frozen=True):
-    """What came of an operation. `lost` says that the link broke, so nobody knows how far it got."""
-
-    token: str
-    reads: tuple[TagChange, ...] = ()
-    writes: tuple[WriteResult, ...] = ()
-    lost: bool = False
-    calls: tuple[CallResult, ...] = ()
 
 
 class Outcome(msgspec.Struct, frozen=True):

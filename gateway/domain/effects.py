@@ -5,9 +5,9 @@ from typing import Any
 import msgspec
 from msgspec import field
 
-from gateway.domain.download import Operation
 from gateway.domain.envelope import Answer, Event, Telemetry, event_id
 from gateway.domain.events import EventData, OrderRef
+from gateway.domain.operations import Operation
 from gateway.domain.values import TimeQuality, Timestamp
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from gateway.domain.core import Core
-from gateway.domain.download import Operation
 from gateway.domain.effects import Effects
+from gateway.domain.operations import Operation
 from gateway.drivers.base import Clock
 from gateway.mqtt import payloads
 from gateway.mqtt.topics import Topics

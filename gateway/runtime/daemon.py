@@ -12,10 +12,10 @@ import structlog
 from gateway import __version__
 from gateway.config.plant import Plant
 from gateway.domain.core import Core
-from gateway.domain.download import Operation, OperationResult
 from gateway.domain.effects import GatewayIdentity
 from gateway.domain.forgetting import KEPT
 from gateway.domain.objections import Objection
+from gateway.domain.operations import Operation, OperationResult
 from gateway.domain.values import Batch
 from gateway.drivers.base import Clock
 from gateway.drivers.opcua.certificates import Expiring

@@ -15,7 +15,7 @@ from opcua_servers import PLC, plc
 
 from gateway.config.load import load_plant
 from gateway.config.problems import ConfigError
-from gateway.domain.download import OperationResult
+from gateway.domain.operations import OperationResult
 from gateway.domain.values import Batch
 from gateway.runtime.device_link import DeviceLink
 from tests.cli.running import gateway as command_line

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from gateway.config.plant import Device
 from gateway.domain.allow_list import AllowList
-from gateway.domain.download import Operation, OperationResult
+from gateway.domain.operations import Operation, OperationResult
 from gateway.domain.values import Argument, Batch, CallResult, DataType, MethodCall, StatusCode, TagWrite
 from gateway.drivers.base import LinkLost, Tag
 from gateway.drivers.modbus.config import ModbusSettings

@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 from gateway.cli.run import run_gateway
 from gateway.config.load import load_plant
 from gateway.domain.core import Core
-from gateway.domain.download import Operation, OperationResult
 from gateway.domain.equipment import Equipment
+from gateway.domain.operations import Operation, OperationResult
 from gateway.domain.values import StatusCode, TagWrite
 from gateway.drivers.modbus.driver import ModbusDriver
 from gateway.mqtt.topics import Topics
