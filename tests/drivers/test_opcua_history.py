@@ -4,6 +4,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
+import pytest
 from asyncua import ua
 from opcua_links import link, tag, until
 from opcua_servers import plc, proxy
@@ -56,34 +57,45 @@ def filled(record) -> list:
     return [batch for batch in record.batches if batch.backfill is not None]
 
 
-async def test_a_counter_is_told_to_the_last_piece_through_outages_in_which_the_session_was_forgotten(monkeypatch):
-    monkeypatch.setattr(history, "VALUES_PER_NODE", 7)
+@pytest.mark.parametrize("server_cuts", [False, True], ids=["it cuts at what we ask for", "it gives pages"])
+async def test_a_counter_is_told_to_the_last_piece_through_outages_in_which_the_session_was_forgotten(
+    monkeypatch, server_cuts
+):
+    monkeypatch.setattr(history, "VALUES_PER_NODE", 1_000 if server_cuts else 7)
     async with machine() as press:
-        node = await press.add("count")
-        async with link(press.between.port, tag("count"), rate=5, history=True) as record:
+        press.server.server.iserver.history_manager.storage.max_history_data_response_size = (
+            5 if server_cuts else 10_000
+        )
+        nodes = [await press.add(name) for name in ("count", "scrap")]
+        async with link(press.between.port, tag("count"), tag("scrap"), rate=5, history=True) as record:
             press.record = record
-            await until(lambda: record.values() == [0])
-            value = 0
+            await until(lambda: record.values() == record.values("scrap") == [0])
+            pieces = [0, 0]
+
+            async def make(times: int) -> None:
+                """Three good ones, then one that is scrap, and so on."""
+                for _ in range(times):
+                    which = 1 if sum(pieces) % 4 == 3 else 0
+                    pieces[which] += 1
+                    await press.write(nodes[which], pieces[which])
+
+            def is_told() -> bool:
+                return record.values()[-1] == pieces[0] and record.values("scrap")[-1] == pieces[1]
+
             for _ in range(3):
-                for _ in range(10):
-                    value += 1
-                    await press.write(node, value)
-                await until(lambda last=value: record.values()[-1] == last)
+                await make(12)
+                await until(is_told)
+                await make(3)
                 await press.forget_and_close()
-                for _ in range(40):
-                    value += 1
-                    await press.write(node, value)
+                await make(40)
                 press.between.accept()
                 while not record.links[-1][0]:
-                    value += 1
-                    await press.write(node, value)
-                for _ in range(10):
-                    value += 1
-                    await press.write(node, value)
-                await until(lambda last=value: record.values()[-1] == last)
-            assert record.values() == list(range(value + 1))
-            gaps = [(gap.cause, gap.tags) for gap in record.gaps]
-            assert gaps == [("session", 0)] * 3
+                    await make(1)
+                await make(12)
+                await until(is_told)
+            assert record.values() == list(range(pieces[0] + 1))
+            assert record.values("scrap") == list(range(pieces[1] + 1))
+            assert [(gap.cause, gap.tags) for gap in record.gaps] == [("session", 0)] * 3
             assert sum(gap.filled for gap in record.gaps) == sum(len(batch.changes) for batch in filled(record)) >= 120
             assert record.links == [(True, False)] + [(False, False), (True, True)] * 3
 
@@ -163,6 +175,32 @@ async def test_a_link_that_breaks_while_the_history_is_told_goes_on_where_it_bro
             await until(lambda: record.values()[-1] == 31)
             assert record.values() == list(range(32))
             assert [gap.cause for gap in record.gaps] == ["session"]
+
+
+async def test_a_historian_that_lags_behind_its_server_is_waited_for():
+    async with machine() as press:
+        node = await press.add("count")
+        storage = press.server.server.iserver.history_manager.storage
+        save, late = storage.save_node_value, []
+
+        async def save_later(*args) -> None:
+            late.append(args)
+
+        async with link(press.between.port, tag("count"), rate=5, history=True) as record:
+            press.record = record
+            await until(lambda: record.values() == [0])
+            await press.forget_and_close()
+            storage.save_node_value = save_later
+            for value in range(1, 21):
+                await press.write(node, value)
+            await until(lambda: len(late) == 20)
+            press.between.accept()
+            await until(lambda: filled(record))
+            for args in late:
+                await save(*args)
+            await until(lambda: record.values()[-1] == 20)
+            assert record.values() == list(range(21))
+            assert [(gap.filled, gap.tags) for gap in record.gaps] == [(20, 0)]
 
 
 async def test_a_restarted_gateway_asks_for_no_history_of_before():
