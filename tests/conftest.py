@@ -16,7 +16,9 @@ settings.load_profile("line")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "case(*names): belongs to those cases of the acceptance lists, see tests/cases.py")
+    config.addinivalue_line(
+        "markers", "case(*names): belongs to those cases of the acceptance lists, see tests/cases.py"
+    )
     load_once()
 
 

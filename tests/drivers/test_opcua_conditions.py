@@ -20,14 +20,19 @@ from gateway.runtime.clock import PlayClock
 
 ROOT = Path(__file__).parents[2]
 START = parse_timestamp("2026-03-02T06:00:00Z")
-SPEED = 20
+SPEED = 5
 
 
 @pytest.fixture
-def scada(monkeypatch: pytest.MonkeyPatch) -> Iterator[float]:
-    """The simulators' SCADA server, shortly before 06:13:00 where the alarm 4002 is raised; gives the epoch."""
-    epoch = time.time() - (12 * 60 + 10) / SPEED
-    command = [sys.executable, "-m", "simulators", "scada", "--scenario", "simulators/scenarios/demo.yaml"]
+def scada(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[float]:
+    """The simulators' SCADA server, shortly before 06:13:00 where the alarm 4002 is raised; gives the epoch.
+
+    It is acknowledged late, so that it is new also to a driver that a busy machine has kept waiting.
+    """
+    scenario = (ROOT / "simulators" / "scenarios" / "demo.yaml").read_text(encoding="utf-8")
+    (tmp_path / "late.yaml").write_text(scenario.replace('ack: "06:13:20"', 'ack: "06:14:50"'), encoding="utf-8")
+    epoch = time.time() - (12 * 60 + 50) / SPEED
+    command = [sys.executable, "-m", "simulators", "scada", "--scenario", str(tmp_path / "late.yaml")]
     play = ["--speed", str(SPEED), "--epoch", datetime.fromtimestamp(epoch, UTC).isoformat()]
     with subprocess.Popen([*command, *play], stdout=subprocess.PIPE, cwd=ROOT) as process:
         assert process.stdout is not None
