@@ -24,6 +24,8 @@ def check_config(folder: Path, *, connect: bool = False) -> int:
     out.print(f"[green]ok[/]  {_summary(plant)}, checked in {time.monotonic() - started:.2f} s")
     for spec in plant.equipment:
         out.print(f"    {spec.path}: {len(spec.tags)} tags, writes allowed: {_writes(spec)}")
+        if spec.state is not None and spec.state.model:
+            out.print(f"        state: {escape(spec.state.model)}")
     if plant.in_clear:
         out.print(f"    [yellow]neither signed nor encrypted:[/] {', '.join(plant.in_clear)}")
     if not connect:

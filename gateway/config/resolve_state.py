@@ -57,6 +57,7 @@ class StateResolver:
             rules=tuple(rules), needs=tuple(sorted(needs)), evidence=self._evidence(), reasons=self._reasons,
             debounce=seconds(section.debounce), micro_stop=seconds(section.micro_stop),
             stale_after=seconds(section.stale_after), reason_window=seconds(section.reason_window),
+            model=self._cast(self._model) if self._model is not None else "",
         )  # fmt: skip
 
     # --- own rules ----------------------------------------------------------------------------------------------
@@ -125,6 +126,13 @@ class StateResolver:
                 return {}
         self._check_nested(model, bound)
         return bound
+
+    def _cast(self, model: StateModel) -> str:
+        """Which tag plays which role: what was found by its name should be seen before it is relied on."""
+        names = list(self._slots)
+        played = [f"{role} = {names[slot]}" for role, slot in self._roles.items() if slot >= 0]
+        missing = [role.name for role in model.roles if role.name not in self._roles]
+        return f"{model.name}, {', '.join(played)}" + (f"; without {', '.join(missing)}" if missing else "")
 
     def _slot_of(self, role: Role) -> int | None:
         if role.name in self._section.tags:

@@ -67,6 +67,8 @@ class StateSpec(msgspec.Struct, frozen=True):
     micro_stop: int = 120_000
     stale_after: int = 30_000
     reason_window: int = 10_000
+    model: str = ""
+    """For people: the ready-made model, and which tag plays which role in it."""
 
     @property
     def watched(self) -> set[int]:

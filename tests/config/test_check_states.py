@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from gateway.cli.app import app
 from gateway.config.problems import ConfigError
 from tests.domain.one_machine import plant_of, tags
 
@@ -48,3 +50,13 @@ def test_a_wrong_own_rule_beside_a_model_is_still_found(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         plant_of(tmp_path, body)
     assert "names the tag 'moed', which is not configured here" in str(caught.value)
+
+
+def test_the_check_shows_which_tag_plays_which_role(tmp_path: Path) -> None:
+    plant_of(tmp_path, tags(StateCurrent="uint16", UnitModeCurrent="uint16") + "    state: {model: packml}\n")
+    result = CliRunner().invoke(app, ["check", "-c", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert (
+        "state: packml, state = StateCurrent, mode = UnitModeCurrent; without machine_state, execute_state, starved, "
+        "blocked, stop_reason\n"
+    ) in result.output
