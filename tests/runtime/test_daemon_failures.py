@@ -78,8 +78,8 @@ async def test_an_error_of_the_core_ends_the_daemon_and_nothing_half_done_is_com
     gateway = daemon.Daemon(load_plant(write_plant(tmp_path, press.port)), SystemClock())
     run_scans = Equipment.run_scans
 
-    def fail_behind_the_event(equipment: Equipment, source: str, now: int) -> None:
-        run_scans(equipment, source, now)
+    def fail_behind_the_event(equipment: Equipment, source: str, contact: int, now: int) -> None:
+        run_scans(equipment, source, contact, now)
         if equipment.inputs.values[1] == 666:
             gateway._committer.request()  # somebody else's fact in the same moment
             raise KeyError("strokes")
