@@ -64,6 +64,7 @@ class _Loader:
         self._check_devices()
         self._check_upstream([spec for spec in equipment if spec is not None], units)
         self._check_writes([spec for spec in equipment if spec is not None])
+        self._check_pauses([spec for spec in equipment if spec is not None])
         if self._reporter.problems:
             raise ConfigError(self._reporter.problems)
         assert gateway is not None
@@ -194,6 +195,17 @@ class _Loader:
             for tag in tags:
                 for problem in self._devices[device][0].check_write(tag) if tag.tag_id in allowed else ():
                     self._reporter.report(*self._tag_places[tag.tag_id], problem)
+
+    def _check_pauses(self, specs: Sequence[EquipmentSpec]) -> None:
+        """A device that is asked more rarely than `stale_after` would make its equipment UNKNOWN between two polls."""
+        for spec in specs:
+            for device in spec.state_tags if spec.state is not None else ():
+                entry, _, settings = self._devices[device]
+                pause = entry.longest_pause(settings, self._tags[device]) if settings is not None else 0.0
+                if spec.state is not None and pause * 1000 >= spec.state.stale_after:
+                    text = f"{device} is polled only every {pause:g} s; make stale_after longer or poll_interval shorter"
+                    place = ("equipment", spec.path, "state", "stale_after")
+                    self._reporter.report(self._equipment_documents[spec.path], place, text)
 
     def _equipment(
         self, document: Document, path: str, raw: Any, gateway: GatewaySection | None, units: dict[str, str]

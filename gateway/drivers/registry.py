@@ -5,7 +5,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway.drivers.base import Clock, DeviceSettings, Driver, Tag, TagAddress
-from gateway.drivers.modbus.checks import check_modbus_tag, check_modbus_write, shared_endpoint_problem
+from gateway.drivers.modbus.checks import (
+    check_modbus_tag,
+    check_modbus_write,
+    longest_modbus_pause,
+    shared_endpoint_problem,
+)
 from gateway.drivers.modbus.config import ModbusAddress, ModbusSettings
 from gateway.drivers.modbus.driver import ModbusDriver
 from gateway.drivers.opcua.config import (
@@ -26,7 +31,8 @@ class DriverEntry:
     `settings` and `address` validate what the YAML says of a device and of a tag, each alone; `check` then looks at
     the two together and at the tag's type, and says in sentences what is wrong (empty: nothing); `check_all` looks at
     a device and all its tags, and `check_write` at a tag that the gateway may write; `settle` completes what the YAML
-    says of a tag by what it says of its device. None of them touches the network.
+    says of a tag by what it says of its device. `longest_pause` is how many seconds of plant time may pass between two
+    signs of life of a device in good order. None of them touches the network.
     `driver` makes the driver, unconnected.
     """
 
@@ -38,6 +44,7 @@ class DriverEntry:
     check_all: Callable[[Any, Sequence[Tag[Any]]], list[str]] = lambda _settings, _tags: []
     check_write: Callable[[Tag[Any]], list[str]] = lambda _tag: []
     settle: Callable[[Any, Any], TagAddress] = lambda _settings, address: address
+    longest_pause: Callable[[Any, Sequence[Tag[Any]]], float] = lambda _settings, _tags: 0.0
 
 
 DRIVERS: Final[dict[str, DriverEntry]] = {
@@ -58,5 +65,6 @@ DRIVERS: Final[dict[str, DriverEntry]] = {
         shared_endpoint_problem,
         ModbusDriver,
         check_write=check_modbus_write,
+        longest_pause=longest_modbus_pause,
     ),
 }

@@ -119,3 +119,27 @@ def test_a_parameter_in_a_table_that_can_only_be_read_is_told_before_anybody_dow
         "plant.yaml:9: equipment > ACME/HZ/A/L1/INV > tags > limit: the configuration lets the gateway write this tag, "
         f"but table {table} can only be read; {cure}"
     ]
+
+
+RARELY = """\
+devices:
+  M1: {driver: modbus, host: 10.1.2.11, poll_interval: 60s}
+equipment:
+  ACME/HZ/A/L1/M1:
+    device: M1
+    tags:
+      running: {register: 0, type: uint16, bit: 0}
+      energy:  {register: 8-9, type: uint32}
+    state:
+      stale_after: 30s
+      rules: [{to: RUN, when: "running"}, {to: IDLE, when: "true"}]
+"""
+
+
+def test_a_device_that_is_polled_more_rarely_than_it_may_be_silent_is_told(tmp_path):
+    assert problems(tmp_path, RARELY) == [
+        "plant.yaml:12: equipment > ACME/HZ/A/L1/M1 > state > stale_after: M1 is polled only every 60 s; "
+        "make stale_after longer or poll_interval shorter"
+    ]
+    fast = RARELY.replace("register: 0, type: uint16,", "register: 0, type: uint16, poll_interval: 1s,")
+    assert plant(tmp_path, fast).devices["M1"], "one group that is polled often enough is sign of life enough"

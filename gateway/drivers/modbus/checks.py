@@ -1,5 +1,6 @@
 """What is wrong in the YAML of Modbus devices and their tags, where each by itself is right. No network is touched."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from gateway.domain.values import DataType
@@ -37,6 +38,11 @@ def check_modbus_write(tag: Tag[ModbusAddress]) -> list[str]:
         return []
     kind = "coil" if table in BIT_TABLES else "holding register"
     return [f"the configuration lets the gateway write this tag, but table {table} can only be read; name a {kind}"]
+
+
+def longest_modbus_pause(settings: ModbusSettings, tags: Sequence[Tag[ModbusAddress]]) -> float:
+    """Seconds of plant time between two polls of the fastest tags."""
+    return min((tag.address.poll_interval or settings.poll_interval for tag in tags), default=settings.poll_interval)
 
 
 def check_modbus_tag(settings: ModbusSettings, tag: Tag[ModbusAddress]) -> list[str]:
