@@ -203,7 +203,7 @@ class _Loader:
                 entry, _, settings = self._devices[device]
                 pause = entry.longest_pause(settings, self._tags[device]) if settings is not None else 0.0
                 if spec.state is not None and pause * 1000 >= spec.state.stale_after:
-                    text = f"{device} is polled only every {pause:g} s; make stale_after longer or poll_interval shorter"
+                    text = f"{device} is polled only every {pause:g} s; lengthen stale_after or shorten poll_interval"
                     place = ("equipment", spec.path, "state", "stale_after")
                     self._reporter.report(self._equipment_documents[spec.path], place, text)
 

@@ -139,7 +139,7 @@ equipment:
 def test_a_device_that_is_polled_more_rarely_than_it_may_be_silent_is_told(tmp_path):
     assert problems(tmp_path, RARELY) == [
         "plant.yaml:12: equipment > ACME/HZ/A/L1/M1 > state > stale_after: M1 is polled only every 60 s; "
-        "make stale_after longer or poll_interval shorter"
+        "lengthen stale_after or shorten poll_interval"
     ]
     fast = RARELY.replace("register: 0, type: uint16,", "register: 0, type: uint16, poll_interval: 1s,")
     assert plant(tmp_path, fast).devices["M1"], "one group that is polled often enough is sign of life enough"
