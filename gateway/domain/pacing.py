@@ -44,6 +44,8 @@ class PacedTag:
         self._told_at: Timestamp = 0
         self._newest: tuple[Value, int] = (None, 0)
         self._newest_at: Timestamp = 0
+        self.due: Timestamp | None = None
+        """When something is told although nothing happens; None if never."""
 
     def take(self, value: Value, status_code: int, at: Timestamp) -> None:
         """The device showed this value at `at`; one that comes late counts from the newest before it."""
@@ -52,21 +54,26 @@ class PacedTag:
         self._newest, self._newest_at = (value, status_code), at
         if self._told is None or self._is_due(at):
             self._say(at)
+        self._plan()
 
     def settle(self, until: Timestamp) -> None:
         """Nothing else happened up to `until`: tell what was held back, and repeat what has not been told for long."""
-        if self._told is None:
+        if self.due is None or self.due > until:
             return
-        held_until = self._told_at + self._pace.min_interval
-        if held_until <= until and self._has_moved():
-            self._say(max(held_until, self._newest_at))
+        if self._has_moved():
+            self._say(self.due)
         longest = self._pace.max_interval
         if longest is not None and until - self._told_at >= longest:
             self._say(self._told_at + (until - self._told_at) // longest * longest)
+        self._plan()
 
     def forget(self) -> None:
         """The device is in reach again: whatever it shows first is told."""
-        self._told = None
+        self._told = self.due = None
+
+    def _plan(self) -> None:
+        wait = self._pace.min_interval if self._has_moved() else self._pace.max_interval
+        self.due = None if wait is None else self._told_at + wait
 
     def _is_due(self, at: Timestamp) -> bool:
         assert self._told is not None
@@ -103,7 +110,8 @@ class PacedTags:
     def settle(self, known: Known) -> None:
         """Tell what was held back or not told for long, as far as all that it comes from is known."""
         for tag, sources in self._tags:
-            tag.settle(min(known.known_tag(device, tag_id) for device, tag_id in sources))
+            if tag.due is not None:
+                tag.settle(min(known.known_tag(device, tag_id) for device, tag_id in sources))
 
     def forget(self, device: str) -> None:
         """The device is in reach again."""

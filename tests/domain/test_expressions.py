@@ -33,6 +33,9 @@ def evaluate(text: str, **values: Any) -> Any:
         ("name == 'P-500'", {"name": "P-500"}, True),
         ("quality(state) == 'Good' and quality(mode) == 'Bad'", {"state": 1}, True),
         ("true", {}, True),
+        ("level / mode * 100 if mode > 0 else 0", {"level": 3, "mode": 4}, 75.0),
+        ("level / mode * 100 if mode > 0 else 0", {"level": 3, "mode": 0}, 0),
+        ("state if mode == 1 else level", {"mode": 2, "level": 7}, 7),
     ],
 )
 def test_what_it_says_is_what_it_means(text: str, values: dict[str, Any], result: Any) -> None:
@@ -46,7 +49,7 @@ def test_a_tag_that_is_not_reached_is_not_needed_and_one_that_is_raises() -> Non
     assert missing.value.tag == "mode"
 
 
-@pytest.mark.parametrize("text", ["level / 0 > 1", "name > 5", "bit(name, 1)", "level % 0"])
+@pytest.mark.parametrize("text", ["level / 0 > 1", "name > 5", "bit(name, 1)", "level % 0", "name * 9"])
 def test_values_that_do_not_fit_are_no_value_and_no_crash(text: str) -> None:
     with pytest.raises(NoValue):
         evaluate(text, level=1, name="x")
@@ -87,3 +90,13 @@ def test_random_text_is_compiled_or_refused_and_nothing_else(text: str) -> None:
     except ExpressionError as refused:
         outcome = refused
     assert callable(outcome) or str(outcome)
+
+
+def test_a_name_may_stand_for_something_else_than_a_tag() -> None:
+    inputs = Inputs(list(SLOTS))
+    inputs.values[0], inputs.statuses[0] = 6, 0
+    meanings = {"Execute": lambda _: 6, "Idle": lambda _: 4}
+    assert compile_expression("state in [Execute, Idle]", SLOTS, meanings)(inputs) is True
+    assert compile_expression("state == Idle", SLOTS, meanings)(inputs) is False
+    with pytest.raises(ExpressionError, match="names the tag 'Execute', which is not configured here"):
+        compile_expression("state == Execute", SLOTS)
