@@ -85,8 +85,8 @@ class NodePlant:
         self.port = port
         self._process = process
 
-    async def add(self, name: str, value: Any, data_type: str = "Int32", **place: str) -> None:
-        await self._process.ask("add", name=name, value=value, type=data_type, **place)
+    async def add(self, name: str, value: Any, data_type: str = "Int32", **options: Any) -> None:
+        await self._process.ask("add", name=name, value=value, type=data_type, **options)
 
     async def write(self, name: str, value: Any) -> None:
         await self._process.ask("write", name=name, value=value)

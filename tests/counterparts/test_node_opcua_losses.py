@@ -144,7 +144,7 @@ async def test_r11_too_many_items_and_a_missing_node_leave_the_others_alone(node
             for value in (1, 2, 3):
                 await plant.write("good", value)
                 await until(lambda value=value: record.values("good")[-1] == value)
-            await asyncio.sleep(30 / 20)
+            await asyncio.sleep(10 / 20)
             await plant.do("limit", maxMonitoredItemsPerSubscription=100)
             await plant.add("late", 77)
             began = now()

@@ -7,6 +7,7 @@ import { MonitoredItem, OPCUAServer } from "node-opcua-server";
 
 const LOOPBACK = "127.0.0.1";
 const FASTEST_SAMPLING = 5; // ms; node-opcua's own least is 50
+const HISTORY = 10_000; // values kept of each variable that has a history
 MonitoredItem.minimumSamplingInterval = FASTEST_SAMPLING;
 
 export class Plant {
@@ -67,8 +68,8 @@ export class Plant {
 
   // --- variables ---------------------------------------------------------------------------------------------------
 
-  /** A writable variable `s=<name>`; only one in the first namespace can be written to from here. */
-  add({ name, value, type = "Int32", namespace = this.#ownNamespace }) {
+  /** A writable variable `s=<name>`, with a history if it is `historized`; one in the first namespace can be written. */
+  add({ name, value, type = "Int32", namespace = this.#ownNamespace, historized = false }) {
     const variable = this.#namespaces.get(namespace).addVariable({
       organizedBy: this.#space.rootFolder.objects,
       nodeId: `s=${name}`,
@@ -76,6 +77,7 @@ export class Plant {
       dataType: type,
       value: { dataType: type, value },
     });
+    if (historized) this.#space.installHistoricalDataNode(variable, { maxOnlineValues: HISTORY });
     if (namespace === this.#ownNamespace) this.#variables.set(name, { variable, type });
   }
 
