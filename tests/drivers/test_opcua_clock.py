@@ -10,7 +10,8 @@ from clocks import PlantClock
 from opcua_links import link, tag, until
 from opcua_servers import plc
 
-from gateway.domain.values import Batch, TagChange
+from gateway.domain.times import format_timestamp
+from gateway.domain.values import Batch, ConditionChange, TagChange
 from gateway.drivers.opcua.device_clock import TRUSTED, DeviceClock
 from tests.stage import FIL01, Stage, at
 
@@ -22,10 +23,10 @@ DELAY = 300
 class Plc:
     """FIL01 eight_hours a clock that is `ahead` of ours by so many milliseconds, publishing into the core."""
 
-    def __init__(self, policy: str = "auto", ahead: int = 0) -> None:
+    def __init__(self, policy: str = "auto", ahead: int = 0, sampling: float = 0.25) -> None:
         self.ahead = ahead
         self.stage = Stage()
-        self.clock = DeviceClock("FIL01", policy, PlantClock(), 0.5)
+        self.clock = DeviceClock("FIL01", policy, PlantClock(), 0.5, sampling)
         self.clock.begin()
         self.qualities: list[str] = []
         self.stage.connect("FIL01", "06:00:00")
@@ -128,6 +129,27 @@ def test_one_tag_with_an_old_stamp_is_no_wrong_clock_and_is_dated_by_its_receipt
     assert plc.skews() == []
 
 
+def test_a_tag_that_the_server_seldom_samples_is_no_wrong_clock():
+    plc = Plc(sampling=60)
+    plc.run("06:01:00", state=6)
+    for _ in range(4):
+        plc.stage.now += 1000
+        plc._publish({"mode": 1}, age=40_000)
+        plc.run(format_timestamp(plc.stage.now + 59_000)[11:19])
+    assert plc.skews() == []
+    assert set(plc.qualities) == {"source"}
+
+
+def test_an_alarm_condition_s_time_is_put_right_with_the_values():
+    plc = Plc(ahead=8 * HOUR)
+    plc.run("06:00:10", state=6)
+    told = ConditionChange("PAL01", "4002", True, False, None, None, at("14:00:05"))
+    (right,) = plc.clock.correct_conditions([told])
+    assert abs(right.at - at("06:00:05")) <= DELAY
+    gateway = DeviceClock("SCADA", "gateway", PlantClock(), 0.5, 0.25)
+    assert [change.at for change in gateway.correct_conditions([told])] == [None]
+
+
 def test_with_clock_source_a_wrong_clock_is_told_with_its_cure_and_left_as_it_is(capsys):
     plc = Plc("source", ahead=8 * HOUR)
     plc.run("06:00:10", state=6)
@@ -174,5 +196,14 @@ async def test_a_server_eight_hours_ahead_is_dated_by_us_where_the_yaml_says_so(
     async with plc() as server:
         node = await server.add("count", 0)
         async with link(server.port, tag("count"), clock="gateway") as record:
+            (change,) = (await count_eight_hours_ahead(node, record, "gateway")).changes
+            assert change.source_timestamp is None
+
+
+async def test_a_polled_server_is_dated_as_its_yaml_says_too():
+    async with plc() as server:
+        node = await server.add("count", 0)
+        keys = {"mode": "poll", "poll_interval": "50ms", "clock": "gateway"}
+        async with link(server.port, tag("count"), **keys) as record:
             (change,) = (await count_eight_hours_ahead(node, record, "gateway")).changes
             assert change.source_timestamp is None

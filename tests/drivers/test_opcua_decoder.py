@@ -3,6 +3,7 @@
 import struct
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 from asyncua import ua
 from asyncua.common.utils import Buffer
@@ -221,3 +222,22 @@ def test_an_array_that_claims_millions_of_elements_without_a_byte_is_refused_at_
         decode_one(item)
     empty, _ = decode_one(struct.pack("<IBBi", 0, 0x01, 0x80, 0))
     assert empty.value == ()
+
+
+@settings(max_examples=200, deadline=None)
+@given(body=st.one_of(responses(), alike_responses()), offset=st.none() | st.integers(-(10**11), 10**11))
+def test_a_clock_that_is_put_right_moves_the_source_times_and_nothing_else(body, offset):
+    as_told, put_right = (PublicationDecoder(TAGS, ValueDecoder(NAMESPACES)) for _ in range(2))
+    put_right.date_by(offset)
+    told, right = as_told.decode(Buffer(body)), put_right.decode(Buffer(body))
+    moved = [
+        msgspec.structs.replace(
+            change,
+            source_timestamp=None
+            if change.source_timestamp is None or offset is None
+            else change.source_timestamp + offset,
+        )
+        for change in told.changes
+    ]
+    assert repr(right.changes) == repr(moved)
+    assert right.sequence_number == told.sequence_number

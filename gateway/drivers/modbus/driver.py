@@ -91,7 +91,8 @@ class ModbusDriver:
             changed = [tag_id for tag_id, answer in answers.items() if known.get(tag_id) != answer]
             known.update(answers)
             polled = tuple(group.covered for group in ready) if len(groups) > 1 else ()
-            yield Batch([self._decode(tag_id, answers[tag_id]) for tag_id in changed], contact, polled=polled)
+            changes = [self._decode(tag_id, answers[tag_id]) for tag_id in changed]
+            yield Batch(changes, contact, polled=polled, time_quality="gateway")
             now = self._clock.now()
             for group in ready:
                 group.advance(now)

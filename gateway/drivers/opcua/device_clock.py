@@ -35,10 +35,13 @@ class DeviceClock:
     """One device's clock, as its values show it. Lives as long as the driver, over all its sessions.
 
     `offset` is what the decoder adds to each source time, in milliseconds; with None it leaves them out, and whoever
-    takes the values in dates them by their contact. `publishing_interval` is in plant seconds.
+    takes the values in dates them by their contact. The intervals are plant seconds; `sampling_interval` is the
+    longest: so much older than the server's last word may a value be that it had not seen yet.
     """
 
-    def __init__(self, device: str, policy: ClockPolicy, clock: Clock, publishing_interval: float) -> None:
+    def __init__(
+        self, device: str, policy: ClockPolicy, clock: Clock, publishing_interval: float, sampling_interval: float
+    ) -> None:
         self.offset: int | None = None if policy == "gateway" else 0
         self._device = device
         self._policy: Final = policy
@@ -46,6 +49,7 @@ class DeviceClock:
         self._trusted = round(TRUSTED * clock.rate)
         self._confirmed_after = round(_CONFIRMED_AFTER * clock.rate)
         self._least_pause = round(250 * publishing_interval)
+        self._oldest = self._trusted + round(1_000 * sampling_interval)
         self._difference = 0
         self._told = 0
         self._skew: Skew | None = None
@@ -104,7 +108,7 @@ class DeviceClock:
             # Answers on each other's heels were held up on their way: they say nothing of the clock.
             return changes, self.time_quality
         self._heard = receipt
-        earliest = None if self._is_initial or heard is None else heard - self._trusted
+        earliest = None if self._is_initial or heard is None else heard - self._oldest
         newest = self._look(changes, earliest, receipt)
         if newest is None:
             return changes, "gateway"

@@ -21,15 +21,12 @@ from gateway.domain.values import (
     WriteResult,
 )
 from gateway.drivers.base import BrowsedNode, Clock, LinkLost, NodeFacts, Tag
-from gateway.drivers.opcua.audit import Audit
 from gateway.drivers.opcua.browse import Browser, data_type_of
 from gateway.drivers.opcua.channel import Channel, ServiceFault
 from gateway.drivers.opcua.config import OpcUaAddress, OpcUaSettings, wants_history
-from gateway.drivers.opcua.device_clock import TRUSTED, DeviceClock
 from gateway.drivers.opcua.field_writes import write_in_order
 from gateway.drivers.opcua.fields import TYPE_UNKNOWN
 from gateway.drivers.opcua.known_device import KnownDevice
-from gateway.drivers.opcua.last_told import LastTold
 from gateway.drivers.opcua.methods import call_methods
 from gateway.drivers.opcua.monitored_items import wanted_items
 from gateway.drivers.opcua.node_ids import make_node_id, parse_node
@@ -58,10 +55,8 @@ class OpcUaDriver:
         self._settings = settings
         self._tags = list(tags)
         self._clock = clock
-        self._audit = Audit(tags)
-        interval = settings.poll_interval if settings.mode == "poll" else settings.publishing_interval
-        dates = DeviceClock(name, settings.clock, clock, interval)
-        self._device = KnownDevice(name, settings, clock, self._audit, dates, _told_last(settings, tags, clock.rate))
+        self._device = KnownDevice.with_tags(name, settings, tags, clock)
+        self._audit = self._device.audit
         self._drifts: list[Drift] = []
         self._ticket: Ticket | None = None
         self._lost_since: Timestamp | None = None
@@ -223,12 +218,3 @@ class OpcUaDriver:
         index = self._session.namespace_index(name.namespace) if name.namespace is not None else 0
         async for batch in Browser(self._session).walk(make_node_id(name.identifier, index)):
             yield batch
-
-
-def _told_last(settings: OpcUaSettings, tags: Sequence[Tag[OpcUaAddress]], rate: float) -> LastTold | None:
-    """Long enough that half of it covers a clock that is a little wrong, and what was not published any more."""
-    if not any(wants_history(settings, tag) for tag in tags):
-        return None
-    sampling = max(tag.address.sampling_interval or settings.sampling_interval for tag in tags)
-    unpublished = 2_000 * (sampling + settings.publishing_interval)
-    return LastTold(round(3 * TRUSTED * rate + 2 * unpublished))
