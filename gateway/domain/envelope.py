@@ -30,9 +30,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     seq: Annotated[int, Meta(description="1, 2, 3 … per equipment over all types; a hole is a lost message")]
     source_time: Timestamp = field(name="t_src")
     gateway_time: Timestamp = field(name="t_gw")
-    time_quality: Annotated[str, Meta(description="whose clock `t_src` is by: source, gateway, estimated or history")] = field(
-        name="t_q", default="source"
-    )
+    time_quality: Annotated[
+        str, Meta(description="by whose clock `t_src` is: source, gateway, estimated or history")
+    ] = field(name="t_q", default="source")
     order: OrderRef | None = None
     corr: str | None = None
     data: EventData
