@@ -23,7 +23,8 @@ def check_config(folder: Path, *, connect: bool = False) -> int:
     out = Console(highlight=False, soft_wrap=True)
     out.print(f"[green]ok[/]  {_summary(plant)}, checked in {time.monotonic() - started:.2f} s")
     for spec in plant.equipment:
-        out.print(f"    {spec.path}: {len(spec.tags)} tags, writes allowed: {_writes(spec)}")
+        derived = f"{len(spec.derived)} derived, " if spec.derived else ""
+        out.print(f"    {spec.path}: {len(spec.tags)} tags, {derived}writes allowed: {_writes(spec)}")
         if spec.state is not None and spec.state.model:
             out.print(f"        state: {escape(spec.state.model)}")
     if plant.in_clear:

@@ -183,6 +183,7 @@ class AlarmTextSection(Section):
 
     text: str = ""
     severity: Annotated[int, Field(ge=1, le=1000)] = 500
+    alarm_class: Name = Field(default="process", alias="class")
     on_delay: Seconds | None = None
     off_delay: Seconds | None = None
 

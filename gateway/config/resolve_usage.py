@@ -43,7 +43,7 @@ class AlarmResolver:
             entries=tuple(self._entry(number) for number in range(len(section.entries))),
             condition_source=section.conditions,
             acknowledged_at=self._device if section.acknowledge else None,
-            texts={code: AlarmText(text.text, text.severity) for code, text in texts},
+            texts={code: AlarmText(text.text, text.severity, text.alarm_class) for code, text in texts},
             all_delays=self._delays(None, None),
             delays={code: self._delays(text.on_delay, text.off_delay) for code, text in texts},
         )

@@ -19,10 +19,11 @@ from gateway.domain.values import ConditionChange, Timestamp
 
 
 class AlarmText(msgspec.Struct, frozen=True):
-    """What people read of a code."""
+    """What people read of a code, and the class by which the MES sorts it."""
 
     text: str = ""
     severity: int = 500
+    alarm_class: str = "process"
 
 
 class Delays(msgspec.Struct, frozen=True):
@@ -223,8 +224,10 @@ class Alarms:
 
     def _publish(self, occurrence: Occurrence) -> list[tuple[Timestamp, AlarmEvent]]:
         occurrence.is_published = True
+        known = self.spec.texts.get(occurrence.code, AlarmText())
         raised = AlarmRaised(
             code=occurrence.code, text=occurrence.text, sev=occurrence.severity, occ=occurrence.name,
+            alarm_class=known.alarm_class,
             initial=occurrence.initial, suppressed=self.memory.brief.pop(occurrence.code, 0),
         )  # fmt: skip
         events: list[tuple[Timestamp, AlarmEvent]] = [(occurrence.raised, raised)]

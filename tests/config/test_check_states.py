@@ -53,9 +53,12 @@ def test_a_wrong_own_rule_beside_a_model_is_still_found(tmp_path: Path) -> None:
 
 
 def test_the_check_shows_which_tag_plays_which_role(tmp_path: Path) -> None:
-    plant_of(tmp_path, tags(StateCurrent="uint16", UnitModeCurrent="uint16") + "    state: {model: packml}\n")
+    derived = '      idle: {expression: "StateCurrent == 4", type: bool}\n'
+    names = tags(StateCurrent="uint16", UnitModeCurrent="uint16") + derived
+    plant_of(tmp_path, names + "    state: {model: packml}\n")
     result = CliRunner().invoke(app, ["check", "-c", str(tmp_path)])
     assert result.exit_code == 0, result.output
+    assert "M1: 2 tags, 1 derived, writes allowed: none\n" in result.output
     assert (
         "state: packml, state = StateCurrent, mode = UnitModeCurrent; without machine_state, execute_state, starved, "
         "blocked, stop_reason\n"

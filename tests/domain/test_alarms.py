@@ -40,6 +40,15 @@ def test_an_alarm_is_raised_acknowledged_and_cleared_in_whatever_order_it_happen
     ]  # fmt: skip
 
 
+def test_what_people_read_of_a_code_comes_from_yaml(tmp_path: Path) -> None:
+    text = "      texts: {'7': {text: Reel low, severity: 400, class: material}}\n"
+    stage = machine(tmp_path, WORD % (text, ""))
+    stage.show("M1", "06:00:00", word=0, acked=0)
+    stage.show("M1", "06:01:00", word=1)
+    raised = last(stage, "alarm.raised")
+    assert (raised["text"], raised["sev"], raised["class"]) == ("Reel low", 400, "material")
+
+
 def test_an_acknowledgement_within_the_on_delay_is_told_after_the_alarm(tmp_path: Path) -> None:
     stage = machine(tmp_path, WORD % ("      on_delay: 5s\n", ", acked: acked"))
     stage.show("M1", "06:00:00", word=0, acked=0)
