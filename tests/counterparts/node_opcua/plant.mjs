@@ -23,7 +23,7 @@ export class Plant {
   #overflows = 0;
 
   /**
-   * @param pki folder of node-opcua's certificate manager, kept from plant to plant
+   * @param pki folder of node-opcua's certificate managers, kept from plant to plant
    * @param options `port` (0: any), `namespaces` (URIs, the first is that of `add`), `limits` (of ServerCapabilities),
    *   `secure` ({policy; certificate, key, trusted: files; user, password}; without it nothing is signed or encrypted)
    */
@@ -33,7 +33,8 @@ export class Plant {
       port: this.#options.port,
       host: LOOPBACK,
       hostname: LOOPBACK,
-      serverCertificateManager: new OPCUACertificateManager({ rootFolder: pki, disableFileWatchers: true }),
+      serverCertificateManager: certificates(`${pki}/servers`),
+      userCertificateManager: certificates(`${pki}/users`), // left out, it would be a folder in the user's home
       serverInfo: { applicationUri: "urn:test:plc:server" },
       serverCapabilities: { minSupportedSampleRate: FASTEST_SAMPLING, ...this.#options.limits },
       ...access(this.#options.secure),
@@ -221,6 +222,10 @@ export class Plant {
   #note(status) {
     this.#answers[status] = (this.#answers[status] ?? 0) + 1;
   }
+}
+
+function certificates(rootFolder) {
+  return new OPCUACertificateManager({ rootFolder, disableFileWatchers: true });
 }
 
 function access(secure) {
