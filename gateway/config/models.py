@@ -151,10 +151,11 @@ class OrderSection(Section):
 
 
 class ContainerSection(Section):
-    """Tags that report pallets."""
+    """Tags that report pallets. Without a tag `sscc` the code is made of `sscc_prefix` and the sequence number."""
 
     sequence: str
-    sscc: str
+    sscc: str | None = None
+    sscc_prefix: Annotated[str, Field(pattern=r"^[0-9]{8,16}$")] | None = None
     quantity: str
     cases: str | None = None
     full: Annotated[int, Field(gt=0)] | None = None
@@ -219,8 +220,30 @@ class MaterialSection(Section):
     capacity: Annotated[int, Field(gt=0)]
     low: Annotated[int, Field(ge=0)]
     container: str | None = None
+    lot: str | None = None
     call_off: Annotated[int, Field(gt=0)] | None = None
     dock: str | None = None
+
+
+class ToolSection(Section):
+    """A tool that each piece of `counter` uses once; the tag `serial` changes with every new one."""
+
+    counter: Name
+    serial: str
+    limit: Annotated[int, Field(gt=0)]
+    unit: str = "pcs"
+    thresholds: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (90.0, 100.0)
+    spare: str | None = None
+
+
+class ScanSection(Section):
+    """A scanner of parts: `trigger` changes with every reading; without `parent` it is the lot of the order."""
+
+    trigger: str
+    child: str
+    parent: str | None = None
+    relation: Name = "assembled"
+    unread: str = "NOREAD"
 
 
 class EnergySection(Section):
@@ -299,6 +322,8 @@ class EquipmentSection(Section):
     alarms: AlarmsSection | None = None
     samples: dict[Name, SampleSection] = {}
     materials: dict[Name, MaterialSection] = {}
+    tools: dict[Name, ToolSection] = {}
+    scans: dict[Name, ScanSection] = {}
     energy: EnergySection | None = None
     hold: str | None = None
     kpi: Annotated[KpiSection | None, BeforeValidator(_switched_on)] = None

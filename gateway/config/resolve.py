@@ -253,9 +253,13 @@ class EquipmentResolver:
         section = self._section.container
         if section is None:
             return None
+        if (section.sscc is None) == (section.sscc_prefix is None):
+            text = "give either sscc, the tag with the code, or sscc_prefix, extension digit and company prefix"
+            self._report(("container",), text)
         return ContainerSpec(
             sequence=self._slot(section.sequence, "container", "sequence"),
-            sscc=self._slot(section.sscc, "container", "sscc"),
+            sscc=self._slot(section.sscc, "container", "sscc") if section.sscc is not None else None,
+            prefix=section.sscc_prefix or "",
             quantity=self._slot(section.quantity, "container", "quantity"),
             cases=self._slot(section.cases, "container", "cases") if section.cases is not None else None,
             full=section.full,

@@ -7,8 +7,10 @@ from gateway.config.yaml_reader import KeyPath
 from gateway.domain.alarm_sources import AlarmBit, AlarmEntry
 from gateway.domain.alarms import AlarmSpec, AlarmText, Delays
 from gateway.domain.energy import EnergySpec
+from gateway.domain.genealogy import ScanSpec
 from gateway.domain.materials import MaterialSpec
 from gateway.domain.quality import SampleSpec
+from gateway.domain.tools import ToolSpec
 from gateway.domain.usage import UsageSpec
 
 
@@ -76,7 +78,7 @@ class AlarmResolver:
 
 
 class UsageResolver:
-    """The sections `samples`, `materials` and `energy`."""
+    """The sections `samples`, `materials`, `tools`, `scans` and `energy`."""
 
     def __init__(self, section: EquipmentSection, slot: FindSlot, report: Report) -> None:
         self._section = section
@@ -84,8 +86,8 @@ class UsageResolver:
         self._report = report
 
     def resolve(self) -> UsageSpec:
-        """Samples, materials and meter as the domain takes them."""
-        return UsageSpec(self._materials(), self._energy(), self._samples())
+        """Each as the domain takes it."""
+        return UsageSpec(self._materials(), self._energy(), self._samples(), self._tools(), self._scans())
 
     def _samples(self) -> tuple[SampleSpec, ...]:
         return tuple(
@@ -101,17 +103,39 @@ class UsageResolver:
         specs = []
         for name, material in self._section.materials.items():
             keys = ("materials", name)
-            if material.counter not in self._section.counters:
-                known = ", ".join(self._section.counters) or "none"
-                self._report((*keys, "counter"), f"no such counter: {material.counter}; the counters are: {known}")
+            self._check_counter(material.counter, keys)
             if material.low >= material.capacity:
                 self._report((*keys, "low"), f"low {material.low} must lie below the capacity {material.capacity}")
             container = self._slot(material.container, *keys, "container") if material.container is not None else None
+            lot = self._slot(material.lot, *keys, "lot") if material.lot is not None else None
             specs.append(
                 MaterialSpec(
-                    name, material.counter, material.capacity, material.low, container, material.call_off, material.dock
+                    name, material.counter, material.capacity, material.low, container, material.call_off,
+                    material.dock, lot,
                 )
-            )
+            )  # fmt: skip
+        return tuple(specs)
+
+    def _check_counter(self, name: str, keys: KeyPath) -> None:
+        if name not in self._section.counters:
+            known = ", ".join(self._section.counters) or "none"
+            self._report((*keys, "counter"), f"no such counter: {name}; the counters are: {known}")
+
+    def _tools(self) -> tuple[ToolSpec, ...]:
+        specs = []
+        for name, tool in self._section.tools.items():
+            self._check_counter(tool.counter, ("tools", name))
+            serial, thresholds = self._slot(tool.serial, "tools", name, "serial"), tuple(sorted(tool.thresholds))
+            specs.append(ToolSpec(name, tool.counter, serial, tool.limit, tool.unit, thresholds, tool.spare))
+        return tuple(specs)
+
+    def _scans(self) -> tuple[ScanSpec, ...]:
+        specs = []
+        for name, scan in self._section.scans.items():
+            keys = ("scans", name)
+            parent = self._slot(scan.parent, *keys, "parent") if scan.parent is not None else None
+            trigger, child = self._slot(scan.trigger, *keys, "trigger"), self._slot(scan.child, *keys, "child")
+            specs.append(ScanSpec(name, trigger, child, parent, scan.relation, scan.unread))
         return tuple(specs)
 
     def _energy(self) -> EnergySpec | None:

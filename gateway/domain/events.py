@@ -157,7 +157,7 @@ class OrderResumed(EventData, frozen=True, kw_only=True):
 
 
 class ContainerCompleted(EventData, frozen=True, kw_only=True):
-    """A pallet, case or other container was closed."""
+    """A pallet, case or other container was closed; flagged `bad_sscc` where the check digit says it was misread."""
 
     type: ClassVar = "container.completed"
     key: ClassVar = ("sscc",)
@@ -169,6 +169,7 @@ class ContainerCompleted(EventData, frozen=True, kw_only=True):
     full: bool
     lot: str | None
     quality: str
+    flags: tuple[str, ...] = ()
 
 
 class CounterSuspect(EventData, frozen=True, kw_only=True):
@@ -285,6 +286,35 @@ class MaterialLow(EventData, frozen=True, kw_only=True):
     container: int
 
 
+class GenealogyLink(EventData, frozen=True, kw_only=True):
+    """One thing went into another: so much of a lot of material until `t_src`, or a part that a scanner read."""
+
+    type: ClassVar = "genealogy.link"
+    key: ClassVar = ("parent", "child", "t_src")
+
+    parent: Annotated[str | None, Meta(description="lot or serial number of what it went into")]
+    child: Annotated[str, Meta(description="lot or serial number; NOREAD where the scanner could not read it")]
+    rel: Annotated[str, Meta(description="consumed, or what the configuration says of the scanner")]
+    qty: int
+    position: Annotated[str | None, Meta(description="where it was read; null for consumption")]
+
+
+class ToolWear(EventData, frozen=True, kw_only=True):
+    """A tool passed a percentage of what it lasts."""
+
+    type: ClassVar = "tool.wear"
+    key: ClassVar = ("tool", "serial", "threshold")
+
+    tool: str
+    serial: str | None
+    threshold: Annotated[float, Meta(description="the percentage that it passed")]
+    used: int
+    limit: int
+    unit: str
+    remaining_pct: Annotated[float, Meta(description="negative beyond the limit")]
+    spare: str | None
+
+
 class EnergyInterval(EventData, frozen=True, kw_only=True):
     """Energy by the meter's difference; an interval never holds two orders."""
 
@@ -349,6 +379,7 @@ EVENT_TYPES: Final[tuple[type[EventData], ...]] = (
     EquipmentState, DowntimeClosed, ProductionCount, OrderStarted, OrderProgress, OrderCompleted, OrderInterrupted,
     OrderResumed, ShiftSummary, OrderKpi, ShiftKpi,
     AlarmRaised, AlarmAcked, AlarmCleared, QualitySample, MaterialConsumed, MaterialLow, EnergyInterval,
+    GenealogyLink, ToolWear,
     ContainerCompleted, CounterSuspect, CounterRebased, ParamResult, ChangeAccepted, ChangeApplied,
     DataGap, TagDrift, DeviceClock, GatewayConnection, GatewayOutage, GatewayRestarted, GatewayCertificate,
 )  # fmt: skip

@@ -20,6 +20,8 @@ class MaterialSpec(msgspec.Struct, frozen=True):
     container: int | None = None
     call_off: int | None = None
     dock: str | None = None
+    lot: int | None = None
+    """The slot with the lot of the container, where the machine knows it; else it is the one delivered last."""
 
 
 class MaterialMemory(msgspec.Struct):
@@ -40,6 +42,8 @@ def follow_container(spec: MaterialSpec, memory: MaterialMemory, inputs: Inputs,
     if memory.container is not None and shown != memory.container:
         memory.used, memory.is_called, memory.number, memory.lot = 0, False, memory.number + 1, delivered
     memory.container = shown
+    if spec.lot is not None and inputs.usable(spec.lot):
+        memory.lot = str(inputs.values[spec.lot] or "").strip() or memory.lot
 
 
 def use(spec: MaterialSpec, memory: MaterialMemory, pieces: int, rate: float) -> MaterialLow | None:

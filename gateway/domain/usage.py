@@ -1,4 +1,4 @@
-"""What making pieces takes: material by counting, energy by the meter; and the samples that judge them."""
+"""What making pieces takes: material, tools, energy; what goes into them, and the samples that judge them."""
 
 from collections.abc import Mapping
 
@@ -8,23 +8,28 @@ from msgspec import field
 from gateway.domain.counters import Step
 from gateway.domain.effects import Recorder
 from gateway.domain.energy import Cut, EnergyMemory, EnergySpec, Meter, told
+from gateway.domain.event_data import EventData
 from gateway.domain.events import MaterialConsumed
 from gateway.domain.expressions import Inputs
+from gateway.domain.genealogy import OpenLink, ScanMemory, ScanSpec, consume, end_link, newest_scan
 from gateway.domain.history import History, PastEnergy, PastSample
 from gateway.domain.materials import MaterialMemory, MaterialSpec, follow_container, use
 from gateway.domain.orders import Run
 from gateway.domain.production import ClosedWindow
 from gateway.domain.quality import Limits, SampleSpec, newest_subgroup
 from gateway.domain.times import format_timestamp
+from gateway.domain.tools import ToolMemory, ToolSpec, follow_tool, wear
 from gateway.domain.values import Timestamp
 
 
 class UsageSpec(msgspec.Struct, frozen=True):
-    """Materials, meter and samples of one equipment."""
+    """Materials, meter, samples, tools and scanners of one equipment."""
 
     materials: tuple[MaterialSpec, ...] = ()
     energy: EnergySpec | None = None
     samples: tuple[SampleSpec, ...] = ()
+    tools: tuple[ToolSpec, ...] = ()
+    scans: tuple[ScanSpec, ...] = ()
 
 
 class UsageMemory(msgspec.Struct):
@@ -36,6 +41,9 @@ class UsageMemory(msgspec.Struct):
     limits: dict[str, tuple[float | None, float | None]] = field(default_factory=dict)
     counted: Timestamp | None = None
     """When material was last counted, for the pace at which it runs out."""
+    tools: dict[str, ToolMemory] = field(default_factory=dict)
+    links: dict[str, OpenLink] = field(default_factory=dict)
+    scans: dict[str, ScanMemory] = field(default_factory=dict)
 
 
 class Usage:
@@ -62,6 +70,11 @@ class Usage:
         """Material, energy and samples of one scan; `run` is whom its pieces belong to."""
         for material in self.spec.materials:
             self._use(material, run, steps, at, now)
+        for tool in self.spec.tools:
+            self._wear(tool, run, steps, at, now)
+        for scan in self.spec.scans:
+            memory = self.memory.scans.setdefault(scan.position, ScanMemory())
+            self._tell(newest_scan(scan, memory, self._inputs, _lot(run), at), run, at, now)
         self._take_meter(run, at)
         active = {name: Limits(*pair) for name, pair in self.memory.limits.items()}
         for sample in self.spec.samples:
@@ -90,6 +103,8 @@ class Usage:
     def cut(self, run: Run | None, at: Timestamp, now: Timestamp) -> None:
         """The order changes at `at`: what was used until then belongs to `run`."""
         self._tell_energy(self._meter.cut(at) if self._meter else None, run, now)
+        for link in self.memory.links.values():
+            self._tell(end_link(link), run, at, now)
 
     def kwh(self, run: Run) -> float | None:
         """The energy of a run, None without a meter."""
@@ -114,10 +129,21 @@ class Usage:
         elapsed = at - self.memory.counted if self.memory.counted is not None else 0
         if pieces:
             self.memory.counted = at
+        link = self.memory.links.setdefault(spec.material, OpenLink())
+        self._tell(consume(link, _lot(run), memory.lot, pieces), run, at, now)  # what was made until now
         follow_container(spec, memory, self._inputs, self._delivered.get(spec.material))
-        low = use(spec, memory, pieces, pieces * 1000 / elapsed if elapsed > 0 else 0.0)
-        if low is not None:
-            self.recorder.event(low, at, now, order=run.order if run else None)
+        self._tell(consume(link, _lot(run), memory.lot, 0), run, at, now)
+        self._tell(use(spec, memory, pieces, pieces * 1000 / elapsed if elapsed > 0 else 0.0), run, at, now)
+
+    def _wear(self, spec: ToolSpec, run: Run | None, steps: Mapping[str, Step], at: Timestamp, now: Timestamp) -> None:
+        memory = self.memory.tools.setdefault(spec.name, ToolMemory())
+        follow_tool(spec, memory, self._inputs)
+        if spec.counter in steps:
+            self._tell(wear(spec, memory, max(0, steps[spec.counter].delta)), run, at, now)
+
+    def _tell(self, fact: EventData | None, run: Run | None, at: Timestamp, now: Timestamp) -> None:
+        if fact is not None:
+            self.recorder.event(fact, at, now, order=run.order if run else None)
 
     def _take_meter(self, run: Run | None, at: Timestamp) -> None:
         meter, spec = self._meter, self.spec.energy
@@ -130,3 +156,7 @@ class Usage:
         meter.take(reading, at)
         if run is not None and before is not None:
             run.energy += (reading - before) % (spec.max_value + 1)
+
+
+def _lot(run: Run | None) -> str | None:
+    return run.order.lot if run else None
