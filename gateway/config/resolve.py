@@ -150,7 +150,7 @@ class EquipmentResolver:
             tag_id=self._tag_id(name), name=name, slot=slot, device=device,
             conversion=None if conversion.is_identity and section.type not in _FLOATS else conversion,
             is_input=slot in self._inputs or section.heartbeat is not None,
-            publish=section.publish is not None, pace=pace, unit=section.unit,
+            publish=section.publish is not None and pace is None, pace=pace, unit=section.unit,
             heartbeat_period=milliseconds(section.heartbeat) if section.heartbeat is not None else None,
         )  # fmt: skip
 

@@ -94,5 +94,5 @@ class DerivedResolver:
             name=name, slot=self._slots[name], type=section.type, compute=compute,
             inputs=frozenset(self._slots[used] for used in self._uses[name]),
             sources=tuple(self._addressed[tag] for tag in sorted(self.sources(name)) if tag in self._addressed),
-            unit=section.unit, publish=section.publish is not None, pace=pace,
+            unit=section.unit, publish=section.publish is not None and pace is None, pace=pace,
         )  # fmt: skip

@@ -57,6 +57,7 @@ class TagSpec(msgspec.Struct, frozen=True):
     heartbeat_period: int | None = None
     unit: str | None = None
     pace: Pace | None = None
+    """How often it is told as a run parameter; with a pace, `publish` is false."""
 
     @property
     def sources(self) -> tuple[tuple[str, TagId], ...]:
@@ -67,8 +68,7 @@ class TagSpec(msgspec.Struct, frozen=True):
     def is_plain(self) -> bool:
         """True if it leaves as it comes, and nothing else depends on it."""
         conversion = self.conversion
-        is_alone = self.publish and not self.is_input and self.pace is None
-        return is_alone and (conversion is None or conversion.is_identity)
+        return self.publish and not self.is_input and (conversion is None or conversion.is_identity)
 
 
 class EquipmentSpec(msgspec.Struct, frozen=True):
@@ -92,7 +92,7 @@ class EquipmentSpec(msgspec.Struct, frozen=True):
     def units(self) -> dict[str, str]:
         """The units of the run parameters that have one."""
         tags: tuple[TagSpec | DerivedTag, ...] = (*self.tags, *self.derived)
-        return {tag.name: tag.unit for tag in tags if tag.publish and tag.unit is not None}
+        return {tag.name: tag.unit for tag in tags if (tag.publish or tag.pace) and tag.unit is not None}
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -155,7 +155,7 @@ class Equipment:
         self._tags = {tag.tag_id: tag for tag in spec.tags}
         self._derived = DerivedTags(spec.derived, self.inputs)
         self.paced = PacedTags()
-        self._tells = [self._tell_of(tag) for tag in tags]
+        self._tells = {tag.slot: tell for tag in tags if (tell := self._tell_of(tag)) is not None}
         self._arrived: list[TagChange] = []
         self._pending: list[Entry] = []
         self._scans = Scans(len(tags), spec.production.dated, self.attribution.take_late)
@@ -210,9 +210,10 @@ class Equipment:
         at = change.source_timestamp
         if at is None or at > contact + MAX_LEAD:
             at = contact
-        tell = self._tells[tag.slot]
-        if tell is not None:
-            tell(value, status, at)
+        if tag.publish:
+            self.parameters.add(tag.name, value, status, at)
+        elif tag.pace is not None:
+            self._tells[tag.slot](value, status, at)
         if tag.is_input:
             self._pending.append((at, tag.slot, value, status))
 
@@ -295,7 +296,7 @@ class Equipment:
             self.inputs.statuses[slot] = status
             touched.add(slot)
         for slot in self._derived.compute(touched):
-            if (tell := self._tells[slot]) is not None:
+            if (tell := self._tells.get(slot)) is not None:
                 tell(self.inputs.values[slot], self.inputs.statuses[slot], at)
         self._beat(touched, at)
         seen = None if self.is_blind or self._needs.isdisjoint(touched) else self._observe(at)
@@ -306,11 +307,11 @@ class Equipment:
             self._apply(self._states.see(seen), now)
 
     def _tell_of(self, tag: TagSpec | DerivedTag) -> TellValue | None:
-        """Where a value of the tag goes as a run parameter."""
-        if not tag.publish:
-            return None
+        """Where a value of the tag goes as a run parameter; None if it is told nowhere."""
         tell = partial(self.parameters.add, tag.name)
-        return tell if tag.pace is None else self.paced.add(tag.pace, tag.sources, tell)
+        if tag.pace is not None:
+            return self.paced.add(tag.pace, tag.sources, tell)
+        return tell if tag.publish else None
 
     def _observe(self, at: Timestamp) -> Observation | None:
         """What the rules say, as soon as every tag they use was heard of since the device came into reach."""
