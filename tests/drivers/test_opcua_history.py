@@ -177,6 +177,37 @@ async def test_a_link_that_breaks_while_the_history_is_told_goes_on_where_it_bro
             assert [gap.cause for gap in record.gaps] == ["session"]
 
 
+async def test_a_server_with_few_continuation_points_is_read_tag_by_tag():
+    async with machine() as press:
+        nodes = [await press.add(name) for name in "abcd"]
+        manager = press.server.server.iserver.history_manager
+        manager.storage.max_history_data_response_size = 5
+        read, refused = manager.read_history, 0
+
+        async def read_with_one_point(params):
+            nonlocal refused
+            results = await read(params)
+            for result in [result for result in results if result.ContinuationPoint][1:]:
+                result.StatusCode = ua.StatusCode(ua.StatusCodes.BadNoContinuationPoints)
+                result.ContinuationPoint, result.HistoryData = None, ua.HistoryData()
+                refused += 1
+            return results
+
+        manager.read_history = read_with_one_point
+        async with link(press.between.port, *map(tag, "abcd"), rate=5, history=True) as record:
+            press.record = record
+            await until(lambda: all(record.values(name) == [0] for name in "abcd"))
+            await press.forget_and_close()
+            for value in range(1, 13):
+                for node in nodes:
+                    await press.write(node, value)
+            press.between.accept()
+            await until(lambda: record.gaps)
+            assert refused > 0
+            assert [(gap.filled, gap.tags) for gap in record.gaps] == [(48, 0)]
+            assert all(record.values(name) == list(range(13)) for name in "abcd")
+
+
 async def test_a_historian_that_lags_behind_its_server_is_waited_for():
     async with machine() as press:
         node = await press.add("count")

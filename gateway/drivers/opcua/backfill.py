@@ -30,7 +30,9 @@ _LONGEST_SLICE: Final = 3_600_000
 """Milliseconds of history read at a time: the first, and the most where so little happened that slices may grow."""
 _VALUES_PER_SLICE: Final = 10_000
 _CAUGHT_UP: Final = 2_000
-"""Milliseconds of wall time behind the present at which what is left is read in one."""
+_PASSES: Final = 3
+"""Milliseconds of wall time behind the present at which what is left is read in one; and how often the present is
+tried to be reached at all, for a slow historian never gets so near."""
 _TRIES: Final = 5
 _PAUSE: Final = 0.2
 """How often, and after how many seconds of wall time, a historian is asked that lags behind its own server."""
@@ -82,7 +84,9 @@ class Backfiller:
         if not await self._begins():
             return
         yield Batch([], self._contact, resumed=True, backfill=self._backfill(), time_quality="history")
-        while self._now() - self._next > _CAUGHT_UP * self._device.clock.rate:
+        passes = 0
+        while passes < _PASSES and (behind := self._now() - self._next) > _CAUGHT_UP * self._device.clock.rate:
+            passes += behind <= self._length
             changes = await self._read_slice()
             await keep_alive()
             if changes:

@@ -44,6 +44,7 @@ class HistoryReader:
     def __init__(self, session: Session, tags: Sequence[tuple[Tag[OpcUaAddress], ua.NodeId]]) -> None:
         self._session = session
         self._tags = list(tags)
+        self._at_once = _NODES_PER_CALL
         self.refused: dict[TagId, int] = {}
 
     @property
@@ -75,21 +76,30 @@ class HistoryReader:
     async def _read_pages(
         self, pages: Sequence[_Page], end: datetime, values: dict[TagId, list[TagChange]]
     ) -> list[_Page]:
-        """One call for the pages that begin where the first one does; answers with those that are still to be read."""
-        together = [page for page in pages if page.start == pages[0].start]
-        rest = [page for page in pages if page.start != pages[0].start]
+        """One call for pages that begin where the first one does; answers with those that are still to be read.
+
+        Those that hold a continuation point come first, for a server has few of them.
+        """
+        together = [page for page in pages if page.start == pages[0].start][: self._at_once]
+        begun: list[_Page] = []
+        rest = [page for page in pages if page not in together]
         decoder = self._session.value_decoder()
         for page, result in zip(together, await self._call(together, end), strict=True):
+            code = result.StatusCode.value
+            if code == StatusCodes.BadNoContinuationPoints and len(together) > 1:
+                self._at_once = len(together) // 2
+                rest.append(page)
+                continue
             if result.StatusCode.is_bad():
-                self.refused[page.tag.tag_id] = result.StatusCode.value
+                self.refused[page.tag.tag_id] = code
                 continue
             told = getattr(result.HistoryData, "DataValues", None) or []
             fresh = told if page.continuation is not None else _after(page, told, values)
             values.setdefault(page.tag.tag_id, []).extend(decoder.decode_as(page.tag, value) for value in fresh)
             following = _following(page, told, fresh, result.ContinuationPoint)
             if following is not None:
-                rest.append(following)
-        return rest
+                begun.append(following)
+        return begun + rest
 
     async def _call(self, pages: Sequence[_Page], end: datetime) -> list[Any]:
         request = ua.HistoryReadRequest()
