@@ -17,7 +17,7 @@ from gateway.config.yaml_reader import Document, KeyPath, read_yaml
 from gateway.domain.allow_list import allow_list
 from gateway.domain.equipment import EquipmentSpec
 from gateway.domain.shifts import ShiftCalendar
-from gateway.domain.values import TagId
+from gateway.domain.values import MethodCall, TagId
 from gateway.drivers.base import DeviceSettings, Tag
 from gateway.drivers.registry import DRIVERS, DriverEntry
 from gateway.mqtt.settings import MqttSettings
@@ -195,6 +195,15 @@ class _Loader:
             for tag in tags:
                 for problem in self._devices[device][0].check_write(tag) if tag.tag_id in allowed else ():
                     self._reporter.report(*self._tag_places[tag.tag_id], problem)
+        for spec in specs:
+            if spec.download is not None and spec.download.commit is not None:
+                self._check_commit(spec.path, spec.download.device, spec.download.commit.call)
+
+    def _check_commit(self, path: str, device: str, call: MethodCall) -> None:
+        entry, _, settings = self._devices[device]
+        for problem in entry.check_call(settings, call) if settings is not None else ():
+            keys = ("equipment", path, "download", "commit")
+            self._reporter.report(self._equipment_documents[path], keys, problem)
 
     def _check_pauses(self, specs: Sequence[EquipmentSpec]) -> None:
         """A device that is asked more rarely than `stale_after` would make its equipment UNKNOWN between two polls."""

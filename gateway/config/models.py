@@ -281,6 +281,14 @@ class HandshakeSection(Section):
     done_timeout: Seconds = 30.0
 
 
+class CommitSection(Section):
+    """A method that has the machine take what was written; `result` is what its first output must be."""
+
+    object: str
+    method: str
+    result: int | None = None
+
+
 class DownloadSection(Section):
     """What may be written, when, and how the machine takes it."""
 
@@ -289,6 +297,7 @@ class DownloadSection(Section):
     permit: str | None = None
     permit_timeout: Seconds = 1800.0
     handshake: HandshakeSection | None = None
+    commit: CommitSection | None = None
 
 
 class KpiSection(Section):

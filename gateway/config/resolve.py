@@ -27,14 +27,14 @@ from gateway.domain.attribution import ProductionSpec
 from gateway.domain.containers import ContainerSpec
 from gateway.domain.conversion import Conversion
 from gateway.domain.counters import CounterSpec
-from gateway.domain.download import Condition, DownloadSpec, ParameterSpec, SequenceNumber
+from gateway.domain.download_spec import Condition, DownloadSpec, MethodCommit, ParameterSpec, SequenceNumber
 from gateway.domain.equipment import EquipmentSpec, TagSpec
 from gateway.domain.expressions import Compiled, ExpressionError, compile_expression, tags_used
 from gateway.domain.orders import OrderSource, OrderSpec
 from gateway.domain.pacing import Pace
 from gateway.domain.production import Derived
 from gateway.domain.states import StateSpec
-from gateway.domain.values import INTEGER_RANGES, DataType
+from gateway.domain.values import INTEGER_RANGES, DataType, MethodCall
 
 ResolvedTags = Mapping[str, tuple[TagSection, str] | None]
 
@@ -284,7 +284,15 @@ class EquipmentResolver:
             permit=self._expression(section.permit, "download", "permit") if section.permit is not None else None,
             permit_timeout=milliseconds(section.permit_timeout),
             handshake=self._handshake(section.handshake) if section.handshake is not None else None,
+            commit=self._commit(section) if section.commit is not None else None,
         )
+
+    def _commit(self, section: DownloadSection) -> MethodCommit:
+        assert section.commit is not None
+        if section.handshake is not None:
+            self._report(("download", "commit"), "the machine takes parameters by a handshake or by a method; keep one")
+        call = MethodCall(section.commit.object, section.commit.method)
+        return MethodCommit(call, section.commit.result)
 
     def _parameters(self, section: DownloadSection) -> dict[str, ParameterSpec]:
         parameters = {}

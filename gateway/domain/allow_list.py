@@ -27,15 +27,16 @@ NOTHING: Final = AllowList()
 
 
 def allow_list(device: str, equipment: Iterable[EquipmentSpec]) -> AllowList:
-    """Parameters, the command word of their handshake, the hold bit; where permitted, Acknowledge and Confirm."""
+    """Parameters with what commits them, the hold bit; where permitted, Acknowledge and Confirm."""
     tags: set[TagId] = set()
-    methods: frozenset[str] = frozenset()
+    methods: set[str] = set()
     for spec in equipment:
         if spec.download is not None and spec.download.device == device:
             tags |= {parameter.tag_id for parameter in spec.download.parameters.values()}
             tags |= {spec.download.handshake.command} if spec.download.handshake is not None else set()
+            methods |= {spec.download.commit.call.method} if spec.download.commit is not None else set()
         if spec.hold is not None and spec.hold.device == device:
             tags.add(spec.hold.tag_id)
         if spec.alarms is not None and spec.alarms.acknowledged_at == device:
-            methods = METHODS
-    return AllowList(frozenset(tags), methods)
+            methods |= METHODS
+    return AllowList(frozenset(tags), frozenset(methods))

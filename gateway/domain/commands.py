@@ -7,7 +7,8 @@ from gateway.domain.acknowledgement import PREFIX, Acknowledgements
 from gateway.domain.alarms import Asked
 from gateway.domain.conversion import to_raw
 from gateway.domain.dispatch import Dispatch
-from gateway.domain.download import Download, DownloadMemory, DownloadSpec, Outcome
+from gateway.domain.download import Download, DownloadMemory, Outcome
+from gateway.domain.download_spec import DownloadSpec
 from gateway.domain.effects import Recorder
 from gateway.domain.envelope import Answer
 from gateway.domain.equipment import Equipment

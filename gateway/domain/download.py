@@ -12,64 +12,25 @@ from typing import Final
 import msgspec
 from msgspec import field
 
-from gateway.domain.conversion import Conversion, same_value, to_engineering
+from gateway.domain.conversion import same_value, to_engineering
+from gateway.domain.download_spec import DownloadSpec, MethodCommit, ParameterSpec, SequenceNumber
 from gateway.domain.events import ParamItem
-from gateway.domain.expressions import Compiled
 from gateway.domain.operations import Operation, OperationResult
 from gateway.domain.states import State
-from gateway.domain.values import PlainValue, TagChange, TagId, TagWrite, Timestamp, WriteResult, is_bad, plain
+from gateway.domain.values import (
+    CallResult,
+    PlainValue,
+    TagChange,
+    TagId,
+    TagWrite,
+    Timestamp,
+    WriteResult,
+    is_bad,
+    plain,
+)
 
 FREE_STATES: Final = frozenset({State.IDLE, State.SETUP, State.HELD, State.DOWN})
 """Where a parameter of any class may change; one of class `trim` may change in every state."""
-
-
-class ParameterSpec(msgspec.Struct, frozen=True):
-    """One entry of the write allow-list, with the machine's own limits. Without an entry nothing is written.
-
-    A bool counts as 0 or 1.
-    """
-
-    name: str
-    tag_id: TagId
-    readback: TagId
-    conversion: Conversion
-    minimum: float
-    maximum: float
-    parameter_class: str = "golden"
-    unit: str | None = None
-
-
-class SequenceNumber(msgspec.Struct, frozen=True):
-    """The sequence-number handshake: values first, then `command = acknowledged + 1`, then wait for both answers."""
-
-    command: TagId
-    acknowledged: TagId
-    status: TagId
-    error: TagId
-    highest: int
-    done: int = 2
-    rejected: int = 3
-    poll: int = 200
-    acknowledge_timeout: int = 5_000
-    done_timeout: int = 30_000
-
-
-class Condition(msgspec.Struct, frozen=True):
-    """A precondition; the command is rejected with its name as code unless it holds."""
-
-    name: str
-    when: Compiled
-
-
-class DownloadSpec(msgspec.Struct, frozen=True):
-    """How one equipment takes parameters. Without `handshake` a write is verified by reading back alone."""
-
-    device: str
-    parameters: Mapping[str, ParameterSpec]
-    conditions: tuple[Condition, ...] = ()
-    permit: Compiled | None = None
-    permit_timeout: int = 1_800_000
-    handshake: SequenceNumber | None = None
 
 
 class Step(StrEnum):
@@ -179,6 +140,8 @@ class Download:
                 return self._handle_snapshot(result.reads, state)
             case Step.WRITE:
                 return self._handle_written(result.writes, now)
+            case Step.COMMIT if self.spec.commit is not None:
+                return self._handle_called(self.spec.commit, result.calls)
             case Step.COMMIT:
                 return self._handle_committed(result.writes, now)
             case Step.WAIT_ACK:
@@ -221,6 +184,13 @@ class Download:
         memory.next_poll = now + handshake.poll
         return None
 
+    def _handle_called(self, commit: MethodCommit, answers: Sequence[CallResult]) -> Operation | Outcome:
+        refusal = commit.refusal(answers[0])
+        if refusal is not None:
+            return self._fail("device_error", [f"the machine refused {commit.call.method} with {refusal}"])
+        self.memory.acknowledged = True
+        return self._read(Step.READBACK)
+
     def _handle_acknowledgement(self, values: Mapping[TagId, PlainValue], now: Timestamp) -> Operation | Outcome | None:
         handshake, memory = self.spec.handshake, self.memory
         assert handshake is not None
@@ -257,7 +227,9 @@ class Download:
         if memory.rolling_back:
             return self._write_targets()
         if handshake is None:
-            return self._read(Step.READBACK)
+            # Of a call nobody knows whether it was made: all goes back, unless the machine had answered it.
+            in_doubt = self.spec.commit is not None and not memory.acknowledged
+            return self._fail("interrupted") if in_doubt else self._read(Step.READBACK)
         if memory.number is not None and values.get(handshake.command) == memory.number:
             return self._handle_committed((), now)
         return self._fail("interrupted")
@@ -271,8 +243,14 @@ class Download:
         return self._write(Step.WRITE, [TagWrite(self._parameter(name).tag_id, values[name]) for name in names])
 
     def _commit(self, now: Timestamp) -> Operation | Outcome | None:
-        handshake, memory = self.spec.handshake, self.memory
-        if handshake is None or (memory.rolling_back and not memory.committed):
+        handshake, commit, memory = self.spec.handshake, self.spec.commit, self.memory
+        if memory.rolling_back and not memory.committed:
+            return self._read(Step.READBACK)
+        if commit is not None:
+            memory.committed = True  # before the call, for after a crash nobody knows whether it was made
+            self._step(Step.COMMIT)
+            return Operation(self.spec.device, self._token(), calls=(commit.call,))
+        if handshake is None:
             return self._read(Step.READBACK)
         return self._write(Step.COMMIT, [TagWrite(handshake.command, memory.number)])
 

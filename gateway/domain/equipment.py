@@ -16,7 +16,8 @@ from gateway.domain.attribution import Attribution, Context, ProductionMemory, P
 from gateway.domain.contacts import Contacts
 from gateway.domain.conversion import Conversion, to_engineering
 from gateway.domain.derived import DerivedTag, DerivedTags
-from gateway.domain.download import DownloadMemory, DownloadSpec
+from gateway.domain.download import DownloadMemory
+from gateway.domain.download_spec import DownloadSpec
 from gateway.domain.effects import Recorder, SequenceMemory
 from gateway.domain.events import DowntimeClosed, EquipmentState, OrderInterrupted, OrderResumed
 from gateway.domain.expressions import Inputs

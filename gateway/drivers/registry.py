@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from gateway.domain.values import MethodCall
 from gateway.drivers.base import Clock, DeviceSettings, Driver, Tag, TagAddress
 from gateway.drivers.modbus.checks import (
     check_modbus_tag,
@@ -16,6 +17,7 @@ from gateway.drivers.modbus.driver import ModbusDriver
 from gateway.drivers.opcua.config import (
     OpcUaAddress,
     OpcUaSettings,
+    check_opcua_call,
     check_opcua_device,
     check_opcua_tag,
     check_opcua_write,
@@ -30,10 +32,10 @@ class DriverEntry:
 
     `settings` and `address` validate what the YAML says of a device and of a tag, each alone; `check` then looks at
     the two together and at the tag's type, and says in sentences what is wrong (empty: nothing); `check_all` looks at
-    a device and all its tags, and `check_write` at a tag that the gateway may write; `settle` completes what the YAML
-    says of a tag by what it says of its device. `longest_pause` is how many seconds of plant time may pass between two
-    signs of life of a device in good order. None of them touches the network.
-    `driver` makes the driver, unconnected.
+    a device and all its tags, `check_write` at a tag that the gateway may write, `check_call` at a method that it may
+    call; `settle` completes what the YAML says of a tag by what it says of its device. `longest_pause` is how many
+    seconds of plant time may pass between two signs of life of a device in good order. None of them touches the
+    network. `driver` makes the driver, unconnected.
     """
 
     settings: type[DeviceSettings]
@@ -45,6 +47,9 @@ class DriverEntry:
     check_write: Callable[[Tag[Any]], list[str]] = lambda _tag: []
     settle: Callable[[Any, Any], TagAddress] = lambda _settings, address: address
     longest_pause: Callable[[Any, Sequence[Tag[Any]]], float] = lambda _settings, _tags: 0.0
+    check_call: Callable[[Any, MethodCall], list[str]] = lambda _settings, _call: [
+        "this device has no methods; take commit out, or use an OPC UA device"
+    ]
 
 
 DRIVERS: Final[dict[str, DriverEntry]] = {
@@ -57,6 +62,7 @@ DRIVERS: Final[dict[str, DriverEntry]] = {
         check_opcua_device,
         check_opcua_write,
         in_group,
+        check_call=check_opcua_call,
     ),
     "modbus": DriverEntry(
         ModbusSettings,

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from gateway.domain.values import INTEGER_RANGES, DataType, TagId
+from gateway.domain.values import INTEGER_RANGES, DataType, MethodCall, TagId
 from gateway.drivers.base import Seconds, Tag, TagAddress
 from gateway.drivers.opcua.device_clock import ClockPolicy
 from gateway.drivers.opcua.fields import FieldPath, parse_field
@@ -200,6 +200,20 @@ def check_opcua_write(tag: Tag[OpcUaAddress]) -> list[str]:
         "the configuration lets the gateway write this field, but a server takes the whole structure only; write "
         "rewrite: true if nothing else changes the structure meanwhile, else give the value a node of its own"
     ]
+
+
+def check_opcua_call(settings: OpcUaSettings, call: MethodCall) -> list[str]:
+    """What is wrong with calling this method, in sentences."""
+    problems = []
+    for key, text in (("object", call.object), ("method", call.method)):
+        try:
+            name = parse_node(text)
+        except ValueError as error:
+            problems.append(f"{key}: {error}")
+            continue
+        if name.namespace is None and settings.namespace is None:
+            problems.append(f"{key}: the node has no namespace; write nsu=<namespace uri>;… before it")
+    return problems
 
 
 def check_opcua_device(settings: OpcUaSettings, tags: Sequence[Tag[OpcUaAddress]]) -> list[str]:
