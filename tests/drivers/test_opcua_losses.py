@@ -301,6 +301,19 @@ async def test_r08_a_signed_and_encrypted_session_goes_on_over_a_new_channel_too
             assert record.gaps == []
 
 
+async def test_r08_a_certificate_that_is_shown_without_security_does_not_keep_a_session_from_going_on():
+    key = make_key()
+    async with secure_plc(make_certificate(key), key) as server:
+        node = await server.add("count", 0)
+        async with link(server.port, tag("count"), rate=5) as record:
+            await until(lambda: record.values() == [0])
+            for client in list(server.server.bserver.clients):
+                client.transport.abort()
+            await node.write_value(1, ua.VariantType.Int32)
+            await until(lambda: record.values() == [0, 1])
+            assert record.links == [(True, False), (False, False), (True, True)]
+
+
 async def test_r08_a_server_that_forgot_the_session_costs_one_gap_and_no_more():
     async with plc() as server:
         node = await server.add("count", 0)
