@@ -103,9 +103,9 @@ def test_many_strokes_at_once_are_told_at_the_highest_threshold_only() -> None:
 
 
 def test_a_new_tool_begins_at_nothing_and_the_first_one_seen_is_no_new_one() -> None:
-    memory = ToolMemory(used=40_000)
+    memory = ToolMemory(used=49_500, told=98.0)
     follow_tool(KNIFE, memory, mounted("K-1"))
-    assert memory.used == 40_000
+    assert memory.used == 49_500
     follow_tool(KNIFE, memory, mounted("K-2"))
     assert (memory.used, memory.told) == (0, 0.0)
     assert wear(KNIFE, memory, 45_000).serial == "K-2"
