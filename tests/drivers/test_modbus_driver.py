@@ -7,6 +7,7 @@ import struct
 from clocks import ManualClock, PlantClock
 from modbus_devices import device, honest_read, liar
 from modbus_drivers import driver, first, tag, word
+from modbus_memory import Memory
 
 from gateway.domain.values import DataType, StatusCode, TagChange, TagWrite, WriteResult
 from gateway.drivers.modbus.checksum import crc16_modbus
@@ -122,6 +123,32 @@ async def test_a_scenario_at_50_times_speed_polls_50_times_as_often():
         steps = [later - earlier for earlier, later in itertools.pairwise(contacts)]
         assert all(abs(step - 1000 * round(step / 1000)) <= 500 for step in steps)
         assert contacts[-1] - contacts[0] >= 4500
+
+
+async def test_a_value_that_comes_back_to_what_it_was_is_told_whichever_group_sees_it():
+    """The joint poll of both groups has one block, and finds in it what it found at its last time."""
+    clock, memory = ManualClock(), Memory()
+    tags = [tag("fast", DataType.UINT16, 0, poll_interval="100ms"), tag("slow", DataType.UINT16, 1)]
+    async with liar(memory) as plc, driver(plc.port, tags, clock, poll_interval="200ms") as opened:
+        batches = opened.changes()
+        told = [{change.tag_id: change.value for change in await first(batches)}]
+        for value in (1, 0, 2, 2, 2):
+            memory.registers[0] = value
+            following = asyncio.ensure_future(first(batches))
+            await clock.advance(0.1)
+            told.append({change.tag_id: change.value for change in await following})
+    assert told == [{"fast": 0, "slow": 0}, {"fast": 1}, {"fast": 0}, {"fast": 2}, {}, {}]
+    assert memory.asked[:3] == ["0300000002", "0300000001", "0300000002"]
+
+
+async def test_a_value_that_could_not_be_read_for_one_poll_is_told_again_though_it_is_the_same():
+    busy = iter([False, True, False])
+    async with (
+        liar(lambda asked: asked.frame(b"\x83\x06") if next(busy, False) else honest_read(asked, 5)) as plc,
+        driver(plc.port, [word("state", 0)]) as opened,
+    ):
+        batches = opened.changes()
+        assert [change.value for _ in range(4) for change in await first(batches)] == [5, None, 5]
 
 
 # --- holes (B6) -------------------------------------------------------------------------------------------------------

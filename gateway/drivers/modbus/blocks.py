@@ -1,6 +1,5 @@
 """Reading in blocks, and learning which blocks a device refuses (trap B6)."""
 
-from collections.abc import Sequence
 from typing import Final
 
 import structlog
@@ -15,6 +14,8 @@ _MAX_BITS: Final = 2_000
 
 Answers = dict[Span, bytes | int]
 """For each span its raw bytes, or the status code that says why there are none."""
+Seen = dict[tuple[Table, Span], bytes]
+"""The raw bytes of each block when it was read last. One that is the same again costs nothing for each value."""
 
 _log = structlog.get_logger(__name__)
 
@@ -39,11 +40,11 @@ class BlockReader:
         self._holes: dict[Span, int] = {}
         self._plans: dict[tuple[Span, ...], list[Block]] = {}
 
-    async def read(self, spans: Sequence[Span]) -> Answers:
-        """Each span's answer; raises `LinkLost` only."""
+    async def read(self, spans: tuple[Span, ...], seen: Seen) -> Answers:
+        """Each span's answer, except those of blocks that are as in `seen`; raises `LinkLost` only."""
         answers: Answers = {}
-        for block in self._plan(tuple(spans)):
-            await self._read_block(block, answers)
+        for block in self._plan(spans):
+            await self._read_block(block, answers, seen)
         answers.update((span, self._holes[span]) for span in spans if span in self._holes)
         return answers
 
@@ -54,34 +55,39 @@ class BlockReader:
             self._plans[spans] = plan_blocks(wanted, self._max_count, self._max_gap, forbidden, self._off_limits)
         return self._plans[spans]
 
-    async def _read_block(self, block: Block, answers: Answers) -> bool:
+    async def _read_block(self, block: Block, answers: Answers, seen: Seen) -> bool:
         """Read one block into `answers`; False if anything in it was refused for its address."""
+        place = self._table, block.span
+        before = seen.pop(place, None)
         try:
             raw = await self._link.read(self._table, block.span)
         except Refused as refusal:
             if refusal.code == ILLEGAL_DATA_ADDRESS:
-                await self._pin_down(block, refusal, answers)
+                await self._pin_down(block, refusal, answers, seen)
                 return False
             answers.update(dict.fromkeys(block.members, refusal.status_code))
         except BrokenReply as broken:
             _log.warning("reply rejected", device=self._device, table=self._table, at=str(block.span), why=str(broken))
             answers.update(dict.fromkeys(block.members, broken.status_code))
         else:
+            seen[place] = raw
+            if raw == before:
+                return True
             each, begin = self._bytes_per_address, block.span.first
             for span in block.members:
                 first, size = span
                 answers[span] = raw[(first - begin) * each : (first - begin + size) * each]
         return True
 
-    async def _pin_down(self, block: Block, refusal: Refused, answers: Answers) -> None:
+    async def _pin_down(self, block: Block, refusal: Refused, answers: Answers, seen: Seen) -> None:
         members = block.members
         if len(members) == 1:
             self._remember_hole(members[0], refusal.status_code)
             answers[members[0]] = refusal.status_code
             return
         left, right = block_of(members[: len(members) // 2]), block_of(members[len(members) // 2 :])
-        left_complete = await self._read_block(left, answers)
-        right_complete = await self._read_block(right, answers)
+        left_complete = await self._read_block(left, answers, seen)
+        right_complete = await self._read_block(right, answers, seen)
         if left_complete and right_complete:
             self._remember_gap(bridge(left.span, right.span))
 

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from gateway.domain.values import (
     Batch,
@@ -18,9 +18,9 @@ from gateway.domain.values import (
     is_bad,
 )
 from gateway.drivers.base import Clock, NodeFacts, Tag
-from gateway.drivers.modbus.blocks import Answers, BlockReader
+from gateway.drivers.modbus.blocks import BlockReader, Seen
 from gateway.drivers.modbus.codec import codec_for
-from gateway.drivers.modbus.config import READ_ONLY_TABLES, ModbusAddress, ModbusSettings, Table
+from gateway.drivers.modbus.config import READ_ONLY_TABLES, ModbusAddress, ModbusSettings, Span, Table
 from gateway.drivers.modbus.link import Link, Statistics
 from gateway.drivers.modbus.writer import RegisterWriter
 
@@ -39,6 +39,13 @@ class _PollGroup:
         self.due += self.interval * max(1, -((self.due - now) // self.interval))
 
 
+class _Asking(NamedTuple):
+    """What is asked to read some tags: the spans of each table, and where each tag finds its answer among them."""
+
+    spans: dict[Table, tuple[Span, ...]]
+    places: list[tuple[TagId, Table, Span]]
+
+
 class ModbusDriver:
     """One unit behind a Modbus endpoint; see `Driver` for the contract.
 
@@ -53,7 +60,7 @@ class ModbusDriver:
         codecs = {tag.tag_id: codec_for(tag) for tag in tags}
         self._decoders = {tag_id: codec.decode for tag_id, codec in codecs.items()}
         self._link = Link(settings)
-        self._places = {tag.tag_id: (tag.address.table, tag.address.needed) for tag in tags}
+        self._places = {tag.tag_id: (tag.tag_id, tag.address.table, tag.address.needed) for tag in tags}
         tables = {tag.address.table for tag in tags}
         self._readers = {table: BlockReader(self._link, name, table, settings) for table in sorted(tables)}
         self._writer = RegisterWriter(self._link, name, settings, self._tags, codecs)
@@ -83,11 +90,15 @@ class ModbusDriver:
         """
         groups = self._poll_groups(self._clock.now())
         known: dict[TagId, bytes | int] = {}
+        ready: list[_PollGroup] = []
         while True:
             contact = self._clock.now()
             next_due = min(group.due for group in groups)
-            ready = [group for group in groups if group.due <= max(contact, next_due)]
-            answers = await self._read([tag_id for group in ready for tag_id in group.tag_ids])
+            before, ready = ready, [group for group in groups if group.due <= max(contact, next_due)]
+            if ready != before:
+                # Blocks of the last poll tell what is unchanged only if this one asks for the same.
+                asking, seen = self._asking([tag_id for group in ready for tag_id in group.tag_ids]), Seen()
+            answers = await self._read(asking, seen)
             changed = [tag_id for tag_id, answer in answers.items() if known.get(tag_id) != answer]
             known.update(answers)
             polled = tuple(group.covered for group in ready) if len(groups) > 1 else ()
@@ -109,15 +120,20 @@ class ModbusDriver:
 
     async def read(self, tag_ids: Sequence[TagId]) -> list[TagChange]:
         """The present values, asked of the device in as few requests as its limits allow."""
-        answers = await self._read(tag_ids)
+        answers = await self._read(self._asking(tag_ids), Seen())
         return [self._decode(tag_id, answers[tag_id]) for tag_id in tag_ids]
 
-    async def _read(self, tag_ids: Sequence[TagId]) -> dict[TagId, bytes | int]:
-        answers: dict[Table, Answers] = {}
+    def _asking(self, tag_ids: Sequence[TagId]) -> _Asking:
         places = [self._places[tag_id] for tag_id in tag_ids]
-        for table, reader in self._readers.items():
-            answers[table] = await reader.read([needed for its_table, needed in places if its_table == table])
-        return {tag_id: answers[table][needed] for tag_id, (table, needed) in zip(tag_ids, places, strict=True)}
+        spans = {table: tuple(span for _, its_table, span in places if its_table == table) for table in self._readers}
+        return _Asking(spans, places)
+
+    async def _read(self, asking: _Asking, seen: Seen) -> dict[TagId, bytes | int]:
+        """The answers of all tags but those that lie in blocks seen before, unchanged."""
+        answers = {table: await self._readers[table].read(spans, seen) for table, spans in asking.spans.items()}
+        if not any(answers.values()):
+            return {}
+        return {tag_id: answers[table][span] for tag_id, table, span in asking.places if span in answers[table]}
 
     def _decode(self, tag_id: TagId, answer: bytes | int) -> TagChange:
         if isinstance(answer, int):
