@@ -360,6 +360,7 @@ class Attribution:
         if spec is None or run is None or not spec.complete_at_quantity or run.planned is None:
             return
         if run.totals.get("good", 0) >= run.planned:
+            run.is_full = True
             self._end_order(at, now)
 
     def _cut_window(self, at: Timestamp, now: Timestamp) -> None:

@@ -76,6 +76,8 @@ class Run(msgspec.Struct):
     started: int = 1
     """How often its start was told; `revision` is how often its totals were."""
     revision: int = 0
+    is_full: bool = False
+    """True if it ended because its quantity was reached, and not because anybody said so."""
 
     @property
     def key(self) -> str:

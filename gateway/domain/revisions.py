@@ -71,14 +71,19 @@ class Revision:
         before = self._run_over(since)
         if (before.order.id if before else "") == wanted:
             return
-        starts = [run.start for run in self._runs.values() if run.start > since]
-        until = min([*starts, *([before.end] if before and before.end is not None else [])], default=None)
+        ends = [before.end] if before and before.end is not None and not before.is_full else []
+        until = min((*ends, *(run.start for run in self._runs.values() if run.start > since)), default=None)
         self._reach(since)
         self._cut(since)
+        ended = before.end if before else None
         if before is not None:
             self._end(before, since)
         target = self._begin(wanted, since, until, known, now) if wanted else None
-        self._move(since, until, before, target, now)
+        end = FOR_EVER if until is None else until
+        self._move(since, end, target)
+        self._move_time(since, end if ended is None else min(end, ended), before, -1)
+        self._move_time(since, end, target, 1)
+        self._tell_facts(since, end, target.order if target else None, now)
 
     def _run_over(self, moment: Timestamp) -> Run | None:
         over = (run for run in self._runs.values() if run.start <= moment and (run.end is None or moment < run.end))
@@ -112,40 +117,33 @@ class Revision:
         self._scope.recorder.event(started, since, now, order=run.order, revision=run.started)
         return run
 
-    def _move(
-        self, since: Timestamp, until: Timestamp | None, before: Run | None, target: Run | None, now: Timestamp
-    ) -> None:
-        """Pieces, energy and time of `(since, until]` go from one run to the other."""
-        end = FOR_EVER if until is None else until
+    def _move(self, since: Timestamp, end: Timestamp, target: Run | None) -> None:
+        """Pieces and energy of `(since, end]` go to that run."""
         key, order = (target.key, target.order) if target else (None, None)
         for window in self._windows:
             if since < window.end <= end:
                 for name, tally in window.tallies.items():
-                    _transfer(name, tally.delta, before, target)
+                    self._count(window.run, name, -tally.delta)
+                    self._count(key, name, tally.delta)
                 window.run, window.order = key, order
         for interval in self._energy:
             if since < interval.end <= end:
-                for run, counts in ((before, -interval.counts), (target, interval.counts)):
-                    if run is not None:
-                        run.energy += counts
+                for whose, counts in ((interval.run, -interval.counts), (key, interval.counts)):
+                    if whose is not None:
+                        self._runs[whose].energy += counts
                 interval.run, interval.order = key, order
                 self._touched_energy.append(interval)
-        self._move_time(since, end, before, target)
-        self._tell_facts(since, end, order, now)
 
-    def _move_time(self, since: Timestamp, end: Timestamp, before: Run | None, target: Run | None) -> None:
-        for past in self._scope.history.states.after(since):
-            share = min(past.end, end) - max(past.start, since)
-            for run, sign in ((before, -1), (target, 1)):
-                if run is not None and share > 0:
-                    run.add_time(past.state, sign * share)
-        # The state that still lasts is added when it ends, except to the runs that are told already.
-        if self._lasting is None:
+    def _move_time(self, since: Timestamp, end: Timestamp, run: Run | None, sign: int) -> None:
+        """The time in each state between two moments is added to a run, or taken from it."""
+        if run is None:
             return
-        for run, sign in ((before, -1), (target, 1)):
-            if run is not None and run.key in self._settled:
-                share = min(self._settled[run.key], end) - max(self._lasting.since, since)
-                run.add_time(self._lasting.state, sign * max(0, share))
+        for past in self._scope.history.states.after(since):
+            run.add_time(past.state, sign * max(0, min(past.end, end) - max(past.start, since)))
+        # The state that still lasts is added when it ends, except to the runs that are told already.
+        if self._lasting is not None and run.key in self._settled:
+            share = min(self._settled[run.key], end) - max(self._lasting.since, since)
+            run.add_time(self._lasting.state, sign * max(0, share))
 
     def _tell_facts(self, since: Timestamp, end: Timestamp, order: OrderRef | None, now: Timestamp) -> None:
         """Containers and samples of `(since, end]` belong to another order."""
@@ -356,12 +354,6 @@ def consumptions(
 
 def _consumption_key(material: str, order: OrderRef | None) -> str:
     return f"{material}|{order.id if order else ''}"
-
-
-def _transfer(name: str, delta: int, before: Run | None, target: Run | None) -> None:
-    for run, pieces in ((before, -delta), (target, delta)):
-        if run is not None:
-            run.totals[name] = run.totals.get(name, 0) + pieces
 
 
 def _subtract(totals: dict[str, int], tallies: dict[str, Tally]) -> None:

@@ -278,3 +278,27 @@ def test_what_no_command_may_change_is_refused_by_name(tmp_path: Path) -> None:
         commanded.command("order.start", cmd="5", eq="M1", order="A", t="2026-02-28T00:00:00Z")[0].codes,
     ]
     assert said == [("malformed",), ("too_old",)]
+
+
+def test_a_late_start_is_not_ended_by_a_quantity_that_was_reached_by_mistake(tmp_path: Path) -> None:
+    """The first pieces of B were taken for the last ones of A: when B's start arrives, B goes on."""
+    stage = press(tmp_path, "{from: tag, tag: order, complete: at_quantity}")
+    ops = [{"op": "10", "eq": "M1"}]
+    for order, qty in (("A", 100), ("B", 500)):
+        stage.command("dispatch.order", cmd=order, order=order, qty=qty, ops=ops)
+    tell(stage, at("06:00:10"), at("06:00:10"), order="A")
+    tell(stage, at("06:01:00"), at("06:01:00"), made=98)
+    tell(stage, at("06:02:10"), at("06:02:10"), made=104)
+    tell(stage, at("06:02:00"), at("06:02:00"), order="B")
+    tell(stage, at("06:03:00"), at("06:03:00"), made=150)
+    stage.hear("M1", "06:05:00")
+    assert sums(stage, "produced") == {"A": 98, "B": 52}
+    assert [(order, d["produced"]) for order, _, d in told(stage, "order.completed")] == [("A", 98)]
+
+
+def test_containers_that_left_unseen_are_counted_on_the_next_one(tmp_path: Path) -> None:
+    stage = press(tmp_path, "{from: command}")
+    stage.show("M1", "06:01:00", pallet=1, sscc="340123450000000017", qty=960)
+    stage.show("M1", "06:09:00", pallet=4, sscc="340123450000000024", qty=960)
+    stage.show("M1", "06:10:00", pallet=1, sscc="340123450000000031", qty=960)
+    assert [d["flags"] for _, _, d in told(stage, "container.completed")] == [(), ("missed_2",), ()]

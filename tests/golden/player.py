@@ -103,8 +103,9 @@ class Player:
         self._play_broker(second, now)
         if self._core is None:
             return
-        for device in devices:
-            self._play_device(device, second, now)
+        for device in self._machines:
+            if device in devices:
+                self._play_device(device, second, now)
         self._core.handle_deadline(now)
         self._work(now)
         while self._commands and self._commands[0].at <= second:

@@ -49,7 +49,7 @@ class Script:
     def _order(self, draw: st.DrawFn, name: str, rate: int, transit: int) -> None:
         begin, good, parts = self.end, 0, draw(st.integers(1, 3))
         for part in range(parts):
-            length, waste = draw(st.integers(40, 400)), draw(st.integers(0, 20))
+            length, waste = draw(st.integers(40, 300)), draw(st.integers(0, 20))
             self.rows.append(_row(self.end, state=6, order=name))
             if waste:
                 self.scrap.append([clock(self.end), clock(self.end + waste)])
@@ -58,7 +58,7 @@ class Script:
             self.end += length
             if part < parts - 1:
                 self.rows.append(_row(self.end, **draw(st.sampled_from(STOPS)), order=name))
-                self.end += draw(st.integers(1, 200))
+                self.end += draw(st.integers(1, 150))
         self.rows.append(_row(self.end, state=4))
         self.orders[name] = {
             "material": "P", "qty": good, "lot": f"{name}-L", "ops": OPERATIONS, "sets": {"FIL01": "F", "LBL01": "L"},
@@ -71,7 +71,7 @@ class Script:
             },
         ]  # fmt: skip
         self.ends[name] = clock(self.end + transit + draw(st.integers(5, 60)))
-        self.end += transit + draw(st.integers(260, 500))
+        self.end += transit + draw(st.integers(260, 400))
 
 
 @st.composite
