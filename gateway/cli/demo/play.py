@@ -30,6 +30,9 @@ SLOWNESS: Final = 4.0
 TAIL: Final = 75.0
 """Plant seconds after the machines stand still: the last count window closes and leaves."""
 
+FAREWELL: Final = 10.0
+"""Seconds that its last message may take, through a broker on a machine that stands still for a while."""
+
 REFRESH: Final = 0.1
 
 
@@ -158,9 +161,17 @@ class _Demo:
                 reader.cancel()
             await asyncio.gather(*readers, return_exceptions=True)
         await gateway.end()
-        await asyncio.sleep(0.5)
+        await self._hear_farewell()
         await mes.end()
         await line.end()
+
+    async def _hear_farewell(self) -> None:
+        """The gateway's farewell is the last that the MES hears of it: then it has everything that came before."""
+        capture = self._plan.folder / "capture.jsonl"
+        for _ in range(round(FAREWELL / REFRESH)):
+            if b'"state":"offline"' in capture.read_bytes():
+                return
+            await asyncio.sleep(REFRESH)
 
     async def _check(self, children: Children) -> float:
         """Check the plant's configuration; how many seconds that took tells how slow this machine is."""
