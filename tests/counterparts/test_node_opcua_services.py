@@ -28,7 +28,7 @@ from simulators.proxy import FaultProxy
 from tests.drivers.clocks import PlantClock
 from tests.drivers.opcua_links import Record, link, tag, until
 from tests.drivers.opcua_servers import PLC
-from tests.drivers.secure_servers import CANARY, key_pem, make_certificate, make_key, make_pki, pem, wall
+from tests.drivers.secure_servers import CANARY, der, key_pem, make_certificate, make_key, make_pki, pem, wall
 
 SMALL = {"maxMonitoredItemsPerCall": 3, "maxNodesPerRead": 2, "maxNodesPerWrite": 2, "maxNodesPerBrowse": 2}
 
@@ -122,6 +122,30 @@ async def test_a_wrong_password_and_an_unknown_gateway_are_refused_in_words(
             await opened(plant.port, **keys | {"password_file": guessed}).__aenter__()
         with pytest.raises(LinkLost, match=r"refuses this gateway's certificate .*; trust it there: "):
             await opened(plant.port, **keys | {"pki": stranger}).__aenter__()
+
+
+async def test_a_user_is_let_in_by_a_certificate_that_the_server_knows_and_by_no_other(
+    node: NodeProcess, secrets: Secrets, tmp_path
+):
+    users = [user_certificate(tmp_path / name) for name in ("known", "unknown")]
+    secure = secrets.secure | {"policy": "Aes256_Sha256_RsaPss", "trustedUser": str(users[0]["user_certificate"])}
+    known, unknown = ({"security": "Aes256Sha256RsaPss", "pki": secrets.keys["pki"], **user} for user in users)
+    async with running(node, secure=secure) as plant:
+        await plant.add("count", 7)
+        async with opened(plant.port, tag("count"), **known) as driver:
+            assert [change.value for change in await driver.read(["count"])] == [7]
+        with pytest.raises(LinkLost, match=r"refuses the user certificate .*; make .*unknown.der known to the server"):
+            await opened(plant.port, **unknown).__aenter__()
+
+
+def user_certificate(file: Path) -> dict[str, Path]:
+    key = make_key()
+    certificate = file.with_suffix(".der")
+    certificate.write_bytes(der(make_certificate(key, uri="urn:test:operator", name=file.name)))
+    own = file.with_suffix(".key")
+    own.write_bytes(key_pem(key))
+    own.chmod(0o600)
+    return {"user_certificate": certificate, "user_key": own}
 
 
 async def test_no_call_is_larger_than_the_server_allows(node: NodeProcess):

@@ -25,7 +25,8 @@ export class Plant {
   /**
    * @param pki folder of node-opcua's certificate managers, kept from plant to plant
    * @param options `port` (0: any), `namespaces` (URIs, the first is that of `add`), `limits` (of ServerCapabilities),
-   *   `secure` ({policy; certificate, key, trusted: files; user, password}; without it nothing is signed or encrypted)
+   *   `secure` ({policy; certificate, key, trusted, trustedUser: files; user, password}; without it nothing is signed or
+   *   encrypted)
    */
   constructor(pki, options) {
     this.#options = { port: 0, namespaces: ["urn:test:plc"], limits: {}, ...options };
@@ -48,6 +49,7 @@ export class Plant {
     const { secure, namespaces } = this.#options;
     await this.#server.initialize();
     if (secure) await this.#server.serverCertificateManager.trustCertificate(readFileSync(secure.trusted));
+    if (secure?.trustedUser) await this.#server.userCertificateManager.trustCertificate(readFileSync(secure.trustedUser));
     for (const uri of namespaces) this.#namespaces.set(uri, this.#space.registerNamespace(uri));
     this.#space.installAlarmsAndConditionsService();
     await this.#server.start();
