@@ -1,6 +1,7 @@
 """Fields of structures as a plant uses them: what the YAML may say, what the check tells, a download, a snapshot."""
 
 import asyncio
+import struct
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ import pytest_asyncio
 from asyncua import ua
 from clocks import PlantClock
 from opcua_servers import PLC, plc
-from opcua_structures import define_enum, place, recipe, recipe_body
+from opcua_structures import DOUBLE, define, define_enum, place, recipe, recipe_body
 
 from gateway.config.load import load_plant
 from gateway.config.problems import ConfigError
+from gateway.domain.values import StatusCode, TagWrite, WriteResult
 from gateway.drivers.opcua.driver import OpcUaDriver
 from gateway.drivers.opcua.fields import format_field, parse_field
 from tests.cli.running import gateway
@@ -179,6 +181,20 @@ async def test_fields_are_read_together_when_another_field_moves(server: Any, tm
                 body = recipe_body(name="P-330", speed=77.0, third="z")
                 await server.node.write_value(server.kind.value(*body))
     assert seen == {"M1.name": "P-330", "M1.speed": 77.0, "M1.third": "z"}
+
+
+async def test_a_matrix_of_structures_is_read_in_the_order_of_the_wire_and_not_written(
+    server: Any, tmp_path: Path
+) -> None:
+    cell = await define(server, "Cell", ("Temp", DOUBLE))
+    cells = [[cell.value(struct.pack("<d", 10.0 * y + x)) for x in range(2)] for y in range(2)]
+    await place(server, "cells", cells)
+    tags = [f"t{n}: {{node: s=cells, field: '[{n}].Temp', type: float64, rewrite: true}}" for n in range(4)]
+    device = load_plant(write(tmp_path, *tags, port=server.port)).devices["M1"]
+    async with OpcUaDriver("M1", device.settings, device.tags, PlantClock()) as driver:  # type: ignore[arg-type]
+        changes = await driver.read([tag.tag_id for tag in device.tags])
+        assert [change.value for change in changes] == [0.0, 1.0, 10.0, 11.0]
+        assert await driver.write([TagWrite("M1.t1", 5.0)]) == [WriteResult("M1.t1", StatusCode.BAD_NOT_WRITABLE)]
 
 
 async def test_values_that_have_a_textual_form_come_as_text_and_an_enumeration_with_the_text_of_its_code(

@@ -16,7 +16,7 @@ from gateway.domain.values import StatusCode, TagId
 from gateway.drivers.base import Tag
 from gateway.drivers.opcua.channel import ServiceFault
 from gateway.drivers.opcua.config import OpcUaAddress
-from gateway.drivers.opcua.fields import NoField, find
+from gateway.drivers.opcua.fields import TYPE_UNKNOWN, NoField, find
 from gateway.drivers.opcua.session import Session
 from gateway.drivers.opcua.structure_codec import (
     Absent,
@@ -89,7 +89,8 @@ class Structures:
             selected = ua.Variant(leaf.value, leaf.kind, is_array=leaf.is_array)
             self._kinds[tag.tag_id] = leaf.kind, leaf.is_array
         except NoField as no:
-            status, problem = ua.StatusCode(ua.UInt32(no.status_code)), no.problem
+            status = ua.StatusCode(ua.UInt32(no.status_code))
+            problem = "" if no.status_code == TYPE_UNKNOWN and self.has_unknown else no.problem
         except BrokenBody as broken:
             status, problem = ua.StatusCode(ua.UInt32(StatusCode.BAD_DECODING_ERROR)), str(broken)
         self._note(tag, problem)
@@ -109,10 +110,12 @@ class Structures:
             return getattr(no, "status_code", StatusCode.BAD_DECODING_ERROR)
         if (leaf.kind, leaf.is_array) != (value.VariantType, value.is_array):
             return StatusCode.BAD_TYPE_MISMATCH
+        if variant.Dimensions:
+            return StatusCode.BAD_NOT_WRITABLE  # a matrix of structures is read, and not taken apart
         place = path[0] if variant.is_array else None
         encoding, body = _raw(variant.Value if place is None else variant.Value[place])
         written = replace_leaf(body or b"", leaf, value.Value)
-        if written is None or variant.Dimensions:
+        if written is None:
             return StatusCode.BAD_NOT_WRITABLE
         whole = ua.ExtensionObject(encoding, ua.ByteString(written))
         if place is None:
