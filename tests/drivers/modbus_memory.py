@@ -8,7 +8,7 @@ from modbus_devices import Asked
 class Memory:
     """1,000 holding registers and coils behind a `liar`: every function that writes, coded by hand from the standard.
 
-    A function in `lacks` gets exception 1. `keep(register, value)` is what a register holds after a write of `value`;
+    A function in `lacks` gets exception 1, a read over a register in `holes` exception 2. `keep(register, value)` is what a register holds after a write of `value`;
     `between()` is called whenever a request was answered: what the machine's own program does meanwhile.
     """
 
@@ -17,6 +17,7 @@ class Memory:
         self.coils = [False] * 1_000
         self.asked: list[str] = []
         self.lacks = lacks
+        self.holes: set[int] = set()
         self.keep = lambda _register, value: value
         self.between = lambda: None
 
@@ -53,6 +54,8 @@ class Memory:
         return echo
 
     def _read(self, function: int, first: int, count: int) -> bytes:
+        if not self.holes.isdisjoint(range(first, first + count)):
+            return bytes([0x80 | function, 2])
         return struct.pack(f">BB{count}H", function, 2 * count, *self.registers[first : first + count])
 
     def _write(self, first: int, values: list[int]) -> None:

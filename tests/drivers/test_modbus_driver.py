@@ -10,7 +10,10 @@ from modbus_drivers import driver, first, tag, word
 from modbus_memory import Memory
 
 from gateway.domain.values import DataType, StatusCode, TagChange, TagWrite, WriteResult
+from gateway.drivers.modbus.blocks import BlockReader, Seen
 from gateway.drivers.modbus.checksum import crc16_modbus
+from gateway.drivers.modbus.config import ModbusSettings, Span
+from gateway.drivers.modbus.link import Link
 from gateway.drivers.modbus.writer import NOT_SENT
 
 SEALED = {"registers": "110-119", "checksum": {"register": 119, "over": "110-118", "type": "crc16-modbus"}}
@@ -181,6 +184,34 @@ async def test_b6_a_gap_that_does_not_exist_is_bridged_once_and_never_again():
             assert await first(batches) == []
         assert lbl01.reads == [(0, 3), (6, 3)] * 3
         assert opened.statistics.refusals == 1
+
+
+async def test_a_hole_is_asked_for_once_a_minute_and_found_when_the_plc_has_gained_the_register():
+    memory, now = Memory(), [0.0]
+    memory.holes = {1}
+    spans = (Span(0, 1), Span(1, 1), Span(2, 1))
+    async with liar(memory) as plc:
+        settings = ModbusSettings(host="127.0.0.1", port=plc.port, timeout="10s")
+        link = Link(settings)
+        await link.open()
+        reader = BlockReader(link, "PLC", "holding", settings, wall=lambda: now[0])
+
+        async def asked_at(seconds: float) -> tuple[list[str], bytes | int]:
+            now[0] = seconds
+            memory.asked.clear()
+            answers = await reader.read(spans, Seen())
+            return memory.asked.copy(), answers[spans[1]]
+
+        await asked_at(0)
+        apart, hole = ["0300000001", "0300020001"], StatusCode.BAD_NODE_ID_UNKNOWN
+        assert await asked_at(59) == (apart, hole)
+        assert await asked_at(60) == ([*apart, "0300010001"], hole)
+        assert await asked_at(61) == (apart, hole)
+        memory.holes.clear()
+        assert await asked_at(119) == (apart, hole)
+        assert await asked_at(120) == ([*apart, "0300010001"], b"\0\0")
+        assert await asked_at(121) == (["0300000003"], b"\0\0")
+        await link.close()
 
 
 async def test_a_busy_device_makes_the_tags_bad_for_one_poll_and_is_not_taken_for_a_hole():

@@ -1,5 +1,7 @@
 """Reading in blocks, and learning which blocks a device refuses (trap B6)."""
 
+import time
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -11,6 +13,8 @@ from gateway.drivers.modbus.replies import ILLEGAL_DATA_ADDRESS, BrokenReply, Re
 
 _MAX_BITS: Final = 2_000
 """Most bits in one FC1 or FC2 (Modbus Application Protocol V1.1b3 §6.1)."""
+_HOLE_PAUSE: Final = 60.0
+"""Seconds before a hole is asked for again."""
 
 Answers = dict[Span, bytes | int]
 """For each span its raw bytes, or the status code that says why there are none."""
@@ -24,11 +28,18 @@ class BlockReader:
     """Reads the spans of one table in as few requests as the device allows.
 
     A device refuses a block as a whole when one address in it does not exist. The block is then halved until the
-    refusal is pinned down: to a value that is a hole, or to a gap that must not be bridged. Both are remembered for as
-    long as the connection lasts; the hole is Bad and not asked for again.
+    refusal is pinned down: to a value that is a hole, or to a gap that must not be bridged. Both are remembered. A hole
+    is Bad, and asked for once in a while, one at a time, by the seconds of `wall`: a PLC may be given a new program.
     """
 
-    def __init__(self, link: Link, device: str, table: Table, settings: ModbusSettings) -> None:
+    def __init__(
+        self,
+        link: Link,
+        device: str,
+        table: Table,
+        settings: ModbusSettings,
+        wall: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._link = link
         self._device = device
         self._table: Final = table
@@ -38,6 +49,8 @@ class BlockReader:
         self._off_limits = () if table in BIT_TABLES else settings.forbidden
         self._unbridgeable: set[Span] = set()
         self._holes: dict[Span, int] = {}
+        self._retry_at: dict[Span, float] = {}
+        self._wall = wall
         self._plans: dict[tuple[Span, ...], list[Block]] = {}
 
     async def read(self, spans: tuple[Span, ...], seen: Seen) -> Answers:
@@ -45,6 +58,8 @@ class BlockReader:
         answers: Answers = {}
         for block in self._plan(spans):
             await self._read_block(block, answers, seen)
+        if self._holes:
+            await self._try_a_hole(spans, answers, seen)
         answers.update((span, self._holes[span]) for span in spans if span in self._holes)
         return answers
 
@@ -91,10 +106,24 @@ class BlockReader:
         if left_complete and right_complete:
             self._remember_gap(bridge(left.span, right.span))
 
-    def _remember_hole(self, span: Span, status_code: int) -> None:
-        self._holes[span] = status_code
+    async def _try_a_hole(self, spans: tuple[Span, ...], answers: Answers, seen: Seen) -> None:
+        """Ask again for one that was refused long enough ago; still refused, it is remembered anew."""
+        now = self._wall()
+        span = next((span for span in spans if span in self._holes and self._retry_at[span] <= now), None)
+        if span is None:
+            return
+        del self._holes[span]
         self._plans.clear()
-        _log.warning("device has no such address", device=self._device, table=self._table, at=str(span))
+        if await self._read_block(block_of([span]), answers, seen):
+            del self._retry_at[span]
+            _log.info("device has the address now", device=self._device, table=self._table, at=str(span))
+
+    def _remember_hole(self, span: Span, status_code: int) -> None:
+        if span not in self._retry_at:
+            _log.warning("device has no such address", device=self._device, table=self._table, at=str(span))
+        self._holes[span] = status_code
+        self._retry_at[span] = self._wall() + _HOLE_PAUSE
+        self._plans.clear()
 
     def _remember_gap(self, span: Span) -> None:
         self._unbridgeable.add(span)

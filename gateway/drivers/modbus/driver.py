@@ -67,7 +67,7 @@ class ModbusDriver:
 
     @property
     def statistics(self) -> Statistics:
-        """What the connection has seen since it was opened."""
+        """What the link has seen since the driver was made."""
         return self._link.statistics
 
     async def __aenter__(self) -> Self:

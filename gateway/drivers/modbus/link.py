@@ -35,7 +35,7 @@ class NoReply(Exception):  # noqa: N818 - it says what happened
 
 @dataclass(slots=True)
 class Statistics:
-    """What one link has seen since it was opened."""
+    """What one link has seen, over all its connections."""
 
     requests: int = 0
     timeouts: int = 0
