@@ -12,13 +12,14 @@ from asyncua import ua
 from clocks import PlantClock
 from opcua_servers import PLC, plc
 from opcua_structures import DOUBLE, define, define_enum, place, recipe, recipe_body
+from typer.testing import CliRunner
 
+from gateway.cli.app import app
 from gateway.config.load import load_plant
 from gateway.config.problems import ConfigError
 from gateway.domain.values import StatusCode, TagWrite, WriteResult
 from gateway.drivers.opcua.driver import OpcUaDriver
 from gateway.drivers.opcua.fields import format_field, parse_field
-from tests.cli.running import gateway
 from tests.stage import Stage
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -57,6 +58,11 @@ async def server(shared: Any) -> AsyncIterator[Any]:
     shared.node = await place(shared, "recipe", shared.kind.value(*recipe_body()))
     yield shared
     await shared.clear()
+
+
+async def gateway(*arguments: str) -> Any:
+    """The command line, in a thread and with a loop of its own, for the server is in ours."""
+    return await asyncio.to_thread(CliRunner().invoke, app, list(arguments))
 
 
 # --- the YAML -------------------------------------------------------------------------------------------------------
@@ -121,8 +127,8 @@ async def test_check_connect_tells_what_is_wrong_with_a_field(server: Any, tmp_p
         "gone: {node: s=nothing, field: Name, type: string}", port=server.port,
     )  # fmt: skip
     done = await gateway("check", "-c", str(folder), "--connect")
-    rows = {line.split("\t")[0]: line.split("\t")[1:] for line in done.out.splitlines() if "\t" in line}
-    assert done.code == 1
+    rows = {line.split("\t")[0]: line.split("\t")[1:] for line in done.stdout.splitlines() if "\t" in line}
+    assert done.exit_code == 1
     assert rows["M1.name"] == ["string", "read write", "P-500", "ok"]
     assert rows["M1.sped"][-1] == "Head has no field Sped; did you mean Speed? Its fields are: Speed, Nozzles"
     assert "is int16[] in the device; write type: int16" in rows["M1.nozzles"][-1]
@@ -213,8 +219,8 @@ async def test_values_that_have_a_textual_form_come_as_text_and_an_enumeration_w
         await server.add(name, value, kind)
     tags = [f"{name}: {{node: s={name}, type: {types.get(name, 'string')}}}" for name in values]
     done = await gateway("read", "-c", str(write(tmp_path, *tags, port=server.port)))
-    rows = {line.split("\t")[0].removeprefix("M1."): line.split("\t")[1] for line in done.out.splitlines()[1:]}
-    assert rows == {name: shown for name, (_, _, shown) in values.items()}, done.err
+    rows = {line.split("\t")[0].removeprefix("M1."): line.split("\t")[1] for line in done.stdout.splitlines()[1:]}
+    assert rows == {name: shown for name, (_, _, shown) in values.items()}, done.output
 
 
 async def test_the_texts_of_an_enumeration_come_from_the_server_and_a_code_that_lacks_one_is_told(
@@ -226,12 +232,12 @@ async def test_the_texts_of_an_enumeration_come_from_the_server_and_a_code_that_
     url = f"opc.tcp://127.0.0.1:{server.port}"
     target = tmp_path / "tags.yaml"
     browsed = await gateway("browse", url, "--security", "none", "--filter", "mode", "--yaml", str(target))
-    assert browsed.code == 0, browsed.err
+    assert browsed.exit_code == 0, browsed.output
     (line,) = [line.strip() for line in target.read_text(encoding="utf-8").splitlines() if "s=mode" in line]
     assert f'{{node: "nsu={PLC};s=mode", type: int32, enum: {{0: "Idle", 1: "Running", 2: "Held"}}}}' in line
     folder = write(tmp_path, line, "own: {node: s=mode, type: int32, enum: {0: aus, 1: an}}", port=server.port)
     target.unlink()
     done = await gateway("check", "-c", str(folder), "--connect")
-    rows = {row.split("\t")[0]: row.split("\t")[1:] for row in done.out.splitlines() if "\t" in row}
+    rows = {row.split("\t")[0]: row.split("\t")[1:] for row in done.stdout.splitlines() if "\t" in row}
     assert rows["M1.mode"][2:] == ["Running", "ok"]
     assert rows["M1.own"][2:] == ["an", "has codes in the device that enum does not name: 2 (Held)"]
