@@ -95,6 +95,8 @@ _VALUE_FUNCTIONS: Final[dict[str, tuple[int, Callable[..., Any]]]] = {
     "round": (1, round),
 }
 _TAG_FUNCTIONS: Final = ("quality", "stale")
+FUNCTIONS: Final = tuple(sorted([*_VALUE_FUNCTIONS, *_TAG_FUNCTIONS]))
+"""Everything that an expression may call."""
 
 
 def compile_expression(text: str, slots: Mapping[str, int], meanings: Mapping[str, Compiled] | None = None) -> Compiled:
@@ -173,7 +175,7 @@ class _Compiler:
                 return self._call(name, args)
         raise ExpressionError(
             f"{ast.unparse(node)!r} is not allowed; use comparisons, and/or/not, in [..], if/else, + - * / // %, & |, "
-            f"and the functions {', '.join(sorted([*_VALUE_FUNCTIONS, *_TAG_FUNCTIONS]))}"
+            f"and the functions {', '.join(FUNCTIONS)}"
         )
 
     def _slot(self, name: str) -> int:
@@ -236,7 +238,7 @@ class _Compiler:
         if name in _TAG_FUNCTIONS:
             return self._tag_function(name, args)
         if name not in _VALUE_FUNCTIONS:
-            known = ", ".join(sorted([*_VALUE_FUNCTIONS, *_TAG_FUNCTIONS]))
+            known = ", ".join(FUNCTIONS)
             raise ExpressionError(f"calls {name!r}, which does not exist; the functions are: {known}")
         arity, function = _VALUE_FUNCTIONS[name]
         if len(args) != arity:
