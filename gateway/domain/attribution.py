@@ -113,6 +113,8 @@ class Attribution:
         So at a change of order they belong to the one that ends there; only where nothing ends they belong to the
         one that begins: the baseline is the reading before the change.
         """
+        if self.tells_past and at > self.memory.windows.start:
+            self.tell_revision(now)  # before windows and orders go on that it does not know
         previous, self.memory.newest = self.memory.newest, max(self.memory.newest, at)
         steps, suspects = self._counting.take(touched, at)
         for suspect in suspects:

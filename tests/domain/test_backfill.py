@@ -59,19 +59,27 @@ PAST = [
 ]
 
 
-@pytest.fixture
-def filled() -> Stage:
+@pytest.fixture(params=[PAST, [[shown for batch in PAST for shown in batch]]], ids=["in slices", "in one batch"])
+def filled(request: pytest.FixtureRequest) -> Stage:
     """The whole outage told from a history of all tags, and a minute of live values after it."""
     stage = Stage()
     outage(stage)
     begin(stage, ALL)
-    for batch in PAST:
+    for batch in request.param:
         tell(stage, ALL, *batch)
     end(stage, ALL, 8)
     stage.show("SCADA", "06:16:01")
     stage.show("SCADA", "06:16:30", good_total=70)
     stage.hear("SCADA", "06:17:00", "06:17:10")
     return stage
+
+
+def order_totals(stage: Stage) -> list[tuple[str, int | None]]:
+    """What the order had made by the end of each window, as its highest revision tells."""
+    told = {
+        event.id: event for event in stage.events if event.type == "production.count"
+    }  # the last one is the highest
+    return [(event.data.window_end[11:19], event.data.order_total) for event in told.values()]
 
 
 def counts(stage: Stage) -> list[tuple[str, str, int, int]]:
@@ -92,6 +100,9 @@ def test_pieces_of_an_outage_land_on_their_minute_and_their_order(filled: Stage)
         ("06:16:00", "4712", 20, 1),
         ("06:17:00", "4712", 10, 1),
     ]
+    assert order_totals(filled) == [
+        ("06:11:00", 20), ("06:12:00", 30), ("06:12:30", 35), ("06:13:00", 5), ("06:16:00", 25), ("06:17:00", 35),
+    ]  # fmt: skip
     assert filled.told("order.completed", "PAL01")[0][1]["good"] == 35
     assert [(clock, data["run"]) for clock, data in filled.told("order.started", "PAL01")] == [
         ("06:08:30", 1), ("06:12:30", 1),
