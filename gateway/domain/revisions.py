@@ -290,9 +290,9 @@ class Revision:
             self._tell_material(material, window, now)
 
     def _revise_shift(self, counter: str, delta: int, window: PastWindow) -> None:
-        if self._scope.shifts is not None:
+        if self._scope.shifts is not None and delta:
             cycle = self._scope.kpi.cycle(self._runs.get(window.run or "")) if self._scope.kpi else None
-            self._scope.shifts.revise(counter, delta, window.end, cycle)
+            self._scope.shifts.count(counter, delta, window.end, cycle)
 
     def _tell_material(self, material: MaterialSpec, window: PastWindow, now: Timestamp) -> None:
         """What was used follows its pieces; an order that did not use it after all is told so, with 0."""

@@ -105,6 +105,8 @@ class ShiftRecord(msgspec.Struct):
     plans: dict[str, dict[str, int]] = field(default_factory=dict)
     times: dict[str, int] = field(default_factory=dict)
     revision: int = 1
+    tail: tuple[str, Timestamp] | None = None
+    """The state that lasted when it was told, and since when: so long it was taken to last to the end."""
     is_changed: bool = False
     """True if it became different after it was told."""
 
@@ -118,6 +120,19 @@ class ShiftRecord(msgspec.Struct):
         planned[counter] = planned.get(counter, 0) + delta
         self.counts[counter] = self.counts.get(counter, 0) + delta
         return self.counts[counter]
+
+    def correct_tail(self, state: str, start: Timestamp, end: Timestamp) -> None:
+        """After it was told: the last state did not last to the end, because that was not known yet."""
+        if self.tail is None or (state, start) == self.tail:
+            return
+        taken_for, since = self.tail
+        share = min(end, self.shift.end) - max(start, since)
+        if share > 0 and state != taken_for:
+            self.add_time(state, max(start, since), end)
+            self.times[taken_for] -= share
+            if self.times[taken_for] == 0:
+                del self.times[taken_for]
+            self.is_changed = True
 
     def add_time(self, state: str, start: Timestamp, end: Timestamp) -> None:
         """The share of an interval that lies in this shift."""
@@ -163,21 +178,15 @@ class ShiftTracker:
     def count(self, counter: str, delta: int, window_end: Timestamp, cycle: float | None = None) -> int | None:
         """Add the pieces of a closed window; the shift's total, None outside of shifts.
 
-        `cycle` is what was planned for one piece, in milliseconds.
+        `cycle` is what was planned for one piece, in milliseconds. A shift that was told already is told again.
         """
         self._open(window_end)
-        record = next((record for record in self.memory.records if record.holds(window_end)), None)
-        return None if record is None else record.add_pieces(counter, delta, cycle)
-
-    def revise(self, counter: str, delta: int, window_end: Timestamp, cycle: float | None = None) -> None:
-        """Pieces of a window that was told before; a shift that was told too is told again."""
-        for record in self.memory.told:
-            if delta and record.holds(window_end):
-                record.add_pieces(counter, delta, cycle)
-                record.is_changed = self._may_have_changed = True
-                return
-        if delta:
-            self.count(counter, delta, window_end, cycle)
+        for record in (*self.memory.records, *self.memory.told):
+            if record.holds(window_end):
+                record.is_changed = record.is_changed or record in self.memory.told
+                self._may_have_changed = self._may_have_changed or record.is_changed
+                return record.add_pieces(counter, delta, cycle)
+        return None
 
     def take_revised(self) -> list[ShiftRecord]:
         """The shifts that became different after they were told."""
@@ -195,9 +204,14 @@ class ShiftTracker:
         self._open(end)
         for record in self.memory.records:
             record.add_time(state, start, end)
+        for record in self.memory.told:
+            record.correct_tail(state, start, end)
+            self._may_have_changed = self._may_have_changed or record.is_changed
 
     def close(self, until: Timestamp, current: Observation | None) -> list[ShiftRecord]:
         """The shifts that ended at or before `until`, where everything is known; `current` lasts at least so long."""
+        if current is not None and self.memory.told:
+            self._correct_last(self.memory.told[-1], until, current)
         if until < self._due:
             return []
         self._open(until)
@@ -224,6 +238,15 @@ class ShiftTracker:
         record.add_time(State.UNKNOWN, record.shift.start, began)
         if current is not None:
             record.add_time(current.state, current.since, record.shift.end)
+            record.tail = (current.state, current.since)
+
+    def _correct_last(self, record: ShiftRecord, until: Timestamp, current: Observation) -> None:
+        """What lasts now began in the shift that was told last, which did not know it (a device told of an outage)."""
+        lasting = (current.state, current.since)
+        if record.tail is not None and record.tail != lasting and current.since < record.shift.end <= until:
+            record.correct_tail(current.state, current.since, record.shift.end)
+            record.tail = lasting
+            self._may_have_changed = self._may_have_changed or record.is_changed
 
     def _begin(self, at: Timestamp) -> None:
         if self.memory.began is None:

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from gateway.config.plant import Plant
 from gateway.domain.shifts import ShiftCalendar, ShiftPattern
 from gateway.domain.times import format_timestamp, parse_timestamp
-from gateway.domain.values import Batch, TagChange
 from tests.stage import PAL01, Stage, at, demo_plant
 
 EARLY, LATE, NIGHT = ShiftPattern("early", 360, 840), ShiftPattern("late", 840, 1320), ShiftPattern("night", 1320, 1800)
@@ -227,18 +226,3 @@ def test_whatever_happens_the_seconds_of_every_shift_add_up(story: list[tuple[in
     assert [data["shift"] for data in summaries(stage)] == ["early", "late"]
     for data in summaries(stage):
         assert sum(round(spent * 1000) for spent in data["times_s"].values()) == 28_800_000
-
-
-def test_pieces_that_come_after_their_shift_was_told_are_told_as_a_revision_of_it() -> None:
-    """A buffered server delivers a reading of 13:59:30 at 14:02."""
-    stage = begin()
-    stage.show("SCADA", "13:00:00", state=1, good_total=10)
-    stage.show("SCADA", "14:00:30", good_total=30)
-    stage.hear("SCADA", "14:02:00")
-    late = TagChange("PAL01.good_total", 25, 0, at("13:59:30"))
-    stage.core.handle_changes("SCADA", Batch([late], stage.now), stage.now)
-    stage.commit()
-    stage.hear("SCADA", "14:02:30", "22:00:10")
-    told = [(e.data.shift, e.rev, e.data.counts) for e in stage.events if e.type == "shift.summary"]
-    assert told == [("early", 1, {"good": 10}), ("early", 2, {"good": 25}), ("late", 1, {"good": 5})]
-    assert len({e.id for e in stage.events if e.type == "shift.summary"}) == 2
