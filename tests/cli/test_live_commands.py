@@ -29,7 +29,7 @@ class Hall:
         self.press_port, self.oven_port = server.port, oven.port
         self.press_tags = {"count": _press("Count", "int32"), "curve": _press("Curve", "float64")}
         self.oven_tags = dict(OVEN)
-        self.download: dict = {"parameters": {"setpoint": {"tag": "setpoint", "min": 0, "max": 300}}}
+        self.press_download: dict | None = None
 
     async def run(self, *arguments: str):
         return await gateway(*arguments, "-c", str(self.write()))
@@ -48,12 +48,16 @@ class Hall:
                 "OVEN": {"driver": "modbus", "host": "127.0.0.1", "port": self.oven_port, "poll_interval": "50ms"},
             },
             "equipment": {
-                "A/B/PRESS": {"device": "PRESS", "tags": self.press_tags},
-                "A/B/OVEN": {"device": "OVEN", "tags": self.oven_tags, "download": self.download},
+                "A/B/PRESS": {"device": "PRESS", "tags": self.press_tags, "download": self.press_download},
+                "A/B/OVEN": {"device": "OVEN", "tags": self.oven_tags, "download": _one_parameter("setpoint")},
             },
         }
         (self.folder / "plant.yaml").write_text(yaml.safe_dump(plant, sort_keys=False))
         return self.folder
+
+
+def _one_parameter(tag: str) -> dict:
+    return {"parameters": {tag: {"tag": tag, "min": 0, "max": 300}}}
 
 
 def _press(name: str, data_type: str) -> dict:
@@ -143,11 +147,8 @@ async def test_check_connect_names_whatever_is_not_as_configured(hall: Hall) -> 
         "gone": _press("Gone", "bool"), "wide": _press("Count", "int64"), "broken": _press("Broken", "uint16"),
         "range": _press("Range", "float64"), "fixed": _press("Deep", "bool"),
     }  # fmt: skip
-    hall.oven_tags |= {
-        "hole": {"register": 200, "type": "uint16"},
-        "in": {"register": 3, "type": "uint16", "table": "input"},
-    }
-    hall.download = {"parameters": {"in": {"tag": "in", "min": 0, "max": 300}}}
+    hall.oven_tags |= {"hole": {"register": 200, "type": "uint16"}}
+    hall.press_download = _one_parameter("curve")
     done = await hall.run("check", "--connect")
 
     finding = {tag: cells[-1] for tag, cells in rows(done.out).items()}
@@ -157,10 +158,9 @@ async def test_check_connect_names_whatever_is_not_as_configured(hall: Hall) -> 
     assert finding["PRESS.broken"] == "has no value now: BadDeviceFailure"
     assert finding["PRESS.range"].startswith("is i=884 in the device, which no tag can hold")
     assert "does not exist" in finding["OVEN.hole"]
-    assert finding["OVEN.in"] == "cannot be written, but the configuration lets the gateway write it"
+    assert finding["PRESS.curve"] == "cannot be written, but the configuration lets the gateway write it"
     assert [tag for tag, text in finding.items() if text == "ok"] == [
         "PRESS.count",
-        "PRESS.curve",
         "PRESS.fixed",
         "OVEN.actual",
         "OVEN.setpoint",
