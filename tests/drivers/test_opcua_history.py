@@ -10,7 +10,7 @@ from opcua_links import link, tag, until
 from opcua_servers import plc, proxy
 
 from gateway.domain.values import DataType
-from gateway.drivers.opcua import history
+from gateway.drivers.opcua import backfill, history
 from gateway.drivers.opcua.config import OpcUaSettings, check_opcua_tag
 from tests.drivers.clocks import PlantClock
 
@@ -232,6 +232,31 @@ async def test_a_historian_that_lags_behind_its_server_is_waited_for():
             await until(lambda: record.values()[-1] == 20)
             assert record.values() == list(range(21))
             assert [(gap.filled, gap.tags) for gap in record.gaps] == [(20, 0)]
+
+
+async def test_a_server_that_dies_of_being_asked_for_its_history_is_seen_without_it(capsys, monkeypatch):
+    monkeypatch.setattr(backfill, "_VAIN_TRIES", 1)
+    async with machine() as press:
+        node = await press.add("count")
+        asked = 0
+
+        async def read_and_die(params):
+            nonlocal asked
+            asked += 1
+            press.between.cut()
+            return []
+
+        press.server.server.iserver.history_manager.read_history = read_and_die
+        async with link(press.between.port, tag("count"), rate=20, history=True) as record:
+            press.record = record
+            await until(lambda: record.values() == [0])
+            await press.forget_and_close()
+            await press.write(node, 1)
+            press.between.accept()
+            await until(lambda: record.values()[-1] == 1)
+            assert asked == 1
+            assert [(gap.cause, gap.filled) for gap in record.gaps] == [("session", None)]
+            assert "the link broke over it" in capsys.readouterr().out
 
 
 async def test_a_restarted_gateway_asks_for_no_history_of_before():
