@@ -176,7 +176,8 @@ async def count_eight_hours_ahead(node, record, until_quality: str) -> Batch:
         count = ua.Variant(value, ua.VariantType.Int32)
         await node.write_value(ua.DataValue(count, SourceTimestamp=shown))
         await until(lambda value=value: record.values()[-1] == value)
-        if (batch := record.batches[-1]).time_quality == until_quality:
+        batch = next(batch for batch in reversed(record.batches) if batch.changes)  # a keep-alive may be behind it
+        if batch.time_quality == until_quality:
             return batch
     raise AssertionError(f"never dated by {until_quality}")
 
