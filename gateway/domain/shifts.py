@@ -78,9 +78,13 @@ class ShiftCalendar(msgspec.Struct, frozen=True):
 
     def boundary_after(self, moment: Timestamp) -> Timestamp:
         """The next begin or end of a shift; where none is in sight, a moment at which to look again."""
-        horizon = moment + LOOK_AHEAD * 86_400_000
-        bounds = [bound for shift in self.between(moment, horizon) for bound in (shift.start, shift.end)]
-        return min((bound for bound in bounds if bound > moment), default=horizon)
+        for days in (1, LOOK_AHEAD):  # nearly always it is within a day
+            horizon = moment + days * 86_400_000
+            bounds = [bound for shift in self.between(moment, horizon) for bound in (shift.start, shift.end)]
+            found = min((bound for bound in bounds if bound > moment), default=None)
+            if found is not None:
+                return found
+        return horizon
 
     def _shift(self, pattern: ShiftPattern, day: date) -> Shift:
         return Shift(pattern.name, day.isoformat(), self._moment(day, pattern.start), self._moment(day, pattern.end))

@@ -210,3 +210,27 @@ def test_tools_and_scanners_are_told_by_an_equipment_and_survive_a_kill() -> Non
     stage.show("LBL01", "06:11:20", total_in=44, ack_seq=8, cmd_error=815)
     assert [(clock, d["used"], d["serial"]) for clock, d in stage.told("tool.wear")] == [("06:11:20", 50, "1")]
     assert [(d["parent"], d["child"]) for _, d in stage.told("genealogy.link")] == [("4711-L1", "815")]
+
+
+# --- energy ----------------------------------------------------------------------------------------------------------
+
+
+def test_energy_that_nobody_ran_for_is_unassigned_and_the_shares_add_up_to_the_meter() -> None:
+    stage = Stage()
+    stage.start_line()
+    stage.dispatch("4711")
+    stage.show("LBL01", "06:00:10", energy=1_000)
+    stage.show("LBL01", "06:04:59", energy=1_030)
+    stage.show("LBL01", "06:05:00", batch_id="4711")
+    stage.show("LBL01", "06:20:00", energy=1_130)
+    stage.show("LBL01", "06:25:00", energy=1_180, batch_id="")
+    stage.show("LBL01", "06:29:00", energy=1_200)
+    stage.hear("LBL01", "06:31:00")
+    told = [
+        (e.order.id if e.order else None, e.data.kwh)
+        for e in stage.events
+        if e.type == "energy.interval" and e.data.kwh
+    ]
+    shares = {order: round(sum(kwh for whose, kwh in told if whose == order), 6) for order in ("4711", None)}
+    assert shares == {"4711": 15.0, None: 5.0}, "of 20.0 kWh, tenths of a kWh a count"
+    assert [data["kwh"] for _, data in stage.told("order.completed", "LBL01")] == [15.0]
