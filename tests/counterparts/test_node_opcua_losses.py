@@ -177,12 +177,12 @@ async def test_r12_node_opcua_1300_ms_away_is_never_taken_for_lost(node: NodePro
 async def test_r13_a_frozen_link_to_node_opcua_is_found_in_time_and_then_loses_nothing(
     node: NodeProcess, record_property
 ):
-    keepalive, timeout, limit = (5, 4, 10) if FULL else (1, 1, 5)
+    keepalive, timeout, limit, rate = (5, 4, 10, 1) if FULL else (1, 1, 5, 5)
     async with running(node) as plant, FaultProxy(plant.port) as between:
         await plant.add("count", 0)
-        keys = {"publishing_interval": "500ms", "sampling_interval": "5ms"}
-        keys |= {"keepalive": f"{keepalive}s", "request_timeout": f"{timeout}s"}
-        async with link(between.port, tag("count"), **keys) as record:
+        keys = {"publishing_interval": f"{500 * rate}ms", "sampling_interval": f"{5 * rate}ms"}
+        keys |= {"keepalive": f"{keepalive * rate}s", "request_timeout": f"{timeout}s"}
+        async with link(between.port, tag("count"), rate=rate, **keys) as record:
             await until(lambda: record.values() == [0])
             await plant.count("count", hertz=50)
             between.freeze()
@@ -201,7 +201,7 @@ async def test_r13_a_frozen_link_to_node_opcua_is_found_in_time_and_then_loses_n
 async def test_r14_every_value_that_found_its_queue_full_is_accounted_for(node: NodeProcess, record_property):
     async with running(node) as plant:
         await plant.add("count", 0)
-        keys = {"publishing_interval": "500ms", "sampling_interval": "5ms", "queue_size": 4}
+        keys = {"publishing_interval": "300ms", "sampling_interval": "5ms", "queue_size": 4}
         async with link(plant.port, tag("count"), **keys) as record:
             await until(lambda: record.values() == [0])
             for start in (1, 21, 41):
