@@ -124,7 +124,8 @@ class Attribution:
         before, wanted = self.memory.order.current, self._wanted_order(seen)
         since = self._effective(at)
         is_change = wanted is not None and wanted != (before.order.id if before else "")
-        if not is_change or since < self.memory.newest:
+        is_over = since < self.memory.newest or (self.tells_past and at <= self.memory.windows.start)
+        if not is_change or is_over:
             self._add(steps, at, now, *(["estimated"] if met else []))
             self._report_container(self.orders.owner(at), at, now)
             if is_change and wanted is not None:

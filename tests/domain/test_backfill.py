@@ -109,6 +109,25 @@ def test_pieces_of_an_outage_land_on_their_minute_and_their_order(filled: Stage)
     ]  # fmt: skip
 
 
+def test_an_order_that_changed_in_a_minute_that_the_clock_had_closed_parts_it():
+    stage = Stage()
+    outage(stage)
+    begin(stage, ALL)
+    tell(
+        stage, ALL,
+        ("06:10:30", "good_total", 13), ("06:10:40", "current_order", "4712"), ("06:10:50", "good_total", 20),
+        ("06:11:30", "good_total", 26),
+    )  # fmt: skip
+    end(stage, ALL, 4)
+    stage.show("SCADA", "06:16:01")
+    told = {
+        event.id: event for event in stage.events if event.type == "production.count"
+    }  # the last one is the highest
+    pieces = {(event.data.window_end[11:19], event.order.id): event.data.delta for event in told.values()}
+    assert pieces == {("06:10:40", "4711"): 13, ("06:11:00", "4712"): 7, ("06:12:00", "4712"): 6}
+    assert stage.told("order.completed", "PAL01")[0][1]["good"] == 13
+
+
 def test_states_of_an_outage_tile_it_and_the_stop_in_it_has_its_true_length(filled: Stage):
     assert filled.states("PAL01")[1:] == [
         ("06:08:30", "RUN"), ("06:10:20", "UNKNOWN"), ("06:10:20", "RUN"), ("06:13:00", "DOWN"), ("06:14:00", "RUN"),
