@@ -15,6 +15,7 @@ from gateway.config.resolve import EquipmentResolver
 from gateway.config.validation import Reporter, allowed_keys, unknown_key
 from gateway.config.yaml_reader import Document, KeyPath, read_yaml
 from gateway.domain.allow_list import allow_list
+from gateway.domain.attribution import ProductionSpec
 from gateway.domain.equipment import EquipmentSpec
 from gateway.domain.shifts import ShiftCalendar
 from gateway.domain.values import MethodCall, TagId
@@ -172,21 +173,26 @@ class _Loader:
                 self._reporter.report(self._device_documents[name], ("devices", name), problem)
 
     def _check_upstream(self, specs: Sequence[EquipmentSpec], units: Mapping[str, str]) -> None:
-        """Whoever gets its orders from another unit must name one, and nobody may follow itself in the end."""
-        upstream = {spec.unit: spec.production.order.upstream for spec in specs if spec.production.order}
+        """Whoever gets its orders from another unit or lane must name one, and nobody may follow itself in the end."""
+        upstream: dict[str, str | None] = {}
+        places: dict[str, tuple[Document, KeyPath]] = {}
         for spec in specs:
-            name, seen = upstream.get(spec.unit), {spec.unit}
-            if name is None:
-                continue
-            place = self._equipment_documents[spec.path], ("equipment", spec.path, "order", "from")
-            if name not in units:
-                text = f"{name} is none of download, tag and command, nor one of the units {', '.join(units)}"
-                self._reporter.report(*place, text)
+            document, keys = self._equipment_documents[spec.path], ("equipment", spec.path)
+            parts: list[tuple[str, ProductionSpec, KeyPath]] = [(spec.unit, spec.production, keys)]
+            parts += [(f"{spec.unit}.{lane.name}", lane.production, (*keys, "lanes", lane.name)) for lane in spec.lanes]
+            for unit, production, where in parts:
+                upstream[unit] = production.order.upstream if production.order is not None else None
+                places[unit] = document, (*where, "order", "from")
+        for unit, followed in upstream.items():
+            name, seen = followed, {unit}
+            if name is not None and name not in upstream and name not in units:
+                text = f"{name} is none of download, tag and command, nor one of the units {', '.join(upstream)}"
+                self._reporter.report(*places[unit], text)
             while name is not None and name not in seen:
                 seen.add(name)
                 name = upstream.get(name)
             if name is not None:
-                self._reporter.report(*place, f"goes in a circle: {name} gets its orders from itself in the end")
+                self._reporter.report(*places[unit], f"goes in a circle: {name} gets its orders from itself in the end")
 
     def _check_writes(self, specs: Sequence[EquipmentSpec]) -> None:
         """Every tag that the gateway may write, told at its own place."""

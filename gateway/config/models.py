@@ -316,23 +316,33 @@ def _switched_on(value: object) -> object:
     return {} if value is True else None if value is False else value
 
 
-class EquipmentSection(Section):
-    """One equipment. Its tags are validated against their device's driver, so they are raw here."""
+class ProductionSection(Section):
+    """What an equipment or one of its lanes counts, and for whom."""
 
-    device: Name
-    tags: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
-    state: StateSection | None = None
     counters: dict[Name, CounterSection] = {}
     count_unit: str = "pcs"
     count_window: Seconds = 60.0
     order: OrderSection | None = None
     container: ContainerSection | None = None
-    download: DownloadSection | None = None
-    alarms: AlarmsSection | None = None
     samples: dict[Name, SampleSection] = {}
     materials: dict[Name, MaterialSection] = {}
     tools: dict[Name, ToolSection] = {}
     scans: dict[Name, ScanSection] = {}
     energy: EnergySection | None = None
+
+
+class LaneSection(ProductionSection):
+    """One lane: a part of the machine with counters and orders of its own."""
+
+
+class EquipmentSection(ProductionSection):
+    """One equipment. Its tags are validated against their device's driver, so they are raw here."""
+
+    device: Name
+    tags: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
+    state: StateSection | None = None
+    lanes: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=32)], LaneSection] = {}
+    download: DownloadSection | None = None
+    alarms: AlarmsSection | None = None
     hold: str | None = None
     kpi: Annotated[KpiSection | None, BeforeValidator(_switched_on)] = None

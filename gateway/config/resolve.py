@@ -1,14 +1,12 @@
 """What one equipment's sections mean together: names to tags, expressions to closures, seconds to milliseconds."""
 
 import difflib
-import re
 from collections.abc import Mapping
 
 import msgspec
 
 from gateway.config.models import (
     AlarmsSection,
-    CounterSection,
     DerivedTagSection,
     DownloadSection,
     EquipmentSection,
@@ -17,22 +15,20 @@ from gateway.config.models import (
     TagSection,
 )
 from gateway.config.resolve_kpi import resolve_kpi
+from gateway.config.resolve_production import ProductionResolver
 from gateway.config.resolve_state import StateResolver
 from gateway.config.resolve_tags import NUMBERS, DerivedResolver, resolve_pace
-from gateway.config.resolve_usage import AlarmResolver, UsageResolver
+from gateway.config.resolve_usage import AlarmResolver
 from gateway.config.validation import Reporter
 from gateway.config.yaml_reader import Document, KeyPath
 from gateway.domain.alarms import AlarmSpec
-from gateway.domain.attribution import ProductionSpec
-from gateway.domain.containers import ContainerSpec
 from gateway.domain.conversion import Conversion
-from gateway.domain.counters import CounterSpec
 from gateway.domain.download_spec import Condition, DownloadSpec, MethodCommit, ParameterSpec, SequenceNumber
 from gateway.domain.equipment import EquipmentSpec, TagSpec
 from gateway.domain.expressions import Compiled, ExpressionError, compile_expression, tags_used
-from gateway.domain.orders import OrderSource, OrderSpec
+from gateway.domain.lanes import LaneSpec
+from gateway.domain.orders import OrderSource
 from gateway.domain.pacing import Pace
-from gateway.domain.production import Derived
 from gateway.domain.states import StateSpec
 from gateway.domain.values import INTEGER_RANGES, DataType, MethodCall
 
@@ -72,11 +68,8 @@ class EquipmentResolver:
         self._unit = unit
         derived = self._derived_resolver()
         derived_tags, state = derived.resolve(), self._state(derived)
-        production = ProductionSpec(
-            counters=self._counters(), derived=self._derived(), unit=self._section.count_unit,
-            window=milliseconds(self._section.count_window), order=self._order(), container=self._container(),
-            usage=UsageResolver(self._section, self._slot, self._report).resolve(),
-        )  # fmt: skip
+        production = ProductionResolver(self._section, self._slot, self._tag_section, self._report).resolve()
+        lanes = tuple(self._lane(name) for name in self._section.lanes)
         download = self._download()
         alarms = self._alarms(self._section.alarms) if self._section.alarms is not None else None
         if self._section.hold is not None:
@@ -87,7 +80,22 @@ class EquipmentResolver:
             return None
         tags = tuple(self._tag(name, pace) for name, pace in paces.items())
         hold = tags[self._slots[self._section.hold]] if self._section.hold is not None else None
-        return EquipmentSpec(path, unit, tags, state, production, download, alarms, hold, derived=derived_tags, kpi=kpi)
+        return EquipmentSpec(
+            path, unit, tags, state, production, download, alarms, hold, derived=derived_tags, kpi=kpi, lanes=lanes
+        )
+
+    def _lane(self, lane: str) -> LaneSpec:
+        section = self._section.lanes[lane]
+
+        def slot(name: str, *keys: str | int) -> int:
+            return self._slot(name, "lanes", lane, *keys)
+
+        def report(keys: KeyPath, message: str) -> None:
+            self._report(("lanes", lane, *keys), message)
+
+        if section.order is not None and section.order.source in (OrderSource.DOWNLOAD, OrderSource.COMMAND):
+            report(("order", "from"), "a lane gets its orders from a tag or a unit upstream; commands know no lanes")
+        return LaneSpec(lane, ProductionResolver(section, slot, self._tag_section, report).resolve())
 
     def _alarms(self, section: AlarmsSection) -> AlarmSpec:
         if section.acknowledge and section.conditions is None:
@@ -173,98 +181,6 @@ class EquipmentResolver:
         if derived is not None:
             return TagSection(type=derived.type, unit=derived.unit, publish=derived.publish)
         return resolved[0] if resolved is not None else None
-
-    # --- production ---------------------------------------------------------------------------------------------
-
-    def _counters(self) -> tuple[CounterSpec, ...]:
-        specs = []
-        for name, section in self._section.counters.items():
-            if section.derive is None and self._counter_is_complete(name, section):
-                assert section.tag is not None
-                assert section.max is not None
-                assert section.max_rate is not None
-                slot = self._slot(section.tag, "counters", name, "tag")
-                specs.append(CounterSpec(name, slot, section.max, section.max_rate, section.policy, section.tolerance))
-        return tuple(specs)
-
-    def _counter_is_complete(self, name: str, section: CounterSection) -> bool:
-        missing = [key for key in ("tag", "max", "max_rate") if getattr(section, key) is None]
-        if missing:
-            text = (
-                "a counter needs the tag, the highest value before it wraps (max) and the fastest it can go (max_rate)"
-            )
-            self._report(("counters", name), f"{', '.join(missing)} missing: {text}; or derive it from others")
-        elif section.tag is not None:
-            tag = self._tag_section(section.tag)
-            if tag is not None and tag.type not in INTEGER_RANGES:
-                self._report(("counters", name, "tag"), f"{section.tag} is a {tag.type}; counters are integers")
-        return not missing
-
-    def _derived(self) -> tuple[Derived, ...]:
-        specs = []
-        own = [name for name, section in self._section.counters.items() if section.derive is None]
-        for name, section in self._section.counters.items():
-            if section.derive is None:
-                continue
-            if not re.fullmatch(r"\s*-?\s*[\w.]+(\s*[-+]\s*[\w.]+)*\s*", section.derive):
-                self._report(("counters", name, "derive"), f"{section.derive!r} is not a sum such as: produced - scrap")
-                continue
-            terms = re.findall(r"([-+]?)\s*([\w.]+)", section.derive)
-            unknown = [term for _, term in terms if term not in own]
-            if unknown:
-                text = f"{', '.join(unknown)}: no such counter; the counters are: {', '.join(own) or 'none'}"
-                self._report(("counters", name, "derive"), text)
-            plus = tuple(term for sign, term in terms if sign != "-")
-            specs.append(Derived(name, plus, tuple(term for sign, term in terms if sign == "-")))
-        return tuple(specs)
-
-    def _order(self) -> OrderSpec | None:
-        section = self._section.order
-        if section is None:
-            return None
-        source = section.source if isinstance(section.source, OrderSource) else OrderSource.UPSTREAM
-        slot = since = None
-        if source is OrderSource.TAG:
-            if section.tag is None:
-                self._report(("order",), "from: tag needs the key 'tag', the tag that carries the order's number")
-            else:
-                slot = self._slot(section.tag, "order", "tag")
-            since = self._since(section.since) if section.since is not None else None
-        for key in ("tag", "since") if source is not OrderSource.TAG else ():
-            if getattr(section, key) is not None:
-                self._report(
-                    ("order", key), f"has no meaning with from: {section.source}; take it out or write from: tag"
-                )
-        if section.transit is not None and source is not OrderSource.UPSTREAM:
-            text = f"has no meaning with from: {section.source}; it goes with the name of a unit upstream"
-            self._report(("order", "transit"), text)
-        return OrderSpec(
-            source, slot, section.trigger or source, section.operation, section.complete == "at_quantity", since,
-            None if isinstance(section.source, OrderSource) else section.source, milliseconds(section.transit or 0),
-        )  # fmt: skip
-
-    def _since(self, name: str) -> int:
-        resolved = self._tags.get(name)
-        if resolved is not None and resolved[0].type is not DataType.DATETIME:
-            self._report(("order", "since"), f"{name} is a {resolved[0].type}; a moment is a datetime")
-        return self._slot(name, "order", "since")
-
-    def _container(self) -> ContainerSpec | None:
-        section = self._section.container
-        if section is None:
-            return None
-        if (section.sscc is None) == (section.sscc_prefix is None):
-            text = "give either sscc, the tag with the code, or sscc_prefix, extension digit and company prefix"
-            self._report(("container",), text)
-        return ContainerSpec(
-            sequence=self._slot(section.sequence, "container", "sequence"),
-            sscc=self._slot(section.sscc, "container", "sscc") if section.sscc is not None else None,
-            prefix=section.sscc_prefix or "",
-            quantity=self._slot(section.quantity, "container", "quantity"),
-            cases=self._slot(section.cases, "container", "cases") if section.cases is not None else None,
-            full=section.full,
-            unit=self._section.count_unit,
-        )
 
     # --- download -----------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from gateway.config.models import AlarmsSection, EquipmentSection
+from gateway.config.models import AlarmsSection, ProductionSection
 from gateway.config.yaml_reader import KeyPath
 from gateway.domain.alarm_sources import AlarmBit, AlarmEntry
 from gateway.domain.alarms import AlarmSpec, AlarmText, Delays
@@ -80,7 +80,7 @@ class AlarmResolver:
 class UsageResolver:
     """The sections `samples`, `materials`, `tools`, `scans` and `energy`."""
 
-    def __init__(self, section: EquipmentSection, slot: FindSlot, report: Report) -> None:
+    def __init__(self, section: ProductionSection, slot: FindSlot, report: Report) -> None:
         self._section = section
         self._slot = slot
         self._report = report

@@ -95,7 +95,7 @@ class Core:
             item.tell_units()
             for device in item.spec.devices:
                 self._on_device.setdefault(device, []).append(item)
-        by_unit = {item.spec.unit: item.attribution for item in self.equipment.values()}
+        by_unit = {unit: lane for item in self.equipment.values() for unit, lane in item.lanes.by_unit.items()}
         for attribution in by_unit.values():
             attribution.follow(by_unit)
         self._commands = Commands(self.memory.record, self.equipment, self._site, answers, self._links)
@@ -281,6 +281,7 @@ class Core:
             if not equipment.parameters.is_empty:
                 number = self._messages[path] = self._messages.get(path, 0) + 1
                 effects.telemetry.append(equipment.parameters.close(number, equipment.orders.owner(now)))
+            equipment.lanes.gather()
             if equipment.recorder.changed:
                 equipment.recorder.changed = False
                 effects.checkpoints[path] = msgspec.json.encode(equipment.memory)
@@ -299,8 +300,9 @@ class Core:
         if not (effects.checkpoints or effects.answers or effects.operations or effects.retained):
             return None
         self.effects = Effects()
-        for recorder in (self._site, *(item.recorder for item in self.equipment.values())):
-            recorder.effects = self.effects
+        for recorders in ((self._site,), *(item.lanes.recorders for item in self.equipment.values())):
+            for recorder in recorders:
+                recorder.effects = self.effects
         return effects
 
     def _take_conditions(self, device: str, batch: Batch, now: Timestamp) -> None:

@@ -38,6 +38,7 @@ class Dispatch:
         self._record = record
         self._by_unit = {item.spec.unit: item for item in equipment.values()}
         self._site = site
+        self._units = {unit: lane for item in equipment.values() for unit, lane in item.lanes.by_unit.items()}
         self._takers: dict[type[Any], Callable[[Any, Timestamp], Sequence[Objection]]] = {
             DispatchOrder: self._take_order,
             ParamsRelease: self._take_release,
@@ -80,7 +81,7 @@ class Dispatch:
     # --- takers -------------------------------------------------------------------------------------------------
 
     def _take_order(self, command: DispatchOrder, now: Timestamp) -> Sequence[Objection]:
-        unknown = [op.eq for op in command.ops if op.eq.rsplit("/", 1)[-1] not in self._by_unit]
+        unknown = [op.eq for op in command.ops if op.eq.rsplit("/", 1)[-1] not in self._units]
         if unknown:
             known = ", ".join(sorted(self._by_unit))
             return [Objection("unknown_equipment", f"{', '.join(unknown)} is not configured; here are {known}")]
@@ -92,11 +93,11 @@ class Dispatch:
             automatic=list(command.auto_download.when) if command.auto_download is not None else None,
             dispatched=now,
         )  # fmt: skip
-        for equipment in self._by_unit.values():
-            run = equipment.memory.production.order.current
+        for lane in self._units.values():
+            run = lane.memory.order.current
             if run is not None and run.order.id == command.order:
                 run.planned = command.qty
-                equipment.recorder.changed = True
+                lane.recorder.changed = True
         return []
 
     def _take_release(self, command: ParamsRelease, now: Timestamp) -> Sequence[Objection]:

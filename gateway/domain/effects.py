@@ -48,6 +48,10 @@ class Recorder:
         self._identity = identity
         self._sequence = sequence
 
+    def of_lane(self, name: str, sequence: SequenceMemory) -> "Recorder":
+        """The recorder of one lane of this equipment."""
+        return Recorder(self._identity, f"{self.path}.{name}", sequence, self.effects)
+
     def event(
         self,
         data: EventData,

@@ -19,10 +19,11 @@ from gateway.domain.derived import DerivedTag, DerivedTags
 from gateway.domain.download import DownloadMemory
 from gateway.domain.download_spec import DownloadSpec
 from gateway.domain.effects import Recorder, SequenceMemory
-from gateway.domain.events import DowntimeClosed, EquipmentState, OrderInterrupted, OrderResumed
+from gateway.domain.events import DowntimeClosed, EquipmentState
 from gateway.domain.expressions import Inputs
-from gateway.domain.history import History, PastState
+from gateway.domain.history import History
 from gateway.domain.kpi import Kpi, KpiMemory, KpiSpec
+from gateway.domain.lanes import LaneMemory, Lanes, LaneSpec
 from gateway.domain.pacing import Pace, PacedTags, TellValue
 from gateway.domain.run_parameters import RunParameters
 from gateway.domain.scans import Entry, Scans
@@ -88,6 +89,7 @@ class EquipmentSpec(msgspec.Struct, frozen=True):
     """In their slots behind `tags`, each after those that it is computed of."""
     calendar: ShiftCalendar | None = None
     kpi: KpiSpec | None = None
+    lanes: tuple[LaneSpec, ...] = ()
 
     @property
     def units(self) -> dict[str, str]:
@@ -122,6 +124,7 @@ class EquipmentMemory(msgspec.Struct):
     alarms: AlarmMemory = field(default_factory=AlarmMemory)
     shifts: ShiftMemory = field(default_factory=ShiftMemory)
     kpi: KpiMemory = field(default_factory=KpiMemory)
+    lanes: dict[str, LaneMemory] = field(default_factory=dict)
 
 
 class Equipment:
@@ -150,6 +153,7 @@ class Equipment:
         shifts = self._shifts.tracker if self._shifts else None
         context = Context(spec.unit, recorder, record, self.inputs, memory.state, History(kept), shifts, self.kpi)
         self.attribution = Attribution(spec.production, memory.production, context)
+        self.lanes = Lanes(self.attribution, context, spec.lanes, memory.lanes, kept)
         self.orders = self.attribution.orders
         self._alarms = Alarms(spec.alarms, memory.alarms) if spec.alarms else None
         self.parameters = RunParameters(spec.path)
@@ -159,7 +163,7 @@ class Equipment:
         self._tells = {tag.slot: tell for tag in tags if (tell := self._tell_of(tag)) is not None}
         self._arrived: list[TagChange] = []
         self._pending: list[Entry] = []
-        self._scans = Scans(len(tags), spec.production.dated, self.attribution.take_late)
+        self._scans = Scans(len(tags), self.lanes.dated, self.lanes.take_late)
         self._needs = frozenset(spec.state.watched) if spec.state else frozenset[int]()
         self._heartbeats: dict[int, Timestamp] = {}
         self.is_blind = False  # True while a device tells of its past, and its states are not in it
@@ -223,7 +227,7 @@ class Equipment:
         taken, self._pending = self._pending, []
         for at, entries in self._scans.take(device, contact, taken):
             self._scan(at, entries, now)
-        self.attribution.tell_revision(now)
+        self.lanes.tell_revision(now)
 
     def settle(self, until: Timestamp, contact: Timestamp, now: Timestamp) -> None:
         """Everything up to `until` is known, or will never be: close what ends there. Known it is up to `contact`."""
@@ -231,8 +235,7 @@ class Equipment:
             self._apply(self._states.settle(until), now)
         if self._alarms is not None:
             self._tell_alarms(list(self._alarms.settle(until)), now)
-        self.attribution.close_windows(until, now)
-        self.attribution.finish_orders(self._states, now)
+        self.lanes.settle(until, self._states, now)
         if self._shifts is not None:
             self._shifts.settle(until, contact, now, out_of_contact=self.out_of_contact)
 
@@ -268,7 +271,7 @@ class Equipment:
         """No contact for longer than `stale_after`: the state is UNKNOWN since the last one."""
         if self._states is not None:
             self._apply(self._states.lose_contact(last_contact, cause), now)
-        self.attribution.finish_orders(self._states, now)
+        self.lanes.finish_orders(self._states, now)
 
     def deadline(self) -> Timestamp | None:
         """The next moment of source time at which something closes by itself.
@@ -276,7 +279,7 @@ class Equipment:
         A missed heartbeat is none: it is seen when the device is next heard of, for only then it was missed.
         """
         times = (
-            self.attribution.deadline(),
+            self.lanes.deadline(),
             self._states.deadline() if self._states else None,
             self._alarms.deadline() if self._alarms else None,
             self._shifts.deadline(out_of_contact=self.out_of_contact) if self._shifts else None,
@@ -285,7 +288,7 @@ class Equipment:
 
     def take_records(self) -> dict[str, bytes | None]:
         """The records of the past that changed, as checkpoints; None for what is gone."""
-        return {f"{self.spec.path}|{name}": blob for name, blob in self.attribution.history.take_changes().items()}
+        return {f"{self.spec.path}|{name}": blob for name, blob in self.lanes.take_records().items()}
 
     # --- one scan -----------------------------------------------------------------------------------------------
 
@@ -301,7 +304,7 @@ class Equipment:
                 tell(self.inputs.values[slot], self.inputs.statuses[slot], at)
         self._beat(touched, at)
         seen = None if self.is_blind or self._needs.isdisjoint(touched) else self._observe(at)
-        self.attribution.take_scan(touched, seen, at, now)
+        self.lanes.take_scan(touched, seen, at, now)
         if self._alarms is not None:
             self._tell_alarms(self._alarms.take_scan(self.inputs, touched, at), now)
         if self._states is not None and seen is not None:
@@ -372,11 +375,10 @@ class Equipment:
                 {"state": after.state, "since": format_timestamp(at), "reason": after.reason, "cause": after.cause},
             )
             if after.state is State.HELD and transition.revision == 1:
-                self._interrupt_order(after, now)
+                self.lanes.interrupt(after, now)
 
     def _close_state(self, before: Observation, at: Timestamp, now: Timestamp) -> None:
-        self.orders.add_state_time(before.state, before.since, at)
-        self.attribution.history.states.put(at, PastState(before.state, before.since, at))
+        self.lanes.end_state(before, at, now)
         if self._shifts is not None:
             self._shifts.tracker.add_state_time(before.state, before.since, at)
         if before.state in STOPS:
@@ -387,13 +389,3 @@ class Equipment:
                 dur_s=whole_seconds(duration), micro=micro,
             )  # fmt: skip
             self.recorder.event(stop, at, now, order=self.orders.owner(before.since))
-        run = self.orders.run_at(at)
-        if run is not None and run.interrupted and before.state is State.HELD:
-            run.interrupted = False
-            self.recorder.event(OrderResumed(run=run.number), at, now, order=run.order)
-
-    def _interrupt_order(self, held: Observation, now: Timestamp) -> None:
-        run = self.orders.run_at(held.since)
-        if run is not None:
-            run.interrupted = True
-            self.recorder.event(OrderInterrupted(run=run.number, cause=held.reason), held.since, now, order=run.order)

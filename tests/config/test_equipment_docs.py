@@ -24,6 +24,7 @@ equipment:
     device: DEVICE
 """
 TAGS = {
+    "lanes": ("left", "right", "left_order", "right_order"),
     "state": ("StateCurrent", "word_17", "mode", "mode_word", "power_ok"),
     "alarms": (
         "alarm_word", "acked_word", "alarm_triggers", "alarm_ids", "alarm_texts", "alarm_categories", "alarm_acks"
