@@ -96,8 +96,10 @@ class Proxy:
         if self._refusing:
             writer.transport.abort()
             return
+        self._writers.add(writer)  # before it waits, so that a test that ends now finds it
+        self._tasks.add(asyncio.current_task())
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
-        self._writers |= {writer, far_writer}
+        self._writers.add(far_writer)
         for source, sink in ((reader, far_writer), (far_reader, writer)):
             task = asyncio.create_task(self._pump(source, sink))
             self._tasks.add(task)
