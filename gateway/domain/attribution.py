@@ -122,7 +122,7 @@ class Attribution:
         met = self._meets(previous, at)
         self.close_windows(at - 1, now)
         before, wanted = self.memory.order.current, self._wanted_order(seen)
-        since = self._effective(at)
+        since = self._effective(at, seen)
         is_change = wanted is not None and wanted != (before.order.id if before else "")
         is_over = since < self.memory.newest or (self.tells_past and at <= self.memory.windows.start)
         if not is_change or is_over:
@@ -217,8 +217,10 @@ class Attribution:
             self._revision = Revision(self._scope, self._states.current)
         return self._revision
 
-    def _effective(self, at: Timestamp) -> Timestamp:
-        """From when on the order that a scan shows is valid: the moment of a second tag, if that is over."""
+    def _effective(self, at: Timestamp, seen: Observation | None) -> Timestamp:
+        """From when on the order that a scan shows is valid: since the state, or the moment of a second tag."""
+        if seen is not None and self.spec.order is not None and self.spec.order.source is OrderSource.DOWNLOAD:
+            return min(at, seen.since)
         slot = self.spec.order.since if self.spec.order else None
         if slot is None or not self._inputs.usable(slot):
             return at

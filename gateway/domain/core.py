@@ -165,7 +165,7 @@ class Core:
             known = self._contacts.known_of(self._state_tags[equipment.spec.path])
             equipment.settle(known, known, now)
             if told.is_last:
-                equipment.begin_contact(device, now, told.covered)
+                equipment.begin_contact(device, now, known=told.covered)
         if told.is_last:
             self._end_backfill(device)
 
@@ -192,7 +192,7 @@ class Core:
             self._close_gap(device, last, at, now)
             self._contacts.begin(device, at)
             for equipment in self._on_device.get(device, ()):
-                equipment.begin_contact(device, at)
+                equipment.begin_contact(device, at, last)
             self._commands.handle_link_up(device)
         known = self.memory.links.get(device)
         if known is up or (known is None and not up):

@@ -21,6 +21,7 @@ from gateway.domain.download_spec import DownloadSpec
 from gateway.domain.effects import Recorder, SequenceMemory
 from gateway.domain.events import DowntimeClosed, EquipmentState
 from gateway.domain.expressions import Inputs
+from gateway.domain.heartbeats import Heartbeat, Heartbeats
 from gateway.domain.history import History
 from gateway.domain.kpi import Kpi, KpiMemory, KpiSpec
 from gateway.domain.lanes import LaneMemory, Lanes, LaneSpec
@@ -60,6 +61,13 @@ class TagSpec(msgspec.Struct, frozen=True):
     unit: str | None = None
     pace: Pace | None = None
     """How often it is told as a run parameter; with a pace, `publish` is false."""
+
+    @property
+    def heartbeat(self) -> Heartbeat | None:
+        """The tag as a heartbeat, if it is one."""
+        if self.heartbeat_period is None:
+            return None
+        return Heartbeat(self.slot, self.heartbeat_period, self.device, self.tag_id)
 
     @property
     def sources(self) -> tuple[tuple[str, TagId], ...]:
@@ -165,7 +173,8 @@ class Equipment:
         self._pending: list[Entry] = []
         self._scans = Scans(len(tags), self.lanes.dated, self.lanes.take_late)
         self._needs = frozenset(spec.state.watched) if spec.state else frozenset[int]()
-        self._heartbeats: dict[int, Timestamp] = {}
+        self._heartbeats = Heartbeats((tag.heartbeat for tag in spec.tags if tag.heartbeat is not None), self.inputs)
+        self._is_back = False
         self.is_blind = False  # True while a device tells of its past, and its states are not in it
 
     @property
@@ -174,16 +183,17 @@ class Equipment:
         shown = self.memory.state.candidate or self.memory.state.current
         return shown.state if shown else None
 
-    def begin_contact(self, device: str, at: Timestamp, known: frozenset[TagId] = frozenset()) -> None:
-        """The device is (again) in reach: what it says is true from `at` on, but for tags `known` by its history."""
+    def begin_contact(
+        self, device: str, at: Timestamp, left: Timestamp | None = None, known: frozenset[TagId] = frozenset()
+    ) -> None:
+        """In reach (again), last heard at `left`: what it says is true from `at` on, but for tags `known` by history."""
         if self.is_blind or not known:
-            self._scans.begin(device, at)
+            self._scans.begin(device, at, left)
+            self._is_back = left is not None
         awaited = [tag for tag in self.spec.tags if tag.device == device and tag.tag_id not in known]
         for tag in awaited:
             self.inputs.statuses[tag.slot] = StatusCode.BAD_WAITING_FOR_INITIAL_DATA
-            if tag.heartbeat_period is not None:
-                self._heartbeats[tag.slot] = at
-                self.inputs.stale[tag.slot] = False
+            self._heartbeats.begin(tag.slot, at)
         self._derived.forget({tag.slot for tag in awaited})
         self.paced.forget(device)
         if self._alarms is not None:
@@ -302,13 +312,26 @@ class Equipment:
         for slot in self._derived.compute(touched):
             if (tell := self._tells.get(slot)) is not None:
                 tell(self.inputs.values[slot], self.inputs.statuses[slot], at)
-        self._beat(touched, at)
+        self._heartbeats.take(touched, at)
         seen = None if self.is_blind or self._needs.isdisjoint(touched) else self._observe(at)
+        if seen is not None and self._is_back:
+            self._date_back(seen)
         self.lanes.take_scan(touched, seen, at, now)
         if self._alarms is not None:
             self._tell_alarms(self._alarms.take_scan(self.inputs, touched, at), now)
         if self._states is not None and seen is not None:
             self._apply(self._states.see(seen), now)
+
+    def _date_back(self, seen: Observation) -> None:
+        """The first state after an absence holds since the newest change of its tags, if that was meanwhile.
+
+        An older stamp, or a heartbeat's, does not prove that nothing happened; then it holds since the contact.
+        """
+        self._is_back = False
+        changed = self._scans.changed_away(self._needs - self._heartbeats.slots)
+        current = self.memory.state.current
+        if changed is not None:
+            seen.since = max(changed, current.since if current else 0)
 
     def _tell_of(self, tag: TagSpec | DerivedTag) -> TellValue | None:
         """Where a value of the tag goes as a run parameter; None if it is told nowhere."""
@@ -326,35 +349,14 @@ class Equipment:
         since = max(at, current.since if current else 0, candidate.since if candidate else 0)
         return observe(spec, self.inputs, since)  # what comes late cannot change what was before the last change
 
-    def _beat(self, touched: set[int], at: Timestamp) -> None:
-        for tag in self.spec.tags:
-            if tag.heartbeat_period is not None and tag.slot in touched:
-                self._heartbeats[tag.slot] = max(at, self._heartbeats.get(tag.slot, 0))
-                self.inputs.stale[tag.slot] = False
-
     def check_heartbeats(self, contacts: Contacts, now: Timestamp) -> None:
         """A heartbeat is missed when its own tag is known to have stood still for three periods."""
-        late = [
-            slot
-            for slot, at in self._heartbeats.items()
-            if not self.inputs.stale[slot] and self._known(slot, contacts) - at > 3 * self._period(slot)
-        ]
-        for slot in late:
-            self.inputs.stale[slot] = True
-        if late and self._states is not None:
-            since = max(self._heartbeats[slot] for slot in late)
-            since = max(since, *(self._scans.last(device) for device in self.spec.state_tags))
-            seen = self._observe(since)
+        missed = self._heartbeats.miss(contacts)
+        if missed is not None and self._states is not None:
+            seen = self._observe(max(missed, *(self._scans.last(device) for device in self.spec.state_tags)))
             if seen is not None:
                 seen.cause = Cause.STALE_HEARTBEAT if seen.state is State.UNKNOWN else seen.cause
                 self._apply(self._states.see(seen), now)
-
-    def _known(self, slot: int, contacts: Contacts) -> Timestamp:
-        tag = self.spec.tags[slot]
-        return contacts.known_tag(tag.device, tag.tag_id)
-
-    def _period(self, slot: int) -> int:
-        return self.spec.tags[slot].heartbeat_period or 0
 
     # --- states -------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ than what its tag said since is dropped then. Anything else that seems old, in a
 server with loose stamps or from a PLC whose clock was set back; it holds from the last scan on.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
 from gateway.domain.values import Timestamp, Value
@@ -34,11 +34,25 @@ class Scans:
         self._floor: dict[str, Timestamp] = {}
         self._last: dict[str, Timestamp] = {}
         self._heard: dict[str, Timestamp] = {}
+        self._left: dict[str, Timestamp] = {}
+        self._changed: dict[int, Timestamp] = {}
 
-    def begin(self, device: str, at: Timestamp) -> None:
-        """The device is (again) in reach: what it says now is true from `at` on, whatever its source time."""
+    def begin(self, device: str, at: Timestamp, left: Timestamp | None = None) -> None:
+        """The device is (again) in reach, after it was last heard at `left`.
+
+        What it says now is true from `at` on, whatever its source time.
+        """
+        if left is not None:
+            self._left[device] = left
         self._last[device] = max(self._last.get(device, 0), at)
         self._floor[device] = self._last[device]
+
+    def changed_away(self, slots: Collection[int]) -> Timestamp | None:
+        """When one of these slots changed last while its device was out of reach; to be asked once per absence."""
+        newest = max((at for slot, at in self._changed.items() if slot in slots), default=None)
+        self._changed.clear()
+        self._left.clear()
+        return newest
 
     def last(self, device: str) -> Timestamp:
         """When the newest scan of the device was."""
@@ -66,8 +80,10 @@ class Scans:
     def _put(self, entry: Entry, device: str, is_overtaken: bool) -> Entry | None:
         """The entry with the moment for which it is believed; None if it is not needed any more."""
         at, slot, value, status = entry
-        last = self._last.get(device, 0)
-        at = max(at, self._floor.get(device, 0))
+        last, floor = self._last.get(device, 0), self._floor.get(device, 0)
+        if self._left.get(device, floor) < at < floor:
+            self._changed[slot] = at
+        at = max(at, floor)
         if at >= last - SCAN_TOLERANCE:
             return max(at, last), slot, value, status
         if self._take_late(slot, value, at):
