@@ -186,7 +186,7 @@ class Equipment:
     def begin_contact(
         self, device: str, at: Timestamp, left: Timestamp | None = None, known: frozenset[TagId] = frozenset()
     ) -> None:
-        """In reach (again), last heard at `left`: what it says is true from `at` on, but for tags `known` by history."""
+        """In reach again, last heard at `left`: what it says is true from `at` on, but for tags `known` by history."""
         if self.is_blind or not known:
             self._scans.begin(device, at, left)
             self._is_back = left is not None
