@@ -206,6 +206,7 @@ class Commands:
             active = {item.n: item.rb for item in outcome.items}
             if equipment.kpi is not None:
                 equipment.kpi.learn(memory.set, memory.rev, active)
+            equipment.deviations.expect(active)
             equipment.recorder.retain("params", {"set": memory.set, "rev": memory.rev, "items": active})
         self._report(memory, equipment, outcome, now)
         if outcome.result == "ACTIVE":

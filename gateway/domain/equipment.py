@@ -16,6 +16,7 @@ from gateway.domain.attribution import Attribution, Context, ProductionMemory, P
 from gateway.domain.contacts import Contacts
 from gateway.domain.conversion import Conversion, to_engineering
 from gateway.domain.derived import DerivedTag, DerivedTags
+from gateway.domain.deviations import DeviationMemory, Deviations
 from gateway.domain.download import DownloadMemory
 from gateway.domain.download_spec import DownloadSpec
 from gateway.domain.effects import Recorder, SequenceMemory
@@ -132,6 +133,7 @@ class EquipmentMemory(msgspec.Struct):
     alarms: AlarmMemory = field(default_factory=AlarmMemory)
     shifts: ShiftMemory = field(default_factory=ShiftMemory)
     kpi: KpiMemory = field(default_factory=KpiMemory)
+    deviations: DeviationMemory = field(default_factory=DeviationMemory)
     lanes: dict[str, LaneMemory] = field(default_factory=dict)
 
 
@@ -163,6 +165,7 @@ class Equipment:
         self.attribution = Attribution(spec.production, memory.production, context)
         self.lanes = Lanes(self.attribution, context, spec.lanes, memory.lanes, kept)
         self.orders = self.attribution.orders
+        self.deviations = Deviations(spec.download, {tag.tag_id: tag.slot for tag in spec.tags}, memory.deviations)
         self._alarms = Alarms(spec.alarms, memory.alarms) if spec.alarms else None
         self.parameters = RunParameters(spec.path)
         self._tags = {tag.tag_id: tag for tag in spec.tags}
@@ -317,6 +320,9 @@ class Equipment:
         if seen is not None and self._is_back:
             self._date_back(seen)
         self.lanes.take_scan(touched, seen, at, now)
+        if self.memory.download is None:
+            for found in self.deviations.take_scan(touched, self.inputs):
+                self.recorder.event(found, at, now, order=self.orders.owner(at))
         if self._alarms is not None:
             self._tell_alarms(self._alarms.take_scan(self.inputs, touched, at), now)
         if self._states is not None and seen is not None:

@@ -352,6 +352,18 @@ class ParamResult(EventData, frozen=True, kw_only=True):
     rolled_back: dict[str, PlainValue] | None = None
 
 
+class ParamDeviation(EventData, frozen=True, kw_only=True):
+    """A parameter of the active set was changed, and not by the gateway: once for each other value that is seen."""
+
+    type: ClassVar = "param.deviation"
+    key: ClassVar = ("n", "t_src")
+
+    n: str
+    expected: Annotated[PlainValue, Meta(description="read back when the set became active")]
+    actual: PlainValue
+    source: Annotated[str, Meta(description="who changed it: HMI, somebody at the machine")] = "HMI"
+
+
 class ChangeAccepted(EventData, frozen=True, kw_only=True):
     """A change notice was taken in."""
 
@@ -380,6 +392,6 @@ EVENT_TYPES: Final[tuple[type[EventData], ...]] = (
     OrderResumed, ShiftSummary, OrderKpi, ShiftKpi,
     AlarmRaised, AlarmAcked, AlarmCleared, QualitySample, MaterialConsumed, MaterialLow, EnergyInterval,
     GenealogyLink, ToolWear,
-    ContainerCompleted, CounterSuspect, CounterRebased, ParamResult, ChangeAccepted, ChangeApplied,
+    ContainerCompleted, CounterSuspect, CounterRebased, ParamResult, ParamDeviation, ChangeAccepted, ChangeApplied,
     DataGap, TagDrift, DeviceClock, GatewayConnection, GatewayOutage, GatewayRestarted, GatewayCertificate,
 )  # fmt: skip
