@@ -24,10 +24,10 @@ from tests.drivers.modbus_devices import device
 PASSWORD = "turn-the-crank"
 
 
-def plant(folder: Path, broker: int, machine: int, password: str = PASSWORD) -> Path:
+def plant(folder: Path, broker: int, machine: int, password: str = PASSWORD, protocol: str = "auto") -> Path:
     (folder / "password").write_text(password)
     (folder / "password").chmod(0o600)
-    mqtt = {"host": "127.0.0.1", "port": broker, "client_id": "edge", "username": "gw"}
+    mqtt = {"host": "127.0.0.1", "port": broker, "client_id": "edge", "username": "gw", "protocol": protocol}
     equipment = {
         "device": "PRESS",
         "tags": {"strokes": {"register": 0, "type": "uint16"}},
@@ -104,12 +104,13 @@ def test_a_broker_that_is_not_there_is_told(tmp_path: Path) -> None:
     assert done.stderr.startswith(f"counter rebase: broker 127.0.0.1:{port}: ")
 
 
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
 async def test_a_gateway_that_does_not_run_is_told_and_the_visit_leaves_nothing_behind(
-    tmp_path: Path, mosquitto: Mosquitto
+    tmp_path: Path, mosquitto: Mosquitto, protocol: str
 ) -> None:
     option = mosquitto.add_user("gw", PASSWORD)
     mosquitto.restart(option, "allow_anonymous true")
-    configured = load_plant(plant(tmp_path, mosquitto.port, free_port()))
+    configured = load_plant(plant(tmp_path, mosquitto.port, free_port(), protocol=protocol))
     with pytest.raises(Unanswered, match=r"no answer came within 0\.5 s; does the gateway edge run"):
         await ask(configured, "ACME/HZ/STAMP/L1/PRESS", "counter.rebase", {"eq": "PRESS", "counter": "good"}, 0.5)
     mosquitto.stop()
