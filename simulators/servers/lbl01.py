@@ -16,6 +16,9 @@ from simulators.servers.play import Play
 UNIT_ID: Final = 1
 _READ, _WRITE_ONE, _WRITE_MANY = 3, 6, 16
 
+LONGEST_HOLD: Final = 60_000
+"""Plant milliseconds after which registers are shown even by a play that cannot keep up."""
+
 
 class ModbusDevice:
     """The server in front of the line's labeller. Every read sees one whole scan."""
@@ -28,6 +31,7 @@ class ModbusDevice:
         self._address = (host, port)
         self._limits = list(self._labeller.limits)
         self._image = registers.image(self._labeller.tags())
+        self._shown = -LONGEST_HOLD
         self._server: ModbusTcpServer | None = None
         writable = [str(register) for register in (registers.COMMAND, *registers.PARAMETERS)]
         self.faults = DeviceFaults(self.name, MODBUS | HANDSHAKE, writable, play.line.scenario, play.line.time)
@@ -62,7 +66,15 @@ class ModbusDevice:
         await self.open()
 
     async def publish(self) -> None:
-        """Take over a whole scan."""
+        """Take over a whole scan, unless it is late and a newer one is due.
+
+        Registers have no time stamps. What is made up for scan by scan, within milliseconds, would look to whoever
+        polls meanwhile as if a minute's bottles had been labelled in one second.
+        """
+        now = self._play.line.time.ms
+        if self._play.is_late and now - self._shown < LONGEST_HOLD:
+            return
+        self._shown = now
         self._labeller.limits = [
             int(min(limit, self.faults.ceiling(str(register))))
             for register, limit in zip(registers.PARAMETERS, self._limits, strict=False)

@@ -48,6 +48,11 @@ class Play:
         self.ended = asyncio.Event()
         """Set when the machines stand still, because the scenario or the play is over."""
 
+    @property
+    def is_late(self) -> bool:
+        """True while a newer scan is due already: the machine that plays has stood still, or is too busy."""
+        return self.clock.plant_ms() - self.line.time.ms >= 1000
+
     def touch(self) -> None:
         """Bring the line's time up to now because somebody writes, but not past a scan that is still to be shown."""
         next_scan = (self.line.time.ms // 1000 + 1) * 1000

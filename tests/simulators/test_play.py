@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from stages import eventually
 from simulators.clock import PlayClock
 from simulators.models.line import Line
 from simulators.scenario import Scenario, parse
-from simulators.servers import fil01
+from simulators.servers import fil01, registers
 from simulators.servers.lbl01 import ModbusDevice
 from simulators.servers.play import Device, Play
 
@@ -65,6 +66,17 @@ async def test_every_second_is_shown_once_also_when_the_play_is_late(line: Line)
         await eventually(lambda: len(screen.shown) > 60)
 
     assert screen.shown == [*range(0, len(screen.shown) * 1000, 1000)]
+
+
+async def test_registers_without_time_stamps_show_little_of_what_is_made_up_for(line: Line, monkeypatch: Any) -> None:
+    device = ModbusDevice(Play(line, SimpleNamespace(plant_ms=lambda: 100_500)))
+    shown: list[int] = []
+    monkeypatch.setattr(registers, "image", lambda _tags: shown.append(line.time.ms))
+    for scan in (30_000, 31_000, 89_000, 90_000, 91_000, 99_000, 100_000):
+        line.time.ms = scan
+        await device.publish()
+
+    assert shown == [30_000, 90_000, 100_000], "the first, one after a minute, and the one that is up to date"
 
 
 async def test_a_play_that_begins_late_does_not_show_what_nobody_could_see(line: Line) -> None:
