@@ -41,7 +41,8 @@ async def _converse(plant: Plant, equipment: str, kind: str, body: dict[str, Any
     topics = Topics(plant.topic_root, plant.site, plant.gateway_id)
     command = {"cmd": f"cli-{uuid.uuid4().hex[:12]}", "type": kind, **body}
     async with MqttConnection(_visitor(plant.mqtt), None, modern=modern) as connection:
-        for topic, reason in (await connection.subscribe([topics.answer(equipment, kind)])).items():
+        answers = [topics.answer(level, kind) for level in (equipment, None)]  # that of a lane comes at the site
+        for topic, reason in (await connection.subscribe(answers)).items():
             raise Unanswered(f"the broker refuses to let us hear {topic}: {reason}")
         connection.publish(command["cmd"], topics.command(equipment, kind), encode_json(command))
         refusal = await anext(connection.acknowledgements())

@@ -3,16 +3,21 @@
 import asyncio
 import getpass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from gateway.domain.equipment import EquipmentSpec
 
 counter = typer.Typer(help="Counters of the running gateway.", no_args_is_help=True)
 
 
 @counter.command()
 def rebase(
-    unit: Annotated[str, typer.Argument(metavar="UNIT", help="The equipment, for example LBL01.")],
+    unit: Annotated[
+        str, typer.Argument(metavar="UNIT", help="The equipment, for example LBL01, or a lane of it: LBL01.A.")
+    ],
     name: Annotated[str, typer.Argument(metavar="COUNTER", help="Its counter, for example good.")],
     pieces: Annotated[
         int, typer.Option(min=0, help="How many pieces the jump was; they are counted where it was.")
@@ -32,18 +37,22 @@ def rebase(
     raise typer.Exit(exit_code("counter rebase", lambda: _rebase(config, unit, body)))
 
 
+def _lanes(spec: "EquipmentSpec") -> list[str]:
+    return [f"{spec.unit}.{lane.name}" for lane in spec.lanes]
+
+
 def _rebase(config: Path, unit: str, body: dict[str, object]) -> int:
     from gateway.cli.ask import Unanswered, ask
     from gateway.cli.usage import UsageError
     from gateway.config.load import load_plant
 
     plant = load_plant(config)
-    path = next((spec.path for spec in plant.equipment if unit in (spec.unit, spec.path)), None)
+    paths = {name: spec.path for spec in plant.equipment for name in (spec.unit, *_lanes(spec))}
+    path = paths.get(unit)
     if path is None:
-        known = ", ".join(spec.unit for spec in plant.equipment)
-        raise UsageError(f"{unit} is not configured; the equipment is: {known}")
+        raise UsageError(f"{unit} is not configured; the equipment is: {', '.join(paths)}")
     try:
-        answer = asyncio.run(ask(plant, path, "counter.rebase", {"eq": path, **body}))
+        answer = asyncio.run(ask(plant, path, "counter.rebase", {"eq": unit, **body}))
     except Unanswered as error:
         typer.echo(f"counter rebase: {error}", err=True)
         return 1

@@ -146,13 +146,11 @@ class Dispatch:
         return self._change_order(command, "", now, (OrderSource.COMMAND, OrderSource.DOWNLOAD))
 
     def _take_rebase(self, command: CounterRebase, now: Timestamp) -> Sequence[Objection]:
-        equipment = self._by_unit.get(command.eq.rsplit("/", 1)[-1])
-        if equipment is None:
-            return [self._unknown(command.eq)]
-        return equipment.attribution.settle_jump(command, now)
+        counted = self._units.get(command.eq.rsplit("/", 1)[-1])
+        return [self._unknown(command.eq)] if counted is None else counted.settle_jump(command, now)
 
     def _unknown(self, name: str) -> Objection:
-        known = ", ".join(sorted(self._by_unit))
+        known = ", ".join(sorted(self._units))
         return Objection("unknown_equipment", f"{name} is not configured; here are {known}")
 
     def _change_order(

@@ -1,9 +1,11 @@
 """A counter jumps, an operator says how many pieces that was: counted where it happened, answered exactly once."""
 
+from pathlib import Path
 from typing import Any
 
 from gateway.domain.counters import KEPT_JUMPS
 from gateway.domain.envelope import Answer
+from tests.domain.test_lanes import wrapper
 from tests.domain.test_orders import running_labeller
 from tests.stage import Stage
 
@@ -121,3 +123,14 @@ def test_a_counter_that_jumps_again_and_again_keeps_its_newest_jumps() -> None:
         stage.show("LBL01", f"06:11:{number:02}", good=1_000 + 5_000 * (number % 2 + 1) + number)
     memory = stage.core.equipment["ACME/HZ/PACK/L1/LBL01"].memory.production.counters["good"]
     assert len(memory.jumps) == KEPT_JUMPS
+
+
+def test_a_jump_in_a_lane_is_settled_in_that_lane(tmp_path: Path) -> None:
+    stage = wrapper(tmp_path)
+    stage.show("M1", "06:01:05", left=1_000_000)
+    stage.hear("M1", "06:03:00")
+    answer = rebase(stage, eq="M1.A", pieces=7)
+    assert (answer.answer, answer.codes) == ("done", ())
+    told = [event.equipment for event in stage.events if event.type == "counter.rebased"]
+    assert told == ["ACME/HZ/PACK/L1/M1.A"]
+    assert rebase(stage, "R2", eq="M1.C").detail == ("M1.C is not configured; here are M1, M1.A, M1.B",)
