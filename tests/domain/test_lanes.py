@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from gateway.config.problems import ConfigError
+from gateway.domain.values import Batch
 from tests.domain.one_machine import machine
-from tests.stage import Stage
+from tests.stage import Stage, at
 
 WRAPPER = """\
     tags:
@@ -66,7 +67,10 @@ def test_the_state_is_told_once_and_a_hold_interrupts_the_orders_of_both_lanes(t
     stage.show("M1", "06:01:01", right_order="4712")
     stage.show("M1", "06:02:00", held=2)
     stage.show("M1", "06:03:00", held=0)
-    stage.hear("M1", "06:03:10")
+    stage.show("M1", "06:03:30", left_order="", right_order="")
+    stage.hear("M1", "06:04:00")
+    times = [event.data.times_s for event in stage.events if event.type == "order.completed"]  # type: ignore[attr-defined]
+    assert times == [{"RUN": 150, "HELD": 60}, {"RUN": 89, "HELD": 60}]
     told = [(e.equipment, e.type) for e in stage.events if e.type in ("order.interrupted", "order.resumed")]
     assert told == [
         (LANE % "A", "order.interrupted"), (LANE % "B", "order.interrupted"),
@@ -77,9 +81,13 @@ def test_the_state_is_told_once_and_a_hold_interrupts_the_orders_of_both_lanes(t
 
 def test_every_lane_has_a_sequence_of_its_own_that_survives_a_kill(tmp_path: Path) -> None:
     stage = wrapper(tmp_path)
-    stage.kill_and_restart("06:01:05")
-    stage.connect("M1", "06:01:06")
-    stage.show("M1", "06:01:06", running=1, held=0, left=200, right=140, left_order="4711", right_order="")
+    stage.show("M1", "06:01:40", left=190, right=130)
+    stage.now = at("06:02:00")  # nothing changed: what is told now, and its number, must survive all the same
+    stage.core.handle_changes("M1", Batch([], stage.now), stage.now)
+    stage.commit()
+    stage.kill_and_restart("06:02:05")
+    stage.connect("M1", "06:02:06")
+    stage.show("M1", "06:02:06", running=1, held=0, left=200, right=140, left_order="4711", right_order="")
     stage.hear("M1", "06:03:00")
     assert pieces(stage) == {(LANE % "A", "4711"): 200, (LANE % "B", None): 140}
     for path in (LANE % "A", LANE % "B", LANE[:-3]):
