@@ -119,15 +119,16 @@ class Attribution:
         steps, suspects = self._counting.take(touched, at)
         for suspect in suspects:
             self.recorder.event(suspect, at, now, order=self.orders.owner(at))
-        met = self._meets(previous, at)
+        met = bool(self.memory.order.planned) and self._meets(previous, at)
         self.close_windows(at - 1, now)
         before, wanted = self.memory.order.current, self._wanted_order(seen)
-        since = self._effective(at, seen)
         is_change = wanted is not None and wanted != (before.order.id if before else "")
+        since = self._effective(at, seen) if is_change else at
         is_over = since < self.memory.newest or (self.tells_past and at <= self.memory.windows.start)
         if not is_change or is_over:
             self._add(steps, at, now, *(["estimated"] if met else []))
-            self._report_container(self.orders.owner(at), at, now)
+            if self.spec.container is not None:
+                self._report_container(self.orders.owner(at), at, now)
             if is_change and wanted is not None:
                 self.change_order(wanted, since, now)
             elif at >= previous:

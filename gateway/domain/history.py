@@ -162,6 +162,8 @@ class History:
 
     def take_changes(self) -> dict[str, bytes | None]:
         """The records that changed since the last call, None for those that are gone."""
+        if not self._changes:
+            return {}
         changes = dict(self._changes)
         self._changes.clear()
         return changes

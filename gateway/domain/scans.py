@@ -65,6 +65,11 @@ class Scans:
         self._heard[device] = heard if is_overtaken else contact
         if not taken:
             return
+        if len(taken) == 1 and taken[0][0] >= last:
+            at, slot, _, _ = taken[0]
+            self._newest[slot] = self._last[device] = at
+            yield at, taken
+            return
         if min(taken, key=_time)[0] < last:
             taken = [entry for item in taken if (entry := self._put(item, device, is_overtaken)) is not None]
         pending, begin = sorted(taken, key=_time), 0
