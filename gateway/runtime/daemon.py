@@ -4,6 +4,7 @@ import asyncio
 import gc
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,11 @@ LONGEST_NAP = 1_000
 REPORT = 0.25
 """Seconds between two status reports."""
 
+FIRST_TRY = 2.0
+"""Seconds for which, after a start, commands wait at the broker for the devices that they are for.
+
+A gateway that listens before it has looked at its machines refuses the first download for want of contact."""
+
 DRAIN = 5.0
 """Seconds given to the outbox at the end."""
 
@@ -67,7 +73,7 @@ class Daemon:
         async with Store(path, new_epoch=uuid.uuid4().hex[:12]) as self._store:
             await self._restore()
             async with asyncio.TaskGroup() as tasks:
-                broker = tasks.create_task(self._broker.run())
+                broker = tasks.create_task(self._talk_to_broker())
                 commit = tasks.create_task(self._committer.run(self._operate, self._broker.wake))
                 sources = [tasks.create_task(link.run()) for link in self._links.values()]
                 sources.append(tasks.create_task(self._watch_deadlines()))
@@ -81,6 +87,13 @@ class Daemon:
                 await self._committer.committed()
                 await self._broker.drain(DRAIN)
                 await _cancel([commit, broker])
+
+    async def _talk_to_broker(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_TRY):
+                for link in self._links.values():
+                    await link.tried.wait()
+        await self._broker.run()
 
     async def _restore(self) -> None:
         now, plant = self._clock.now(), self._plant

@@ -45,6 +45,8 @@ class DeviceLink:
         self._connection = DRIVERS[device.driver].driver(device.name, device.settings, device.tags, clock)
         self._driver: Driver | None = None
         self._operations: asyncio.Queue[Operation] = asyncio.Queue()
+        self.tried = asyncio.Event()
+        """Set when the first attempt is over: what the device said is committed, or it is out of reach."""
         self._ended = ""
         self._said: str | None = None
 
@@ -76,6 +78,7 @@ class DeviceLink:
                     if self._driver is None:
                         self._found(batch.resumed)
                     await self._intake.take_batch(self._device.name, batch)
+                    self.tried.set()
         finally:
             self._driver = None
 
@@ -102,6 +105,7 @@ class DeviceLink:
 
     def _lost(self, reason: str) -> None:
         """Say it once per transition, and again only if the reason is another one."""
+        self.tried.set()
         if self._said is None:
             self._intake.link_changed(self._device.name, False, reason)
         if reason != self._said:
