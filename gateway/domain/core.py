@@ -79,12 +79,11 @@ class Core:
         self._backfilled: set[str] = set()
         self._site = Recorder(identity, None, self.memory.sequence, self.effects)
         self.equipment: dict[str, Equipment] = {}
+        kept = _records(checkpoints)
         for spec in equipment:
             memory = _restore(checkpoints.get(spec.path), EquipmentMemory)
             recorder = Recorder(identity, spec.path, memory.sequence, self.effects)
-            prefix = f"{spec.path}|"
-            kept = {key[len(prefix) :]: blob for key, blob in checkpoints.items() if key.startswith(prefix)}
-            self.equipment[spec.path] = Equipment(spec, memory, recorder, self.memory.record, kept)
+            self.equipment[spec.path] = Equipment(spec, memory, recorder, self.memory.record, kept.get(spec.path, {}))
         self._sinks = {tag.tag_id: item.sink(tag) for item in self.equipment.values() for tag in item.spec.tags}
         self._messages: dict[str, int] = {}
         if TELEMETRY_KEY in checkpoints:
@@ -346,6 +345,16 @@ class Core:
         """Nothing was heard since `last`: if that was before this start, it was the gateway that was away."""
         cause = Cause.GATEWAY_DOWN if last < self._started else Cause.NO_CONTACT
         equipment.lose_contact(last, cause, now)
+
+
+def _records(checkpoints: Mapping[str, bytes]) -> dict[str, dict[str, bytes]]:
+    """The records of the past by equipment and name; there may be thousands, so they are looked through once."""
+    records: dict[str, dict[str, bytes]] = {}
+    for key, blob in checkpoints.items():
+        path, bar, name = key.partition("|")
+        if bar:
+            records.setdefault(path, {})[name] = blob
+    return records
 
 
 def _restore(blob: bytes | None, kind: type[_Memory]) -> _Memory:
