@@ -34,6 +34,8 @@ class Contacts:
 
     def known_of(self, tags: Mapping[str, frozenset[TagId]]) -> Timestamp:
         """Up to when everything about these tags, by device, is known."""
+        if len(tags) == 1 and not self._groups:  # as it nearly always is: one device, and all of it told at once
+            return self.heard.get(next(iter(tags)), self._started)
         return min((self._known(device, needed) for device, needed in tags.items()), default=self._started)
 
     def known_tag(self, device: str, tag_id: TagId) -> Timestamp:

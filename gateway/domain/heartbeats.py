@@ -38,12 +38,16 @@ class Heartbeats:
 
     def take(self, touched: set[int], at: Timestamp) -> None:
         """Those that were touched have beaten."""
+        if self.slots.isdisjoint(touched):
+            return
         for slot in self.slots & touched:
             self._last[slot] = max(at, self._last.get(slot, 0))
             self._inputs.stale[slot] = False
 
     def miss(self, contacts: Contacts) -> Timestamp | None:
         """Mark what is known to have stood still for too long; the newest beat of those, None if there is none."""
+        if not self._last:
+            return None
         stale = self._inputs.stale
         late = [slot for slot, at in self._last.items() if not stale[slot] and self._is_late(slot, at, contacts)]
         for slot in late:
