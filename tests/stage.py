@@ -85,8 +85,8 @@ class Stage:
         self.core.handle_link(device, False, self.now, self.now, "cut")
         self.commit()
 
-    def show(self, device: str, clock: str, unit: str | None = None, **values: Value) -> None:
-        """The device shows these values at that time, and they arrive at once."""
+    def show(self, device: str, clock: str, unit: str | None = None, lag: int = 0, **values: Value) -> None:
+        """The device shows these values at that time, or up to `lag` milliseconds later; they arrive at once."""
         self.now = at(clock)
         unit = unit or {"SCADA": "PAL01"}.get(device, device)
         if device == "LBL01" and "word" in values:
@@ -96,7 +96,7 @@ class Stage:
             self._beat = not self._beat
             values.setdefault("heartbeat", self._beat)
         changes = [TagChange(f"{unit}.{name}", value, 0, self.now) for name, value in values.items()]
-        self.core.handle_changes(device, Batch(changes, self.now), self.now)
+        self.core.handle_changes(device, Batch(changes, self.now, lag=lag), self.now)
         self.commit()
 
     def hear(self, device: str, *clocks: str) -> None:

@@ -105,6 +105,8 @@ class Attribution:
         self._revision: Revision | None = None
         self.tells_past = False
         """True while a device tells of an outage: windows that the clock closed meanwhile take their pieces yet."""
+        self.lag = 0
+        """Milliseconds by which the readings of the scan in hand may be younger than its moment."""
         self._pruned: Timestamp = 0
 
     def take_scan(self, touched: set[int], seen: Observation | None, at: Timestamp, now: Timestamp) -> None:
@@ -116,7 +118,7 @@ class Attribution:
         if self.tells_past and at > self.memory.windows.start:
             self.tell_revision(now)  # before windows and orders go on that it does not know
         previous, self.memory.newest = self.memory.newest, max(self.memory.newest, at)
-        steps, suspects = self._counting.take(touched, at)
+        steps, suspects = self._counting.take(touched, at, self.lag)
         for suspect in suspects:
             self.recorder.event(suspect, at, now, order=self.orders.owner(at))
         met = bool(self.memory.order.planned) and self._meets(previous, at)

@@ -127,6 +127,7 @@ class Core:
             self._take_conditions(device, batch, now)
         for equipment in self._on_device.get(device, ()):
             equipment.recorder.time_quality = batch.time_quality
+            equipment.lanes.lag = batch.lag
             equipment.end_batch(contact)
             if equipment.out_of_contact and not batch.changes:
                 equipment.regain_contact(contact, now)

@@ -65,14 +65,14 @@ class Step(msgspec.Struct, frozen=True):
 NO_STEP = Step(0)
 
 
-def advance(spec: CounterSpec, memory: CounterMemory, reading: int, at: Timestamp) -> Step:
-    """Take in a reading with its source time and move the baseline.
+def advance(spec: CounterSpec, memory: CounterMemory, reading: int, at: Timestamp, lag: int = 0) -> Step:
+    """Take in a reading with its source time, which may be `lag` milliseconds too early, and move the baseline.
 
     A jump is believed if the machine could have made so many pieces since the last reading; one second more is
     allowed, since reading and counting are not in step.
     """
     previous = memory.reading
-    step = _step(spec, previous, reading, spec.max_rate * (max(0, at - memory.at) / 1000 + 1))
+    step = _step(spec, previous, reading, spec.max_rate * ((max(0, at - memory.at) + lag) / 1000 + 1))
     memory.reading, memory.at = reading, max(at, memory.at)
     if step.suspect is not None:
         memory.jumps = [*memory.jumps, Jump(previous, reading, at)][-KEPT_JUMPS:]

@@ -27,8 +27,11 @@ class Counting:
         self._memory = memory
         self._inputs = inputs
 
-    def take(self, touched: set[int], at: Timestamp) -> tuple[dict[str, Step], list[CounterSuspect]]:
-        """What the scan at `at` adds to each counter, and the jumps that nobody can believe."""
+    def take(self, touched: set[int], at: Timestamp, lag: int) -> tuple[dict[str, Step], list[CounterSuspect]]:
+        """What the scan at `at` adds to each counter, and the jumps that nobody can believe.
+
+        Readings may be younger than `at` by `lag`: until then the machine went on counting.
+        """
         steps: dict[str, Step] = {}
         suspects = []
         for counter in self.counters:
@@ -39,8 +42,8 @@ class Counting:
             if memory is None:
                 self._memory[counter.name] = CounterMemory(reading, at)
                 continue
-            previous, elapsed = memory.reading, max(0, at - memory.at)
-            step = advance(counter, memory, reading, at)
+            previous, elapsed = memory.reading, max(0, at - memory.at) + lag
+            step = advance(counter, memory, reading, at, lag)
             if step.suspect is not None:
                 plausible = int(counter.max_rate * (elapsed / 1000 + 1))
                 suspects.append(

@@ -51,6 +51,8 @@ class Lanes:
             self.by_unit[unit] = Attribution(lane.production, mine.production, part)
         self.all = tuple(self.by_unit.values())
         self.recorders = tuple(item.recorder for item in self.all)
+        self.lag = 0
+        """Milliseconds by which the values of the batch in hand may be younger than its contact."""
 
     @property
     def dated(self) -> frozenset[int]:
@@ -62,6 +64,7 @@ class Lanes:
         for item in self.all:
             item.recorder.time_quality = self.recorders[0].time_quality
             item.tells_past = self.all[0].tells_past
+            item.lag = self.lag
             item.take_scan(touched, seen, at, now)
 
     def take_late(self, slot: int, value: Value, at: Timestamp) -> bool:

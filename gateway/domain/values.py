@@ -227,7 +227,8 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
     says that nothing else happened up to then. `gaps` lie before its changes. `resumed` is the first batch of a link
     that goes on where the last one broke: what did not change since is not told again. `time_quality` says by whose
     clock its values are dated, `skew` that something has become known of the device's. A device whose tags are
-    polled in groups, at intervals of their own, speaks only for those in `polled`; where that is empty, for all.
+    polled in groups, at intervals of their own, speaks only for those in `polled`; where that is empty, for all. A
+    poll's answers come after its beginning, which is its contact: `lag` is how many milliseconds after.
     """
 
     changes: list[TagChange]
@@ -240,6 +241,7 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
     skew: Skew | None = None
     backfill: Backfill | None = None
     polled: tuple[frozenset[TagId], ...] = ()
+    lag: int = 0
 
 
 def plain(value: Value) -> PlainValue:

@@ -178,6 +178,16 @@ def test_a_jump_that_no_machine_can_make_is_announced_and_not_counted() -> None:
     assert stage.counted("LBL01", "4711", "good") == 2
 
 
+def test_what_a_machine_makes_while_a_poll_takes_its_time_is_no_jump() -> None:
+    for lag, counted in ((0, 0), (10_000, 120)):
+        stage = running_labeller()
+        stage.show("LBL01", "06:10:01", good=500)
+        stage.show("LBL01", "06:10:02", lag=lag, good=620)
+        stage.hear("LBL01", "06:11:00")
+        assert stage.counted("LBL01", "4711", "good") == counted
+        assert len(stage.told("counter.suspect")) == (not counted)
+
+
 def test_a_run_has_no_share_of_what_lies_before_its_start_or_after_its_end() -> None:
     from gateway.domain.events import OrderRef
     from gateway.domain.orders import Run

@@ -99,6 +99,13 @@ async def test_coils_discrete_inputs_and_input_registers_are_read_from_their_own
 # --- time -------------------------------------------------------------------------------------------------------------
 
 
+async def test_a_poll_says_how_long_after_its_beginning_its_answers_came():
+    async with device() as lbl01, driver(lbl01.port, [word("state", 0)], PlantClock(20)) as opened:
+        lbl01.delay = 0.1
+        batch = await anext(opened.changes())
+        assert batch.lag >= 20 * 100
+
+
 async def test_polls_keep_to_the_plant_time_grid_however_long_they_take():
     clock = ManualClock()
     start = clock.now()

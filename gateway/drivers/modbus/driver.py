@@ -103,7 +103,8 @@ class ModbusDriver:
             known.update(answers)
             polled = tuple(group.covered for group in ready) if len(groups) > 1 else ()
             changes = [self._decode(tag_id, answers[tag_id]) for tag_id in changed]
-            yield Batch(changes, contact, polled=polled, time_quality="gateway")
+            lag = self._clock.now() - contact
+            yield Batch(changes, contact, polled=polled, time_quality="gateway", lag=lag)
             now = self._clock.now()
             for group in ready:
                 group.advance(now)
