@@ -1,6 +1,6 @@
 """The Modbus driver: changes by polling, reads and writes by request."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -102,7 +102,7 @@ class ModbusDriver:
             changed = [tag_id for tag_id, answer in answers.items() if known.get(tag_id) != answer]
             known.update(answers)
             polled = tuple(group.covered for group in ready) if len(groups) > 1 else ()
-            changes = [self._decode(tag_id, answers[tag_id]) for tag_id in changed]
+            changes = self._decode(changed, answers)
             lag = self._clock.now() - contact
             yield Batch(changes, contact, polled=polled, time_quality="gateway", lag=lag)
             now = self._clock.now()
@@ -122,7 +122,7 @@ class ModbusDriver:
     async def read(self, tag_ids: Sequence[TagId]) -> list[TagChange]:
         """The present values, asked of the device in as few requests as its limits allow."""
         answers = await self._read(self._asking(tag_ids), Seen())
-        return [self._decode(tag_id, answers[tag_id]) for tag_id in tag_ids]
+        return self._decode(tag_ids, answers)
 
     def _asking(self, tag_ids: Sequence[TagId]) -> _Asking:
         places = [self._places[tag_id] for tag_id in tag_ids]
@@ -134,13 +134,21 @@ class ModbusDriver:
         answers = {table: await self._readers[table].read(spans, seen) for table, spans in asking.spans.items()}
         if not any(answers.values()):
             return {}
-        return {tag_id: answers[table][span] for tag_id, table, span in asking.places if span in answers[table]}
+        found: dict[TagId, bytes | int] = {}
+        for tag_id, table, span in asking.places:
+            answer = answers[table].get(span)
+            if answer is not None:
+                found[tag_id] = answer
+        return found
 
-    def _decode(self, tag_id: TagId, answer: bytes | int) -> TagChange:
-        if isinstance(answer, int):
-            return TagChange(tag_id, None, answer)
-        value, status_code = self._decoders[tag_id](answer)
-        return TagChange(tag_id, value, status_code)
+    def _decode(self, tag_ids: Iterable[TagId], answers: Mapping[TagId, bytes | int]) -> list[TagChange]:
+        """The changes of these tags; an answer that is a number is the status code of a tag without a value."""
+        decoders = self._decoders
+        return [
+            TagChange(tag_id, None, answer) if isinstance(answer, int) else TagChange(tag_id, *decoders[tag_id](answer))
+            for tag_id in tag_ids
+            for answer in (answers[tag_id],)
+        ]
 
     async def write(self, writes: Sequence[TagWrite]) -> list[WriteResult]:
         """Write in the order given, each request once.
