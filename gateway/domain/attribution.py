@@ -264,6 +264,9 @@ class Attribution:
         if self.memory.order.planned:
             self._carry_out(until, now)
         self._close_window(until, now)
+        if now - self._pruned >= PRUNE_INTERVAL:  # here, since states are kept of a machine that counts nothing too
+            self._pruned = now
+            self.history.prune(now)
 
     def _close_window(self, until: Timestamp, now: Timestamp) -> None:
         closed = self._windows.close(until)
@@ -320,7 +323,7 @@ class Attribution:
             if tally.delta == 0 and not tally.flags:
                 continue
             shift_total = self._shifts.count(name, tally.delta, window.end, cycle) if self._shifts else None
-            past.told[name] = Told(tally.delta, totals.get(name), window.order, shift_total=shift_total)
+            past.told[name] = Told(tally.delta, totals.get(name), window.order, shift_total=shift_total, cycle=cycle)
             count = ProductionCount(
                 counter=name, delta=tally.delta, order_total=totals.get(name), window_end=end, shift_total=shift_total,
                 unit=self.spec.unit, flags=tuple(tally.flags),
@@ -332,9 +335,6 @@ class Attribution:
         lots = {name: memory.lot for name, memory in self.memory.usage.materials.items()}
         past.consumed = consumptions(self.spec.usage.materials, window.tallies, window.order, lots)
         self.history.windows.put(window.end, past)
-        if now - self._pruned >= PRUNE_INTERVAL:
-            self._pruned = now
-            self.history.prune(now)
 
     def _wanted_order(self, seen: Observation | None) -> str | None:
         """The order that the machine says it runs, "" for none, None to leave it as it is."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final, Generic, TypeVar
 
 import msgspec
-from msgspec import field
+from msgspec import UNSET, UnsetType, field
 
 from gateway.domain.events import ContainerCompleted, OrderRef, QualitySample
 from gateway.domain.orders import Run
@@ -29,6 +29,8 @@ class Told(msgspec.Struct):
     order: OrderRef | None
     revision: int = 1
     shift_total: int | None = None
+    cycle: float | UnsetType | None = UNSET
+    """Milliseconds that were planned for a piece, by which its shift has it; unset in records of older gateways."""
 
 
 class Consumed(msgspec.Struct):

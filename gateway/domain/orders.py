@@ -15,6 +15,10 @@ from gateway.domain.values import Timestamp
 KEPT_INTERVALS = 16
 """Closed intervals that are remembered, so that a late transition still finds its order."""
 
+KEPT_NUMBERS = 1_000
+"""Orders whose runs are counted, the last ones that ran: by run number an event of an order that runs again is told
+from one of its first run, so they are not forgotten by age."""
+
 
 class OrderSource(StrEnum):
     """Where an equipment learns which order it runs."""
@@ -160,7 +164,10 @@ class OrderTracker:
         """A run with the next number of its order and operation."""
         operation = (known.operations.get(self.unit) if known else None) or self.spec.operation
         key = f"{order}|{operation or ''}"
-        number = self.memory.numbers[key] = self.memory.numbers.get(key, 0) + 1
+        numbers = self.memory.numbers
+        numbers[key] = number = numbers.pop(key, 0) + 1
+        for oldest in list(numbers)[:-KEPT_NUMBERS]:
+            del numbers[oldest]
         return Run(
             order=OrderRef(order, operation, known.lot if known else None),
             number=number,

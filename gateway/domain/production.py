@@ -69,8 +69,8 @@ class Windows:
         A window that opens here ends at `limit`, the end of the shift, at the latest.
         """
         memory = self.memory
+        at = max(at, memory.start + 1)  # late pieces go to the next window: a closed one is never reopened
         if memory.end is None:
-            at = max(at, memory.start + 1)  # late pieces go to the next window: a closed one is never reopened
             memory.end = -(-at // self.length) * self.length
             if limit is not None and at <= limit:
                 memory.end = min(memory.end, limit)
@@ -85,8 +85,11 @@ class Windows:
         return self._cut(end) if end is not None and end <= until else None
 
     def cut(self, at: Timestamp) -> ClosedWindow | None:
-        """The open window, ended early at `at` because the order changes there."""
-        return self._cut(at) if self.memory.end is not None else None
+        """The open window, ended early at `at` as the order changes there; the next one begins there in any case."""
+        if self.memory.end is None:
+            self.memory.start = max(self.memory.start, at)
+            return None
+        return self._cut(at)
 
     def deadline(self) -> Timestamp | None:
         """When the open window ends."""

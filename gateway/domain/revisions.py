@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 import msgspec
+from msgspec import UnsetType
 
 from gateway.domain.effects import Recorder
 from gateway.domain.energy import EnergySpec
@@ -171,15 +172,15 @@ class Revision:
         """Pieces that were counted at `at` were made before."""
         open_window = self._scope.open_window
         if open_window.end is not None and at > open_window.start:
-            open_window.tallies[counter].add(-delta, (LATE,))
+            open_window.tallies.setdefault(counter, Tally()).add(-delta, (LATE,))
             _insert(open_window.rows.setdefault(counter, []), at, -delta)
             current = self._memory.current
             self._count(current.key if current and current.order == open_window.order else None, counter, -delta)
             return
         self._reach(at - 1)
         window = next(w for w in self._windows if w.start < at <= w.end)
-        window.tallies[counter].add(-delta, (LATE,))
-        _insert(window.rows[counter], at, -delta)
+        window.tallies.setdefault(counter, Tally()).add(-delta, (LATE,))
+        _insert(window.rows.setdefault(counter, []), at, -delta)
         self._count(window.run, counter, -delta)
 
     def parts(self, at: Timestamp, later: Timestamp) -> bool:
@@ -283,16 +284,34 @@ class Revision:
                 counter=name, delta=tally.delta, order_total=total, window_end=end, unit=self._scope.unit,
                 shift_total=shift_total, flags=tuple(tally.flags),
             )  # fmt: skip
-            window.told[name] = Told(tally.delta, total, window.order, revision, shift_total)
-            self._revise_shift(name, tally.delta - (told.delta if told else 0), window)
+            cycle = self._cycle(window, told)
+            window.told[name] = Told(tally.delta, total, window.order, revision, shift_total, cycle)
+            self._revise_shift(name, tally.delta, cycle, told, window.end)
             self._scope.recorder.event(count, window.end, now, order=window.order, revision=revision)
         for material in self._scope.materials:
             self._tell_material(material, window, now)
 
-    def _revise_shift(self, counter: str, delta: int, window: PastWindow) -> None:
-        if self._scope.shifts is not None and delta:
-            cycle = self._scope.kpi.cycle(self._runs.get(window.run or "")) if self._scope.kpi else None
-            self._scope.shifts.count(counter, delta, window.end, cycle)
+    def _cycle(self, window: PastWindow, told: Told | None) -> float | None:
+        """What was planned for a piece of the window: as it was told, unless the pieces went to another order."""
+        if told is not None and told.order == window.order and not isinstance(told.cycle, UnsetType):
+            return told.cycle
+        return self._scope.kpi.cycle(self._runs.get(window.run or "")) if self._scope.kpi else None
+
+    def _revise_shift(
+        self, counter: str, delta: int, cycle: float | None, told: Told | None, window_end: Timestamp
+    ) -> None:
+        """The shift has the pieces anew, by what is planned for one where they belong now."""
+        shifts = self._scope.shifts
+        if shifts is None:
+            return
+        before, planned = (told.delta, told.cycle) if told is not None else (0, cycle)
+        if isinstance(planned, UnsetType) or planned == cycle:
+            changes = [(delta - before, cycle)]
+        else:
+            changes = [(-before, planned), (delta, cycle)]
+        for pieces, by in changes:
+            if pieces:
+                shifts.count(counter, pieces, window_end, by)
 
     def _tell_material(self, material: MaterialSpec, window: PastWindow, now: Timestamp) -> None:
         """What was used follows its pieces; an order that did not use it after all is told so, with 0."""

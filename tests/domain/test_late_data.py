@@ -316,3 +316,58 @@ def test_containers_that_left_unseen_are_counted_on_the_next_one(tmp_path: Path)
     stage.show("M1", "06:09:00", pallet=4, sscc="340123450000000024", qty=960)
     stage.show("M1", "06:10:00", pallet=1, sscc="340123450000000031", qty=960)
     assert [d["flags"] for _, _, d in told(stage, "container.completed")] == [(), ("missed_2",), ()]
+
+
+@pytest.mark.parametrize("told_at", ["06:15:01", "06:20:01"], ids=["while its window is open", "after it was told"])
+def test_a_late_reading_of_pieces_that_were_all_scrap_moves_what_it_shows(tmp_path: Path, told_at: str) -> None:
+    """Five made and five bad are no good ones at all, so nothing was counted of these yet."""
+    stage = press(tmp_path, "{from: tag, tag: order}")
+    stage.show("M1", "06:00:05", order="A")
+    tell(stage, at("06:05:00"), at("06:05:00"), made=600)
+    tell(stage, at("06:10:00"), at("06:10:00"), order="B")
+    tell(stage, at("06:15:00"), at("06:15:00"), made=605, bad=5)
+    stage.hear("M1", told_at)
+    tell(stage, at("06:09:59"), at(told_at) + 1, made=603)
+    stage.hear("M1", "06:21:00")
+    assert (sums(stage, "produced"), sums(stage, "scrap")) == ({"A": 603, "B": 2}, {"B": 5})
+    assert sums(stage, "good") == {"A": 603, "B": -3}
+
+
+@pytest.mark.parametrize("told_at", ["06:05:41", "06:07:01"], ids=["while its window is open", "after it was told"])
+def test_a_late_reading_finds_its_order_in_a_minute_in_which_only_the_next_one_counted(
+    tmp_path: Path, told_at: str
+) -> None:
+    """A ended at 06:05:30 with nothing counted; the pieces of 06:05:20 are its own, although B's window is that one."""
+    stage = press(tmp_path, "{from: tag, tag: order}")
+    stage.show("M1", "06:00:05", order="A")
+    stage.hear("M1", "06:05:00")
+    stage.show("M1", "06:05:30", order="B")
+    tell(stage, at("06:05:40"), at("06:05:40"), made=680)
+    stage.hear("M1", told_at)
+    tell(stage, at("06:05:20"), at(told_at) + 1, made=640)
+    stage.hear("M1", "06:08:00")
+    assert sums(stage, "produced") == {"A": 640, "B": 40}
+
+
+def test_the_past_of_a_machine_that_counts_nothing_is_forgotten_too(tmp_path: Path) -> None:
+    """For three days it starts and stops every half hour: a day of states is kept, and no more."""
+    body = 'state: {rules: [{to: RUN, when: running}, {to: IDLE, when: "true"}]}\n'
+    stage = machine(tmp_path, f"    tags:\n      running: {{register: 0, type: uint16, bit: 0}}\n    {body}")
+    kept = []
+    for number in range(1, 3 * 48 + 1):
+        tell(stage, moment := at("06:00:00") + number * 1_800_000, moment, running=number % 2)
+        kept.append(sum("|state|" in name for name in stage.checkpoints))
+    assert max(kept) <= 51
+    assert kept[47] <= kept[-1], "a day is there"
+
+
+def test_pieces_shown_at_the_very_moment_of_the_change_of_order_can_be_parted_later(tmp_path: Path) -> None:
+    """Three batches carry one stamp: the order, the pieces, the bad ones; then a reading of ten seconds before comes."""
+    stage = press(tmp_path, "{from: tag, tag: order}")
+    stage.show("M1", "06:00:05", order="A")
+    tell(stage, at("06:05:00"), at("06:05:00"), made=600)
+    for value in ({"order": "B"}, {"made": 1200}, {"bad": 7}):
+        tell(stage, at("06:10:20"), at("06:10:20"), **value)
+    tell(stage, at("06:10:10"), at("06:10:21"), bad=3)
+    stage.hear("M1", "06:12:00")
+    assert (sums(stage, "produced"), sums(stage, "scrap")) == ({"A": 600, "B": 600}, {"A": 3, "B": 4})

@@ -1,6 +1,7 @@
 """Counts that belong to the right order: rollover, change of order, restart, and the bucket of nobody's pieces."""
 
 from gateway.domain.counters import CounterMemory, CounterSpec, RestartPolicy, advance
+from gateway.domain.orders import OrderMemory, OrderSource, OrderSpec, OrderTracker
 from tests.stage import LBL01, PAL01, Stage
 
 
@@ -195,3 +196,22 @@ def test_a_run_has_no_share_of_what_lies_before_its_start_or_after_its_end() -> 
     run = Run(OrderRef("4711"), 1, start=1000, trigger="download", end=5000)
     shares = [run.overlaps(0, 500), run.overlaps(0, 2000), run.overlaps(4000, 9000), run.overlaps(6000, 9000)]
     assert shares == [0, 1000, 1000, 0]
+
+
+def test_of_a_thousand_orders_it_is_known_how_often_they_ran_and_no_more_by_the_order_that_ran_longest_ago() -> None:
+    memory = OrderMemory()
+    tracker = OrderTracker(OrderSpec(OrderSource.COMMAND), "M1", memory)
+
+    def run(order: str, moment: int) -> int:
+        number = tracker.start(order, None, moment, "command").number
+        tracker.end(moment)
+        memory.closing.clear()
+        return number
+
+    assert [run("regular", 1), run("once", 2)] == [1, 1]
+    assert {run(f"A{number}", number) for number in range(998)} == {1}
+    assert run("regular", 2_000) == 2
+    assert run("last", 2_001) == 1
+    assert len(memory.numbers) == 1_000
+    assert (memory.has_run("once"), memory.has_run("regular"), memory.has_run("A0")) == (False, True, True)
+    assert run("regular", 2_002) == 3

@@ -1,11 +1,17 @@
 """A shift that was told is told again when its last minutes turn out to have been others than they seemed."""
 
+from dataclasses import replace
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import msgspec
+
+from gateway.domain.kpi import KpiSpec
 from gateway.domain.shifts import ShiftCalendar, ShiftPattern
 from gateway.domain.values import Batch, TagChange
-from tests.domain import test_backfill
-from tests.domain.test_shifts import begin, plant_with
+from tests.domain import test_backfill, test_late_data
+from tests.domain.one_machine import plant_of
+from tests.domain.test_shifts import THREE, begin, plant_with
 from tests.stage import Stage, at
 
 SHORT = ShiftCalendar(
@@ -70,3 +76,34 @@ def test_a_state_that_goes_on_over_the_end_of_its_shift_is_counted_once() -> Non
     assert [(shift, rev, times) for shift, rev, times, _ in told(stage)] == [
         ("first", 1, {"IDLE": 300, "RUN": 600}), ("second", 1, {"RUN": 180}),
     ]  # fmt: skip
+
+
+def test_pieces_that_go_to_another_order_are_planned_in_their_shift_by_what_that_one_plans(tmp_path: Path) -> None:
+    """Two pieces a second. Nobody knew of A until 06:10, nor that B took over at 06:11:30.
+
+    A plans 400 ms for a piece, B 250 ms: 1,380 of A's and 60 of B's are 567 s.
+    """
+    plant = plant_of(tmp_path, test_late_data.PRESS + "    order: {from: command}\n")
+    planned = msgspec.structs.replace(plant.equipment[0], calendar=THREE, kpi=KpiSpec(parameter="cycle", per=1000))
+    stage = Stage(replace(plant, equipment=(planned,)))
+    stage.beating = False
+    stage.connect("M1", "06:00:00")
+    stage.show("M1", "06:00:00", **test_late_data.FIRST)
+    active(stage, "1", 0.4)
+    test_late_data.run(stage, "06:00:00", "06:10:00")
+    stage.command("order.start", cmd="S1", eq="M1", order="A", t="2026-03-02T06:00:00Z")
+    test_late_data.run(stage, "06:10:00", "06:12:00")
+    active(stage, "2", 0.25)
+    stage.command("order.start", cmd="S2", eq="M1", order="B", t="2026-03-02T06:11:30Z")
+    stage.hear("M1", "14:00:10")
+    (shift,) = [e.data for e in stage.events if e.type == "kpi.shift"]
+    assert (shift.produced, shift.planned_s, shift.why_null) == (1440, 567, {})
+    assert shift.effectiveness == round(567 / 28_800, 6)
+
+
+def active(stage: Stage, rev: str, cycle: float) -> None:
+    """What a download leaves behind."""
+    (equipment,) = stage.core.equipment.values()
+    assert equipment.kpi is not None
+    equipment.kpi.learn("PS", rev, {"cycle": cycle})
+    equipment.attribution.orders.memory.parameters = {"set": "PS", "rev": rev}
