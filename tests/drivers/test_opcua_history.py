@@ -3,15 +3,18 @@
 import asyncio
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 from asyncua import ua
 from opcua_links import link, tag, until
 from opcua_servers import plc, proxy
 
-from gateway.domain.values import DataType
+from gateway.domain.values import DataType, Gap, TagChange
 from gateway.drivers.opcua import backfill, history
 from gateway.drivers.opcua.config import OpcUaSettings, check_opcua_tag
+from gateway.drivers.opcua.last_told import LastTold
+from gateway.drivers.opcua.publications import Publication
 from tests.drivers.clocks import PlantClock
 
 
@@ -280,3 +283,17 @@ def test_history_without_a_subscription_or_without_the_device_s_clock_is_refused
     assert "write clock: auto" in clock
     without = tag("count", history=False)
     assert check_opcua_tag(OpcUaSettings(**settings, mode="poll", history=True), without) == []
+
+
+def test_a_cut_behind_the_history_does_not_take_the_first_values_of_tags_without_one() -> None:
+    """What only the new subscription tells must not count as told, over whichever channel it comes."""
+    device = SimpleNamespace(name="PLC", dates=SimpleNamespace(offset=0), clock=SimpleNamespace(rate=1))
+    tags = [(SimpleNamespace(tag_id=name), None) for name in ("setting", "made")]
+    filler = backfill.Backfiller(SimpleNamespace(), device, LastTold(1_000), tags, Gap(1_000, 2_000, "session"))
+    filler._shown = {"setting": TagChange("setting", 7, 0, 500), "made": TagChange("made", 8, 0, 1_900)}
+    filler._reader.refused["setting"] = ua.StatusCodes.BadHistoryOperationUnsupported
+    filler.is_told = True
+    first = Publication(1, 1, list(filler._shown.values()), is_keep_alive=False)
+    assert [(change.tag_id, change.value) for change in filler.strip(first, 2_500).changes] == [("setting", 7)]
+    filler.move(SimpleNamespace())
+    assert [(change.tag_id, change.value) for change in filler.strip(first, 2_500).changes] == [("setting", 7)]

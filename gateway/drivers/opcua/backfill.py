@@ -74,7 +74,9 @@ class Backfiller:
 
     def move(self, session: Session) -> None:
         """The same session goes on over another channel."""
-        self._session, self._reader = session, HistoryReader(session, self._tags)
+        before, self._session, self._reader = self._reader, session, HistoryReader(session, self._tags)
+        if self.is_told:  # nobody asks again which tags have a history, and live values are stripped by that
+            self._reader.refused |= before.refused
 
     async def batches(self, keep_alive: Callable[[], Awaitable[None]]) -> AsyncIterator[Batch]:
         """The history in order of time, and a last batch that tells of the hole; none if there is no history.
