@@ -186,4 +186,6 @@ def plain_scalar(text: str) -> Any:
 def _syntax_problem(error: yaml.YAMLError, file: str) -> Problem:
     mark = getattr(error, "problem_mark", None)
     text = getattr(error, "problem", None) or str(error)
+    if "cannot start any token" in text:
+        text += "; if it is a tab, indent with spaces"
     return Problem(Place(file, mark.line + 1 if mark else 1), "", f"is not YAML: {text}")

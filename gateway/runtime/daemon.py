@@ -28,6 +28,7 @@ from gateway.runtime.broker_link import BrokerLink
 from gateway.runtime.certificate_watch import watch_certificates
 from gateway.runtime.commit import Committer
 from gateway.runtime.device_link import DeviceLink
+from gateway.store.schema import StoreError
 from gateway.store.store import Store
 
 log = structlog.get_logger()
@@ -69,7 +70,10 @@ class Daemon:
     async def run(self, stop: asyncio.Event, report: Callable[[dict[str, Any]], None] | None = None) -> None:
         """Open the store, run everything, and end in good order: no new facts, commit, drain, close."""
         path = Path(self._plant.store)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"{path.parent} cannot be made: {error}; see gateway: store: in the YAML") from error
         async with Store(path, new_epoch=uuid.uuid4().hex[:12]) as self._store:
             await self._restore()
             async with asyncio.TaskGroup() as tasks:

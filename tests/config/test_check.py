@@ -130,6 +130,7 @@ def test_errors_of_all_files_come_at_once(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ("a: [1, 2", "is not YAML"),
+        ("a:\n\tb: 1", "indent with spaces"),
         ("a: &x [1]\nb: [*x, *x]", "anchors are not allowed"),
         ("[" * 10_000, "nested deeper than 40 levels"),
         ("a: " + "x" * 6_000_000, "at most 5,000,000 are read"),

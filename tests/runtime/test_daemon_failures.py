@@ -222,3 +222,17 @@ async def test_an_operation_in_which_the_driver_fails_is_refused_and_the_link_go
     assert [write.status_code for write in taken.results[0].writes] == [StatusCode.BAD_INTERNAL_ERROR]
     assert [read.value for read in taken.results[1].reads] == [0]
     assert taken.links == [(True, None)]
+
+
+def test_a_record_that_cannot_be_made_is_told_with_its_place_and_not_as_an_error_of_our_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_plant(tmp_path, 1)
+    text = (config / "plant.yaml").read_text(encoding="utf-8")
+    (config / "plant.yaml").write_text(text.replace(str(tmp_path / "gateway.db"), "/proc/none/gateway.db"))
+    assert run_gateway(config, None, report=False, log_json=True) == 1
+    told = capsys.readouterr().err
+    assert "the record cannot be used" in told
+    assert "/proc/none cannot be made" in told
+    assert "see gateway: store: in the YAML" in told
+    assert "error in its own code" not in told
