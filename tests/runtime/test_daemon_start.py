@@ -69,8 +69,9 @@ async def test_a_download_sent_when_the_gateway_says_online_is_not_refused_for_w
         assert await press.get(1) == [450]
 
 
-async def test_a_machine_that_is_away_keeps_nobody_waiting(mosquitto: Mosquitto, tmp_path: Path) -> None:
-    gateway, stop = plant(tmp_path, mosquitto.port, free_port()), asyncio.Event()
+async def is_online(mosquitto: Mosquitto, gateway: daemon.Daemon) -> bool:
+    """True when the MES hears of the gateway; then it ends."""
+    stop = asyncio.Event()
     with Consumer(mosquitto.port) as mes:
         running = asyncio.create_task(gateway.run(stop))
         try:
@@ -78,3 +79,20 @@ async def test_a_machine_that_is_away_keeps_nobody_waiting(mosquitto: Mosquitto,
         finally:
             stop.set()
             await running
+        return b'"online"' in mes.payloads(STATUS)[0]
+
+
+async def test_a_machine_that_is_away_keeps_nobody_waiting(
+    mosquitto: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon, "FIRST_TRY", 3600.0)
+    assert await is_online(mosquitto, plant(tmp_path, mosquitto.port, free_port()))
+
+
+async def test_a_machine_that_answers_nothing_is_waited_for_no_longer_than_the_first_try(
+    mosquitto: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon, "FIRST_TRY", 0.1)
+    async with device() as press:
+        press.delay = 60
+        assert await is_online(mosquitto, plant(tmp_path, mosquitto.port, press.port))
