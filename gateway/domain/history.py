@@ -21,6 +21,11 @@ KEPT: Final = 86_400_000
 """Milliseconds for which the past can be told anew. What is older than that is counted where it arrives, as `late`."""
 
 
+def row_pairs(rows: list[int]) -> Iterator[tuple[Timestamp, int]]:
+    """Rows as they are kept, moment and pieces in turn in one flat list, as pairs."""
+    return zip(rows[::2], rows[1::2], strict=True)
+
+
 class Told(msgspec.Struct):
     """What was last said of one counter in one window."""
 
@@ -53,6 +58,19 @@ class PastWindow(msgspec.Struct):
     rows: dict[str, list[int]] = field(default_factory=dict)
     told: dict[str, Told] = field(default_factory=dict)
     consumed: dict[str, Consumed] = field(default_factory=dict)
+
+    def split(self, at: Timestamp) -> "PastWindow":
+        """Take out what it held up to `at`, as a window of its own."""
+        first = PastWindow(self.start, at, self.run, self.order)
+        self.start = at
+        for name, rows in self.rows.items():
+            before = [number for row in row_pairs(rows) if row[0] <= at for number in row]
+            tally = self.tallies[name]
+            first.tallies[name] = Tally(sum(before[1::2]), list(tally.flags))
+            first.rows[name] = before
+            self.rows[name] = rows[len(before) :]
+            tally.delta -= first.tallies[name].delta
+        return first
 
 
 class PastEnergy(msgspec.Struct):

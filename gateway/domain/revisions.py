@@ -6,7 +6,6 @@ revision of every id has the right sums. What is new in the past is told as revi
 revisions may go back in time.
 """
 
-from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -15,7 +14,7 @@ from msgspec import UnsetType
 from gateway.domain.effects import Recorder
 from gateway.domain.energy import EnergySpec
 from gateway.domain.events import EnergyInterval, MaterialConsumed, OrderRef, OrderStarted, ProductionCount
-from gateway.domain.history import Consumed, History, PastEnergy, PastWindow, Told
+from gateway.domain.history import Consumed, History, PastEnergy, PastWindow, Told, row_pairs
 from gateway.domain.kpi import Kpi
 from gateway.domain.materials import MaterialSpec
 from gateway.domain.order_events import completed
@@ -164,23 +163,20 @@ class Revision:
         """Pieces that showed at `at`, in a time that is over: they belong to the window and the run of that time."""
         self._reach(at - 1)
         window = next((w for w in self._windows if w.start < at <= w.end), None) or self._new_window(at)
-        window.tallies.setdefault(counter, Tally()).add(delta, (*flags, LATE))
-        _insert(window.rows.setdefault(counter, []), at, delta)
+        _book(window, counter, delta, (*flags, LATE), at)
         self._count(window.run, counter, delta)
 
     def take_back(self, counter: str, delta: int, at: Timestamp) -> None:
         """Pieces that were counted at `at` were made before."""
         open_window = self._scope.open_window
         if open_window.end is not None and at > open_window.start:
-            open_window.tallies.setdefault(counter, Tally()).add(-delta, (LATE,))
-            _insert(open_window.rows.setdefault(counter, []), at, -delta)
+            _book(open_window, counter, -delta, (LATE,), at)
             current = self._memory.current
             self._count(current.key if current and current.order == open_window.order else None, counter, -delta)
             return
         self._reach(at - 1)
         window = next(w for w in self._windows if w.start < at <= w.end)
-        window.tallies.setdefault(counter, Tally()).add(-delta, (LATE,))
-        _insert(window.rows.setdefault(counter, []), at, -delta)
+        _book(window, counter, -delta, (LATE,), at)
         self._count(window.run, counter, -delta)
 
     def parts(self, at: Timestamp, later: Timestamp) -> bool:
@@ -194,8 +190,8 @@ class Revision:
     def steps_after(self, counter: str, moment: Timestamp) -> list[tuple[Timestamp, int]]:
         """The steps of a counter that showed after a moment, in order of time."""
         self._reach(moment)
-        rows = [row for window in self._windows for row in _pairs(window.rows.get(counter, []))]
-        rows += _pairs(self._scope.open_window.rows.get(counter, []))
+        rows = [row for window in self._windows for row in row_pairs(window.rows.get(counter, []))]
+        rows += row_pairs(self._scope.open_window.rows.get(counter, []))
         return sorted(row for row in rows if row[0] > moment)
 
     def _count(self, key: str | None, counter: str, delta: int) -> None:
@@ -233,10 +229,10 @@ class Revision:
     def _cut(self, at: Timestamp) -> None:
         """No window or interval may hold time before and after `at`."""
         for window in [w for w in self._windows if w.start < at < w.end]:
-            self._windows.insert(self._windows.index(window), _first_part(window, at))
+            self._windows.insert(self._windows.index(window), window.split(at))
         for interval in [e for e in self._energy if e.start < at < e.end]:
-            counts = sum(counts for moment, counts in _pairs(interval.rows) if moment <= at)
-            rows = [number for row in _pairs(interval.rows) if row[0] <= at for number in row]
+            counts = sum(counts for moment, counts in row_pairs(interval.rows) if moment <= at)
+            rows = [number for row in row_pairs(interval.rows) if row[0] <= at for number in row]
             first = PastEnergy(interval.start, at, interval.run, interval.order, counts, rows, revision=1)
             self._energy.insert(self._energy.index(interval), first)
             interval.start, interval.counts, interval.rows = at, interval.counts - counts, interval.rows[len(rows) :]
@@ -380,26 +376,11 @@ def _subtract(totals: dict[str, int], tallies: dict[str, Tally]) -> None:
         totals[name] = totals.get(name, 0) - tally.delta
 
 
-def _first_part(window: PastWindow, at: Timestamp) -> PastWindow:
-    """Take out of a window what it held up to `at`."""
-    first = PastWindow(window.start, at, window.run, window.order)
-    window.start = at
-    for name, rows in window.rows.items():
-        before = [number for row in _pairs(rows) if row[0] <= at for number in row]
-        tally = window.tallies[name]
-        first.tallies[name] = Tally(sum(before[1::2]), list(tally.flags))
-        first.rows[name] = before
-        window.rows[name] = rows[len(before) :]
-        tally.delta -= first.tallies[name].delta
-    return first
-
-
-def _pairs(rows: list[int]) -> Iterator[tuple[Timestamp, int]]:
-    return zip(rows[::2], rows[1::2], strict=True)
-
-
-def _insert(rows: list[int], at: Timestamp, delta: int) -> None:
-    place = next((index for index, (moment, _) in enumerate(_pairs(rows)) if moment > at), len(rows) // 2)
+def _book(window: PastWindow | WindowMemory, counter: str, delta: int, flags: tuple[str, ...], at: Timestamp) -> None:
+    """Pieces of a counter, at their place among the rows of a window."""
+    window.tallies.setdefault(counter, Tally()).add(delta, flags)
+    rows = window.rows.setdefault(counter, [])
+    place = next((index for index, (moment, _) in enumerate(row_pairs(rows)) if moment > at), len(rows) // 2)
     rows[2 * place : 2 * place] = [at, delta]
 
 
