@@ -53,11 +53,14 @@ def show_problems(error: ConfigError) -> None:
         place = f"{problem.place.file}:{problem.place.line}"
         where = f"{problem.where}: " if problem.where else ""
         out.print(f"[bold]{escape(place)}[/]: {escape(where)}{escape(problem.message)}")
-    count = len(error.problems)
-    out.print(f"[red]{count} problem{'s' if count != 1 else ''}[/]; nothing was started")
+    out.print(f"[red]{_count(len(error.problems), 'problem')}[/]; nothing was started")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number != 1 else ''}"
 
 
 def _summary(plant: Plant) -> str:
     tags = sum(len(spec.tags) for spec in plant.equipment)
-    sizes = f"{len(plant.devices)} devices, {len(plant.equipment)} equipment, {tags} tags"
+    sizes = f"{_count(len(plant.devices), 'device')}, {len(plant.equipment)} equipment, {_count(tags, 'tag')}"
     return f"{sizes}, configuration {plant.fingerprint}"
