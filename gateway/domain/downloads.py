@@ -1,0 +1,169 @@
+"""The parameter downloads that are under way: begun by a command or by a dispatched order, driven, told of, ended."""
+
+from collections.abc import Mapping, Sequence
+
+from gateway.domain.answers import Answers
+from gateway.domain.conversion import to_raw
+from gateway.domain.dispatch import Dispatch
+from gateway.domain.download import Download, DownloadMemory, Outcome
+from gateway.domain.download_spec import DownloadSpec
+from gateway.domain.effects import Recorder
+from gateway.domain.equipment import Equipment
+from gateway.domain.events import ChangeApplied, ParamResult
+from gateway.domain.objections import Objection
+from gateway.domain.operations import Operation, OperationResult
+from gateway.domain.preconditions import objections, permitted
+from gateway.domain.requests import ParamsDownload
+from gateway.domain.shared import SharedRecord
+from gateway.domain.values import PlainValue, Timestamp, plain
+
+_VERDICTS = {"ACTIVE": "done", "REJECTED": "rejected"}
+
+
+class Downloads:
+    """At most one for each equipment; what is under way is in the equipment's memory."""
+
+    def __init__(
+        self,
+        record: SharedRecord,
+        equipment: Mapping[str, Equipment],
+        site: Recorder,
+        answers: Answers,
+        dispatch: Dispatch,
+        links: Mapping[str, bool],
+    ) -> None:
+        self._record = record
+        self._equipment = equipment
+        self._site = site
+        self._answers = answers
+        self._dispatch = dispatch
+        self._links = links
+        self._active: dict[str, Download] = {}
+        for path, item in equipment.items():
+            if item.memory.download is not None and item.spec.download is not None:
+                self._active[path] = Download(item.spec.download, item.memory.download, path)
+
+    # --- facts --------------------------------------------------------------------------------------------------
+
+    def take(self, command: ParamsDownload, equipment: Equipment, now: Timestamp) -> None:
+        """A command to bring a set into this equipment: accepted and begun, or rejected with every reason."""
+        path = equipment.spec.path
+        against = list(objections(command, equipment, self._links))
+        if against:
+            self._answers.give(command.cmd, command.type, "rejected", path, now, objections=against)
+            self.reject(command, against, equipment, now)
+            return
+        self._answers.give(command.cmd, command.type, "accepted", path, now)
+        self._begin(command, equipment, now)
+
+    def reject(
+        self, command: ParamsDownload, against: Sequence[Objection], equipment: Equipment | None, now: Timestamp
+    ) -> None:
+        """Tell as an event that the set did not come into the machine, and why."""
+        codes = tuple(dict.fromkeys(objection.code for objection in against))
+        self._report(command, equipment, Outcome("REJECTED", codes, (), ()), now)
+
+    def handle_result(self, result: OperationResult, now: Timestamp) -> None:
+        """A device operation ended; that of a hold bit carries no download."""
+        path = result.token.split("|", 1)[0]
+        download = self._active.get(path)
+        if download is not None:
+            self._proceed(path, download.handle_result(result, self._equipment[path].state, now), now)
+
+    def handle_link_up(self, device: str) -> None:
+        """The device is in reach again: a download that was under way looks at it and goes on."""
+        for path, download in self._active.items():
+            if download.spec.device == device and download.memory.step != "WAIT_PERMIT":
+                self._equipment[path].recorder.changed = True
+                self._site.effects.operations.append(download.resume())
+
+    def handle_scan(self, path: str, now: Timestamp) -> None:
+        """An equipment's inputs changed: perhaps the operator gave the permit, or a dispatched order can be loaded."""
+        download, equipment = self._active.get(path), self._equipment[path]
+        if download is None:
+            due = self._dispatch.due_download(equipment, now) if permitted(equipment) else None
+            if due is not None and not any(True for _ in objections(due, equipment, self._links)):
+                self._begin(due, equipment, now)
+        elif download.memory.step == "WAIT_PERMIT" and permitted(equipment):
+            self._proceed(path, download.permit(), now)
+
+    def handle_timer(self, now: Timestamp) -> None:
+        """Deadlines, and the next look at an acknowledgement."""
+        for path, download in list(self._active.items()):
+            timer = download.next_timer()
+            if timer is not None and timer <= now:
+                self._proceed(path, download.handle_timer(now), now)
+
+    def next_timer(self) -> Timestamp | None:
+        """When `handle_timer` wants to be called."""
+        timers = [download.next_timer() for download in self._active.values()]
+        return min((timer for timer in timers if timer is not None), default=None)
+
+    # --- one download -------------------------------------------------------------------------------------------
+
+    def _begin(self, command: ParamsDownload, equipment: Equipment, now: Timestamp) -> None:
+        spec, path = equipment.spec.download, equipment.spec.path
+        assert spec is not None
+        memory = DownloadMemory(
+            cmd=command.cmd, type=command.type, order=command.order, set=command.set, rev=command.rev,
+            corr=command.corr,
+            requested={item.name: item.value for item in command.items}, targets=_targets(command, spec),
+        )  # fmt: skip
+        equipment.memory.download = memory
+        memory.limits = {item.name: (item.min, item.max) for item in command.items}
+        download = self._active[path] = Download(spec, memory, path)
+        self._proceed(path, download.begin(permitted(equipment), now), now)
+
+    def _proceed(self, path: str, move: Operation | Outcome | None, now: Timestamp) -> None:
+        equipment = self._equipment[path]
+        equipment.recorder.changed = True
+        if isinstance(move, Operation):
+            self._site.effects.operations.append(move)
+        elif isinstance(move, Outcome):
+            self._finish(equipment, move, now)
+
+    def _finish(self, equipment: Equipment, outcome: Outcome, now: Timestamp) -> None:
+        memory = self._active.pop(equipment.spec.path).memory
+        equipment.memory.download = None
+        if memory.cmd.startswith("auto:") and memory.order is not None:
+            equipment.memory.production.order.loaded.append(memory.order)
+        if outcome.result == "ACTIVE":
+            self._make_active(equipment, memory, outcome)
+        self._report(memory, equipment, outcome, now)
+        if outcome.result == "ACTIVE":
+            self._tell_change(memory, now)
+        verdict = _VERDICTS.get(outcome.result, "failed")
+        self._answers.end(memory.cmd, memory.type, verdict, outcome.codes, outcome.detail, equipment.spec.path, now)
+
+    def _make_active(self, equipment: Equipment, memory: DownloadMemory, outcome: Outcome) -> None:
+        if memory.order is not None:
+            equipment.orders.arm(memory.order, memory.set, memory.rev)
+        equipment.memory.production.usage.limits |= memory.limits
+        active = {item.n: item.rb for item in outcome.items}
+        if equipment.kpi is not None:
+            equipment.kpi.learn(memory.set, memory.rev, active)
+        equipment.deviations.expect(active)
+        equipment.recorder.retain("params", {"set": memory.set, "rev": memory.rev, "items": active})
+
+    def _tell_change(self, memory: DownloadMemory, now: Timestamp) -> None:
+        """Once per notice and order: the first download with what it changed is active."""
+        notice = self._record.library.notice_of(memory.set, memory.rev, now)
+        if notice is not None and memory.order is not None and memory.order not in notice.applied:
+            notice.applied.append(memory.order)
+            applied = ChangeApplied(cn=notice.cn, set=memory.set, rev=memory.rev, for_order=memory.order)
+            self._site.event(applied, now, now, time_quality="gateway")
+
+    def _report(
+        self, about: ParamsDownload | DownloadMemory, equipment: Equipment | None, outcome: Outcome, now: Timestamp
+    ) -> None:
+        recorder = equipment.recorder if equipment else self._site
+        result = ParamResult(
+            cmd=about.cmd, set=about.set, rev=about.rev, result=outcome.result, codes=outcome.codes,
+            items=outcome.items, rolled_back=outcome.rolled_back,
+        )  # fmt: skip
+        owner = equipment.orders.owner(now) if equipment else None
+        recorder.event(result, now, now, order=owner, time_quality="gateway", corr=about.corr)
+
+
+def _targets(command: ParamsDownload, spec: DownloadSpec) -> dict[str, PlainValue]:
+    return {item.name: plain(to_raw(item.value, spec.parameters[item.name].conversion)) for item in command.items}

@@ -1,0 +1,78 @@
+"""What must hold before parameters are written: every reason against a download, by name."""
+
+import math
+from collections.abc import Iterator, Mapping
+
+from gateway.domain.conversion import to_raw
+from gateway.domain.download_spec import Condition
+from gateway.domain.equipment import Equipment
+from gateway.domain.expressions import Compiled, NoValue
+from gateway.domain.objections import Objection
+from gateway.domain.requests import ParameterItem, ParamsDownload
+from gateway.domain.values import DataType, PlainValue
+
+
+def objections(command: ParamsDownload, equipment: Equipment, links: Mapping[str, bool]) -> Iterator[Objection]:
+    """Every reason why this equipment may not take this set now."""
+    spec = equipment.spec.download
+    if spec is None:
+        yield Objection("not_allowed", f"{command.eq} has no parameters on its write allow-list")
+        return
+    if not links.get(spec.device, False):
+        yield Objection("no_contact", f"{spec.device} is out of reach")
+    active = equipment.memory.download
+    if active is not None:
+        yield Objection("active_download", f"{active.cmd} is under way at step {active.step}")
+    yield from _unmet(spec.conditions, equipment)
+    if not command.items:
+        yield Objection("no_items", "the set has no items")
+    for item in command.items:
+        yield from _item_objections(item, equipment)
+
+
+def permitted(equipment: Equipment) -> bool:
+    """Whether the operator gives the permit, where one is asked for."""
+    permit = equipment.spec.download.permit if equipment.spec.download else None
+    return permit is None or holds(permit, equipment)
+
+
+def holds(condition: Compiled, equipment: Equipment) -> bool:
+    """Whether the condition is true by what the equipment's tags say now; without a value it is not."""
+    try:
+        return bool(condition(equipment.inputs))
+    except NoValue:
+        return False
+
+
+def _unmet(conditions: tuple[Condition, ...], equipment: Equipment) -> Iterator[Objection]:
+    for condition in conditions:
+        if not holds(condition.when, equipment):
+            yield Objection(condition.name, f"the precondition {condition.name} does not hold")
+
+
+def _item_objections(item: ParameterItem, equipment: Equipment) -> Iterator[Objection]:
+    spec = equipment.spec.download.parameters.get(item.name) if equipment.spec.download else None
+    if spec is None:
+        yield Objection("not_allowed", f"{item.name} is not on the write allow-list of {equipment.spec.unit}")
+        return
+    if item.unit is not None and spec.unit is not None and item.unit != spec.unit:
+        yield Objection("unit", f"{item.name} is given in {item.unit}; the machine takes {spec.unit}")
+    number = _number(item.value, spec.conversion.type)
+    if number is None:
+        expected = "true or false" if spec.conversion.type is DataType.BOOL else "a finite number"
+        yield Objection("type", f"{item.name}: {item.value!r} is not {expected}")
+        return
+    for low, high, whose in ((item.min, item.max, "the set's"), (spec.minimum, spec.maximum, "the machine's")):
+        if (low is not None and number < low) or (high is not None and number > high):
+            yield Objection("limit", f"{item.name} = {number} is outside {whose} limits {low} to {high}")
+    try:
+        to_raw(item.value, spec.conversion)
+    except ValueError as error:
+        yield Objection("type", f"{item.name} {error}")
+
+
+def _number(value: PlainValue, data_type: DataType) -> float | None:
+    """The number that is held against the limits: a bool of a bool parameter as 0 or 1, and of no other."""
+    if not isinstance(value, int | float) or isinstance(value, bool) is not (data_type is DataType.BOOL):
+        return None
+    return float(value) if math.isfinite(value) else None
