@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from gateway.config.models import Name, Section
+from gateway.config.section import Name, Section
 from gateway.config.yaml_reader import KeyPath
 from gateway.domain.shifts import DAY, ShiftCalendar, ShiftPattern
 

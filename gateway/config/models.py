@@ -5,52 +5,16 @@ The driver's own keys of devices and tags are the models beside each driver; her
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
+from gateway.config.download_models import DownloadSection
+from gateway.config.section import PATH, Name, Rate, Section, Unit
 from gateway.domain.counters import RestartPolicy
 from gateway.domain.kpi import IsoTime
 from gateway.domain.orders import OrderSource
 from gateway.domain.states import State
-from gateway.domain.units import is_unit, nearest_units
 from gateway.domain.values import DataType
 from gateway.drivers.base import Seconds
-
-NAME = r"^[A-Za-z0-9_.-]+$"
-"""Names become parts of topics and tag ids: no space, slash, wildcard or control character."""
-
-PATH = r"^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)+$"
-
-Name = Annotated[str, Field(pattern=NAME, max_length=64)]
-
-
-def parse_rate(value: object) -> float:
-    """Pieces per second from `5/s` or `120/min`."""
-    number, _, unit = value.partition("/") if isinstance(value, str) else ("", "", "")
-    try:
-        return float(number) / {"s": 1, "min": 60, "h": 3600}[unit.strip()]
-    except (ValueError, KeyError):
-        raise ValueError(f"{value!r} is not a rate; write pieces per time: 5/s, 120/min or 900/h") from None
-
-
-Rate = Annotated[float, BeforeValidator(parse_rate), Field(gt=0)]
-
-
-def known_unit(unit: str) -> str:
-    """The unit, if it is one; raises `ValueError` with what may have been meant."""
-    if is_unit(unit):
-        return unit
-    near = nearest_units(unit)
-    meant = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
-    raise ValueError(f"{unit!r} is no known UCUM unit; {meant}What has no unit of measure is put in braces: {{bottle}}")
-
-
-Unit = Annotated[str, AfterValidator(known_unit)]
-
-
-class Section(BaseModel):
-    """Everything in the YAML is read-only and knows its keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class GatewaySection(Section):
@@ -254,50 +218,6 @@ class EnergySection(Section):
     max: Annotated[int, Field(gt=0)]
     medium: Name = "elec"
     interval: Seconds = 900.0
-
-
-class ParameterSection(Section):
-    """One entry of the write allow-list; a number needs its limits, a bool has none."""
-
-    tag: str
-    min: float | None = None
-    max: float | None = None
-    readback: str | None = None
-    parameter_class: Literal["golden", "trim"] = Field(default="golden", alias="class")
-
-
-class HandshakeSection(Section):
-    """The sequence-number handshake."""
-
-    type: Literal["sequence_number"]
-    command: str
-    acknowledged: str
-    status: str
-    error: str
-    done: int = 2
-    rejected: int = 3
-    poll: Seconds = 0.2
-    acknowledge_timeout: Seconds = 5.0
-    done_timeout: Seconds = 30.0
-
-
-class CommitSection(Section):
-    """A method that has the machine take what was written; `result` is what its first output must be."""
-
-    object: str
-    method: str
-    result: int | None = None
-
-
-class DownloadSection(Section):
-    """What may be written, when, and how the machine takes it."""
-
-    parameters: Annotated[dict[Name, ParameterSection], Field(min_length=1)]
-    conditions: dict[Name, str] = {}
-    permit: str | None = None
-    permit_timeout: Seconds = 1800.0
-    handshake: HandshakeSection | None = None
-    commit: CommitSection | None = None
 
 
 class KpiSection(Section):
