@@ -1,10 +1,13 @@
 """The section `download` of an equipment: what may be written, when, and how the machine takes it."""
 
+import difflib
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from gateway.config.section import Name, Section
+from gateway.domain.profiles import PROFILES
+from gateway.domain.values import DataType
 from gateway.drivers.base import Seconds
 
 
@@ -18,27 +21,39 @@ class ParameterSection(Section):
     parameter_class: Literal["golden", "trim"] = Field(default="golden", alias="class")
 
 
-class HandshakeSection(Section):
-    """The sequence-number handshake."""
-
-    type: Literal["sequence_number"]
-    command: str
-    acknowledged: str
-    status: str
-    error: str
-    done: int = 2
-    rejected: int = 3
-    poll: Seconds = 0.2
-    acknowledge_timeout: Seconds = 5.0
-    done_timeout: Seconds = 30.0
+def _known_profile(name: str) -> str:
+    if name not in PROFILES:
+        close = difflib.get_close_matches(name, PROFILES, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ValueError(f"{name!r} is no handshake; {hint}Known are: {', '.join(sorted(PROFILES))}")
+    return name
 
 
-class CommitSection(Section):
-    """A method that has the machine take what was written; `result` is what its first output must be."""
+class HandshakeSection(BaseModel):
+    """How the machine takes what was written. Which other keys there are is in the table of the profile `type`."""
 
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    type: Annotated[str, AfterValidator(_known_profile)]
+
+
+class ArgumentSection(Section):
+    """One argument of the method; the strings `{order}`, `{set}` and `{rev}` stand for those of the download."""
+
+    type: DataType = DataType.STRING
+    value: str | int | float | bool
+
+
+class MethodSection(Section):
+    """The keys of the handshake `method`; `result` is what its first output must be."""
+
+    type: str
     object: str
     method: str
     result: int | None = None
+    arguments: tuple[ArgumentSection, ...] = ()
+    poll: Seconds = 0.2
+    readback_timeout: Seconds = 0.0
 
 
 class DownloadSection(Section):
@@ -48,5 +63,5 @@ class DownloadSection(Section):
     conditions: dict[Name, str] = {}
     permit: str | None = None
     permit_timeout: Seconds = 1800.0
-    handshake: HandshakeSection | None = None
-    commit: CommitSection | None = None
+    contact_timeout: Seconds = 1800.0
+    handshake: HandshakeSection = HandshakeSection(type="none")

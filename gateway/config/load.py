@@ -202,13 +202,14 @@ class _Loader:
                 for problem in self._devices[device][0].check_write(tag) if tag.tag_id in allowed else ():
                     self._reporter.report(*self._tag_places[tag.tag_id], problem)
         for spec in specs:
-            if spec.download is not None and spec.download.commit is not None:
-                self._check_commit(spec.path, spec.download.device, spec.download.commit.call)
+            method = spec.download.handshake.method if spec.download is not None else None
+            if spec.download is not None and method is not None:
+                self._check_commit(spec.path, spec.download.device, method.call)
 
     def _check_commit(self, path: str, device: str, call: MethodCall) -> None:
         entry, _, settings = self._devices[device]
         for problem in entry.check_call(settings, call) if settings is not None else ():
-            keys = ("equipment", path, "download", "commit")
+            keys = ("equipment", path, "download", "handshake")
             self._reporter.report(self._equipment_documents[path], keys, problem)
 
     def _check_pauses(self, specs: Sequence[EquipmentSpec]) -> None:

@@ -132,6 +132,11 @@ class EquipmentResolver:
         self._inputs.update(self._slots[name] for name in tags_used(text))
         return compiled
 
+    def device_of(self, name: str) -> str | None:
+        """The device that has the tag; None where there is no such tag, or a wrong one."""
+        resolved = self._tags.get(name)
+        return resolved[1] if resolved is not None else None
+
     def tag_id(self, name: str) -> str:
         """How the domain names a tag of this equipment."""
         return f"{self._unit}.{name}"

@@ -1,43 +1,17 @@
 """The section `download` of an equipment, as the domain takes it."""
 
-from typing import Protocol
+from collections.abc import Sequence
 
-from gateway.config.download_models import DownloadSection, HandshakeSection, ParameterSection
+from gateway.config.download_models import DownloadSection, ParameterSection
 from gateway.config.models import EquipmentSection, TagSection
+from gateway.config.resolve_handshake import HandshakeResolver, Names
 from gateway.config.resolve_tags import NUMBERS
 from gateway.config.yaml_reader import KeyPath
-from gateway.domain.conversion import Conversion
-from gateway.domain.download_spec import Condition, DownloadSpec, MethodCommit, ParameterSpec, SequenceNumber
+from gateway.domain.download_spec import Condition, DownloadSpec, ParameterSpec
 from gateway.domain.expressions import Compiled
-from gateway.domain.values import INTEGER_RANGES, DataType, MethodCall
-
-
-class Names(Protocol):
-    """What the names of an equipment's tags stand for; `keys` say where in the YAML a name is used."""
-
-    def device_slot(self, name: str, *keys: str | int) -> int:
-        """The slot of a tag of a device; -1 after reporting that there is none."""
-        ...
-
-    def expression(self, text: str, *keys: str | int) -> Compiled | None:
-        """The condition, compiled; None after reporting what is wrong with it."""
-        ...
-
-    def tag_section(self, name: str) -> TagSection | None:
-        """What is said of a tag; None if there is no such tag, or a wrong one."""
-        ...
-
-    def tag_id(self, name: str) -> str:
-        """How the domain names it."""
-        ...
-
-    def conversion(self, name: str) -> Conversion:
-        """How its raw values become engineering values."""
-        ...
-
-    def report(self, keys: KeyPath, message: str) -> None:
-        """A problem, with the place that it has in the equipment's section."""
-        ...
+from gateway.domain.handshake import Handshake
+from gateway.domain.profiles import PROFILES
+from gateway.domain.values import DataType
 
 
 def _milliseconds(seconds: float) -> int:
@@ -61,23 +35,40 @@ class DownloadResolver:
             for name, text in section.conditions.items()
             if (compiled := names.expression(text, "download", "conditions", name)) is not None
         ]
+        parameters = self._parameters(section)
+        handshake = HandshakeResolver(section.handshake, [*parameters.values()], names).resolve()
         return DownloadSpec(
-            device=self._device,
-            parameters=self._parameters(section),
+            device=self._one_device("tag", self._written()),
+            parameters=parameters,
+            handshake=handshake,
+            readback_device=self._one_device("readback", [p.readback or p.tag for p in section.parameters.values()]),
             conditions=tuple(conditions),
-            permit=names.expression(section.permit, "download", "permit") if section.permit is not None else None,
+            permit=self._permit(handshake),
             permit_timeout=_milliseconds(section.permit_timeout),
-            handshake=self._handshake(section.handshake) if section.handshake is not None else None,
-            commit=self._commit(section) if section.commit is not None else None,
+            contact_timeout=_milliseconds(section.contact_timeout),
         )
 
-    def _commit(self, section: DownloadSection) -> MethodCommit:
-        assert section.commit is not None
-        if section.handshake is not None:
-            text = "the machine takes parameters by a handshake or by a method; keep one"
-            self._names.report(("download", "commit"), text)
-        call = MethodCall(section.commit.object, section.commit.method)
-        return MethodCommit(call, section.commit.result)
+    def _permit(self, handshake: Handshake) -> Compiled | None:
+        """The operator's consent; a machine that asks by itself gives its own by asking."""
+        texts = [f"({self._section.permit})"] if self._section.permit is not None else []
+        asks = handshake.profile.asks
+        if asks is not None and asks in handshake.tags:
+            texts.append(str((self._section.handshake.model_extra or {})[asks]))
+        return self._names.expression(" and ".join(texts), "download", "permit") if texts else None
+
+    def _written(self) -> list[str]:
+        """The tags that are written, and those of the handshake."""
+        profile, given = PROFILES[self._section.handshake.type], self._section.handshake.model_extra or {}
+        signals = [str(given[name]) for name in profile.signals if name in given]
+        return [*(parameter.tag for parameter in self._section.parameters.values()), *signals]
+
+    def _one_device(self, key: str, names: Sequence[str]) -> str:
+        """The device of these tags. All are on one, for one conversation carries a download."""
+        devices = {device: name for name in reversed(names) if (device := self._names.device_of(name)) is not None}
+        if len(devices) > 1:
+            places = " and ".join(f"{name} is on {device}" for device, name in devices.items())
+            self._names.report(("download",), f"what a download {_DOES[key]} must be on one device: {places}")
+        return next(reversed(devices), self._device)
 
     def _parameters(self, section: DownloadSection) -> dict[str, ParameterSpec]:
         parameters = {}
@@ -114,23 +105,9 @@ class DownloadResolver:
             self._names.report((*keys, "min"), f"min {minimum:g} is above max {maximum:g}")
         return minimum, maximum
 
-    def _handshake(self, section: HandshakeSection) -> SequenceNumber:
-        for key in ("command", "acknowledged", "status", "error"):
-            self._names.device_slot(getattr(section, key), "download", "handshake", key)
-        tag = self._names.tag_section(section.command)
-        highest = INTEGER_RANGES.get(tag.type, (0, 0))[1] if tag is not None else 1
-        if highest == 0:
-            self._names.report(("download", "handshake", "command"), f"{section.command} is not an integer tag")
-        return SequenceNumber(
-            command=self._names.tag_id(section.command), acknowledged=self._names.tag_id(section.acknowledged),
-            status=self._names.tag_id(section.status), error=self._names.tag_id(section.error), highest=highest,
-            done=section.done, rejected=section.rejected, poll=_milliseconds(section.poll),
-            acknowledge_timeout=_milliseconds(section.acknowledge_timeout),
-            done_timeout=_milliseconds(section.done_timeout),
-        )  # fmt: skip
-
 
 _ONE_BIT = (
     "one bit of a word, which cannot be written without the others; give it a bool of its own, or on Modbus write "
     "bits: instead of bit:, with type: bool"
 )
+_DOES = {"tag": "writes", "readback": "reads back"}

@@ -33,8 +33,9 @@ def allow_list(device: str, equipment: Iterable[EquipmentSpec]) -> AllowList:
     for spec in equipment:
         if spec.download is not None and spec.download.device == device:
             tags |= {parameter.tag_id for parameter in spec.download.parameters.values()}
-            tags |= {spec.download.handshake.command} if spec.download.handshake is not None else set()
-            methods |= {spec.download.commit.call.method} if spec.download.commit is not None else set()
+            tags |= spec.download.handshake.written
+            method = spec.download.handshake.method
+            methods |= {method.call.method} if method is not None else set()
         if spec.hold is not None and spec.hold.device == device:
             tags.add(spec.hold.tag_id)
         if spec.alarms is not None and spec.alarms.acknowledged_at == device:

@@ -64,9 +64,9 @@ class Commands:
         else:
             self._downloads.handle_result(result, now)
 
-    def handle_link_up(self, device: str) -> None:
+    def handle_link_up(self, device: str, now: Timestamp) -> None:
         """The device is in reach again."""
-        self._downloads.handle_link_up(device)
+        self._downloads.handle_link_up(device, now)
 
     def handle_scan(self, path: str, now: Timestamp) -> None:
         """An equipment's inputs changed."""

@@ -187,13 +187,13 @@ class Core:
             self._end_backfill(device)
         last = self._contacts.heard.get(device)
         if up and resumed:
-            self._commands.handle_link_up(device)
+            self._commands.handle_link_up(device, now)
         elif up:
             self._close_gap(device, last, at, now)
             self._contacts.begin(device, at)
             for equipment in self._on_device.get(device, ()):
                 equipment.begin_contact(device, at, last)
-            self._commands.handle_link_up(device)
+            self._commands.handle_link_up(device, now)
         known = self.memory.links.get(device)
         if known is up or (known is None and not up):
             return

@@ -1,24 +1,27 @@
 """The parameter download: from a validated command to what the device really holds.
 
-SNAPSHOT → WRITE → COMMIT → WAIT_ACK → READBACK → ACTIVE. Whatever fails after the first write turns to the rollback,
-which takes the same steps with the snapshot's values. Each step is decided here, journalled by whoever commits the
-memory, and only then performed; after a crash or a lost link the download resumes by reading the device.
+SNAPSHOT → CLEAR → WRITE → COMMIT → WAIT_ACK → RELEASE → READBACK → ACTIVE. Whatever fails after the first write turns
+to the rollback, which takes the same steps with the snapshot's values. How the machine is told and how it answers is
+in the table of its handshake, which the player goes through. Each step is decided here, journalled by whoever commits
+the memory, and only then performed; after a crash or a lost link the download resumes by reading the device, and
+writes nothing that the device holds.
 """
 
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from typing import Final
 
 import msgspec
-from msgspec import field
 
-from gateway.domain.conversion import same_value, to_engineering
-from gateway.domain.download_spec import DownloadSpec, MethodCommit, ParameterSpec, SequenceNumber
+from gateway.domain.download_memory import DownloadMemory, Outcome, Step
+from gateway.domain.download_spec import DownloadSpec
+from gateway.domain.download_values import DownloadValues
 from gateway.domain.events import ParamItem
+from gateway.domain.handshake_player import Failure, HandshakePlayer, Next, Part, Verdict
 from gateway.domain.operations import Operation, OperationResult
 from gateway.domain.states import State
 from gateway.domain.values import (
     CallResult,
+    MethodCall,
     PlainValue,
     TagChange,
     TagId,
@@ -32,247 +35,290 @@ from gateway.domain.values import (
 FREE_STATES: Final = frozenset({State.IDLE, State.SETUP, State.HELD, State.DOWN})
 """Where a parameter of any class may change; one of class `trim` may change in every state."""
 
+_STEPS: Final = {Part.CLEAR: Step.CLEAR, Part.COMMIT: Step.COMMIT, Part.RELEASE: Step.RELEASE}
 
-class Step(StrEnum):
-    """Where a download is. The names of design and handbook."""
-
-    WAIT_PERMIT = "WAIT_PERMIT"
-    SNAPSHOT = "SNAPSHOT"
-    WRITE = "WRITE"
-    COMMIT = "COMMIT"
-    WAIT_ACK = "WAIT_ACK"
-    READBACK = "READBACK"
-    RESUME = "RESUME"
-    ENDED = "ENDED"
-
-
-class DownloadMemory(msgspec.Struct):
-    """One download, journalled. `targets` and `snapshot` are raw values by parameter name."""
-
-    cmd: str
-    type: str
-    order: str | None
-    set: str
-    rev: str
-    requested: dict[str, PlainValue]
-    targets: dict[str, PlainValue]
-    corr: str | None = None
-    step: Step = Step.SNAPSHOT
-    rolling_back: bool = False
-    committed: bool = False
-    acknowledged: bool = False
-    number: int | None = None
-    deadline: Timestamp | None = None
-    next_poll: Timestamp | None = None
-    limits: dict[str, tuple[float | None, float | None]] = field(default_factory=dict)
-    snapshot: dict[str, PlainValue] = field(default_factory=dict)
-    actual: dict[str, PlainValue] = field(default_factory=dict)
-    codes: list[str] = field(default_factory=list)
-    detail: list[str] = field(default_factory=list)
-
-
-class Outcome(msgspec.Struct, frozen=True):
-    """The end of a download: ACTIVE, REJECTED (nothing was written) or FAILED."""
-
-    result: str
-    codes: tuple[str, ...]
-    detail: tuple[str, ...]
-    items: tuple[ParamItem, ...]
-    rolled_back: dict[str, PlainValue] | None = None
+Move = Operation | Outcome | None
+"""What a download does next: an operation, its end, or nothing until `next_timer` or the next fact."""
 
 
 class Download:
-    """Drives one download; every method returns the next operation, an outcome, or None to wait."""
+    """Drives one download."""
 
     def __init__(self, spec: DownloadSpec, memory: DownloadMemory, prefix: str) -> None:
         self.spec = spec
         self.memory = memory
         self._prefix = prefix
         self._turn = 0
+        self._held = DownloadValues(spec, memory)
+        self._player = HandshakePlayer(spec.handshake, memory.handshake, self._held.buffer)
 
-    def begin(self, permitted: bool, now: Timestamp) -> Operation | None:
+    # --- facts --------------------------------------------------------------------------------------------------
+
+    def begin(self, permitted: bool, now: Timestamp) -> Move:
         """Start, or wait for the operator's permit."""
         if permitted:
-            return self._read(Step.SNAPSHOT)
+            return self._take_snapshot()
         self.memory.step = Step.WAIT_PERMIT
         self.memory.deadline = now + self.spec.permit_timeout
         return None
 
-    def permit(self) -> Operation | None:
+    def permit(self) -> Move:
         """The operator permits it."""
-        if self.memory.step is not Step.WAIT_PERMIT:
-            return None
-        self.memory.deadline = None
-        return self._read(Step.SNAPSHOT)
+        return self._take_snapshot() if self.memory.step is Step.WAIT_PERMIT else None
 
-    def resume(self) -> Operation:
-        """After a crash or a lost link: look at the device, then decide."""
-        if self.memory.step is Step.SNAPSHOT:
-            return self._read(Step.SNAPSHOT)
-        return self._read(Step.RESUME)
+    def lose(self, now: Timestamp) -> None:
+        """The link broke, or the gateway was away: nothing is known before the device is looked at."""
+        if self.memory.step is not Step.WAIT_PERMIT and self.memory.give_up is None:
+            self.memory.give_up = now + self.spec.contact_timeout
 
-    def handle_timer(self, now: Timestamp) -> Operation | Outcome | None:
-        """A deadline or the next look at the acknowledgement."""
+    def waits_for(self, device: str) -> bool:
+        """True if that device, now in reach again, is one that this download talks with."""
+        step = self.memory.step
+        reads_back = step is Step.READBACK and device == self.spec.readback_device
+        return step is not Step.WAIT_PERMIT and (device == self.spec.device or reads_back)
+
+    def resume(self) -> Move:
+        """The device is in reach again: look at it, then decide."""
         memory = self.memory
-        if memory.deadline is not None and now >= memory.deadline:
-            if memory.step is Step.WAIT_PERMIT:
-                return self._end("REJECTED", "permit_timeout")
-            if memory.step is Step.WAIT_ACK:
-                return self._fail("done_timeout" if memory.acknowledged else "ack_timeout")
-        if memory.step is Step.WAIT_ACK and memory.next_poll is not None and now >= memory.next_poll:
-            memory.next_poll = None
-            return self._look_at_handshake()
-        return None
+        memory.give_up = memory.next_look = None
+        if not memory.is_written:
+            return self._take_snapshot()
+        memory.looks = True
+        return self._read([*memory.targets])
+
+    def handle_timer(self, now: Timestamp) -> Move:
+        """A deadline or the next look at the machine's answer."""
+        memory = self.memory
+        if memory.give_up is not None:
+            return self._give_up() if now >= memory.give_up else None
+        if memory.looks:
+            return None
+        if memory.step is Step.WAIT_PERMIT:
+            late = memory.deadline is not None and now >= memory.deadline
+            return self._end("REJECTED", "permit_timeout") if late else None
+        if memory.step is Step.READBACK:
+            due = memory.next_look is not None and now >= memory.next_look
+            return self._read_back() if due else None
+        return self._do(self._player.handle_timer(now), now)
 
     def next_timer(self) -> Timestamp | None:
         """When `handle_timer` wants to be called."""
-        times = [at for at in (self.memory.deadline, self.memory.next_poll) if at is not None]
-        return min(times, default=None)
+        memory = self.memory
+        if memory.give_up is not None:
+            return memory.give_up
+        if memory.looks:
+            return None
+        if memory.step is Step.WAIT_PERMIT:
+            return memory.deadline
+        return memory.next_look if memory.step is Step.READBACK else self._player.next_timer()
 
-    def handle_result(self, result: OperationResult, state: State | None, now: Timestamp) -> Operation | Outcome | None:
+    def handle_result(self, result: OperationResult, state: State | None, now: Timestamp) -> Move:
         """Take in what an operation brought. A result of an earlier turn is ignored."""
+        memory = self.memory
         if result.token != self._token():
             return None
         if result.lost:
+            self.lose(now)
             return None
-        match self.memory.step:
+        if memory.looks:
+            memory.looks = False
+            return self._handle_resumed(_values(result.reads), now)
+        match memory.step:
             case Step.SNAPSHOT:
-                return self._handle_snapshot(result.reads, state)
+                return self._handle_snapshot(result.reads, state, now)
             case Step.WRITE:
                 return self._handle_written(result.writes, now)
-            case Step.COMMIT if self.spec.commit is not None:
-                return self._handle_called(self.spec.commit, result.calls)
-            case Step.COMMIT:
-                return self._handle_committed(result.writes, now)
-            case Step.WAIT_ACK:
-                return self._handle_acknowledgement(_values(result.reads), now)
             case Step.READBACK:
-                return self._handle_readback(_values(result.reads))
-            case Step.RESUME:
-                return self._handle_resume(_values(result.reads), now)
+                return self._handle_readback(_values(result.reads), now)
+            case Step.CLEAR | Step.COMMIT | Step.WAIT_ACK | Step.RELEASE:
+                return self._handle_handshake(result, now)
         return None
 
     # --- steps --------------------------------------------------------------------------------------------------
 
-    def _handle_snapshot(self, reads: Sequence[TagChange], state: State | None) -> Operation | Outcome:
+    def _take_snapshot(self) -> Move:
+        self.memory.step = Step.SNAPSHOT
+        return self._read(self._held.touched)
+
+    def _handle_snapshot(self, reads: Sequence[TagChange], state: State | None, now: Timestamp) -> Move:
         memory, values = self.memory, _values(reads)
         unreadable = [change.tag_id for change in reads if is_bad(change.status_code)]
         if unreadable:
             return self._end("REJECTED", "unreadable", [f"{tag_id} cannot be read" for tag_id in unreadable])
-        memory.snapshot = {name: values[self._parameter(name).tag_id] for name in memory.targets}
-        frozen = [name for name in memory.targets if self._changes(name) and not self._may_change(name, state)]
+        memory.snapshot = {name: values[self._held.tag(name)] for name in self._held.touched}
+        frozen = [name for name in self._held.changed() if not self._may_change(name, state)]
         if frozen:
             return self._end("REJECTED", "state", [f"{name} may not change in {state}" for name in frozen])
-        handshake = self.spec.handshake
-        if handshake is not None:
-            memory.number = _next_number(values[handshake.acknowledged], handshake)
-        return self._write_targets()
+        self._player.see(values)
+        return self._do(self._player.begin(Part.CLEAR, now, fresh=True), now)
 
-    def _handle_written(self, results: Sequence[WriteResult], now: Timestamp) -> Operation | Outcome | None:
+    def _write_values(self, held: Mapping[TagId, PlainValue] | None = None, now: Timestamp = 0) -> Move:
+        """The targets, or on the way back the snapshot in reverse, without what the device is known to hold."""
+        memory = self.memory
+        memory.is_written = True
+        memory.step = Step.WRITE
+        writes = self._held.writes(held)
+        return self._write(writes) if writes else self._handle_written((), now)
+
+    def _handle_written(self, results: Sequence[WriteResult], now: Timestamp) -> Move:
+        memory = self.memory
+        memory.is_restored = memory.is_rolling_back
         refused = [result for result in results if is_bad(result.status_code)]
         if refused:
-            return self._fail("write_refused", [f"{r.tag_id}: status 0x{r.status_code:08X}" for r in refused])
-        return self._commit(now)
+            return self._fail("write_refused", [f"{r.tag_id}: status 0x{r.status_code:08X}" for r in refused], now)
+        if memory.is_rolling_back:
+            again = memory.is_committed and not memory.is_recommitted
+            return self._recommit(now) if again else self._begin_readback(now)
+        memory.is_committed = bool(self.spec.handshake.profile.commit)
+        return self._do(self._player.begin(Part.COMMIT, now, fresh=False), now)
 
-    def _handle_committed(self, results: Sequence[WriteResult], now: Timestamp) -> Operation | Outcome | None:
-        if any(is_bad(result.status_code) for result in results):
-            return self._fail("commit_refused")
-        handshake, memory = self.spec.handshake, self.memory
-        assert handshake is not None
-        memory.step, memory.committed, memory.acknowledged = Step.WAIT_ACK, True, False
-        memory.deadline = now + handshake.acknowledge_timeout
-        memory.next_poll = now + handshake.poll
-        return None
+    def _recommit(self, now: Timestamp) -> Move:
+        """The machine may have taken the new values, so it is told to take the old ones."""
+        self.memory.is_recommitted = True
+        return self._do(self._player.begin(Part.COMMIT, now, fresh=False), now)
 
-    def _handle_called(self, commit: MethodCommit, answers: Sequence[CallResult]) -> Operation | Outcome:
-        refusal = commit.refusal(answers[0])
+    def _handle_handshake(self, result: OperationResult, now: Timestamp) -> Move:
+        if result.reads:
+            return self._do(self._player.look(_values(result.reads), now), now)
+        if result.calls:
+            return self._handle_called(result.calls[0], now)
+        if any(is_bad(written.status_code) for written in result.writes):
+            detail = [f"{w.tag_id}: status 0x{w.status_code:08X}" for w in result.writes if is_bad(w.status_code)]
+            return self._fail("commit_refused", detail, now)
+        return self._do(self._player.done(now), now)
+
+    def _handle_called(self, answer: CallResult, now: Timestamp) -> Move:
+        method = self.spec.handshake.method
+        assert method is not None
+        refusal = method.refusal(answer)
         if refusal is not None:
-            return self._fail("device_error", [f"the machine refused {commit.call.method} with {refusal}"])
-        self.memory.acknowledged = True
-        return self._read(Step.READBACK)
+            return self._fail("device_error", [f"the machine refused {method.call.method} with {refusal}"], now)
+        return self._do(self._player.done(now), now)
 
-    def _handle_acknowledgement(self, values: Mapping[TagId, PlainValue], now: Timestamp) -> Operation | Outcome | None:
-        handshake, memory = self.spec.handshake, self.memory
-        assert handshake is not None
-        acknowledged = values.get(handshake.acknowledged) == memory.number
-        status = values.get(handshake.status)
-        if acknowledged and status == handshake.done:
-            return self._read(Step.READBACK)
-        if acknowledged and status == handshake.rejected:
-            return self._fail("device_error", [f"the machine rejected it with error {values.get(handshake.error)!r}"])
-        if acknowledged and not memory.acknowledged:
-            memory.acknowledged, memory.deadline = True, now + handshake.done_timeout
-        memory.next_poll = now + handshake.poll
+    def _do(self, step: Next, now: Timestamp) -> Move:
+        """What the player says, as a step of the download."""
+        part = self.memory.handshake.part
+        match step:
+            case TagWrite():
+                self.memory.step = _STEPS[part]
+                return self._write([step])
+            case MethodCall():
+                self.memory.step = _STEPS[part]
+                return self._operation(Operation(self.spec.device, "", calls=(self._filled_in(step),)))
+            case Verdict.LOOK:
+                return self._read(())
+            case Verdict.PASSED:
+                return self._end_part(part, now)
+            case Failure(code, detail):
+                return self._fail(code, detail, now)
+        self.memory.step = Step.WAIT_ACK if part is Part.COMMIT else _STEPS[part]
         return None
 
-    def _handle_readback(self, values: Mapping[TagId, PlainValue]) -> Operation | Outcome:
+    def _end_part(self, part: Part, now: Timestamp) -> Move:
         memory = self.memory
-        wanted = memory.snapshot if memory.rolling_back else memory.targets
-        actual = {name: values.get(self._parameter(name).readback) for name in wanted}
-        wrong = [
-            name
-            for name, value in wanted.items()
-            if not same_value(value, actual[name], self._parameter(name).conversion.type)
-        ]
-        if not memory.rolling_back:
+        match part:
+            case Part.CLEAR:
+                return self._write_values(now=now)
+            case Part.COMMIT:
+                return self._do(self._player.begin(Part.RELEASE, now, fresh=True), now)
+            case Part.RELEASE if memory.is_rolling_back and not memory.is_restored:
+                return self._restore(now)
+        return self._begin_readback(now)
+
+    def _begin_readback(self, now: Timestamp) -> Move:
+        self.memory.deadline = now + self.spec.handshake.times.get("readback_timeout", 0)
+        return self._read_back()
+
+    def _read_back(self) -> Move:
+        self.memory.step = Step.READBACK
+        self.memory.next_look = None
+        tags = tuple(self._held.readback(name) for name in self.memory.targets)
+        return self._operation(Operation(self.spec.readback_device, "", reads=tags))
+
+    def _handle_readback(self, values: Mapping[TagId, PlainValue], now: Timestamp) -> Move:
+        memory, wanted = self.memory, self._held.wanted
+        actual = {name: values.get(self._held.readback(name)) for name in wanted}
+        wrong = [name for name, value in wanted.items() if not self._held.is_same(name, value, actual[name])]
+        if not memory.is_rolling_back:
             memory.actual = actual
-            return self._fail("readback", self._differences(wrong)) if wrong else self._end("ACTIVE")
-        if wrong:
-            return self._end("FAILED", "rollback_failed", [f"{name} is not back at its old value" for name in wrong])
-        return self._end("FAILED", rolled_back=memory.snapshot)
+        if wrong and memory.deadline is not None and now < memory.deadline:
+            memory.next_look = now + self.spec.handshake.times["poll"]
+            return None
+        if not memory.is_rolling_back:
+            code = "interrupted" if memory.in_doubt else "readback"
+            return self._fail(code, self._held.differences(wrong), now) if wrong else self._end("ACTIVE")
+        if not wrong:
+            return self._end("FAILED", rolled_back={name: memory.snapshot[name] for name in memory.targets})
+        if memory.is_committed and not memory.is_recommitted:
+            return self._recommit(now)
+        return self._end("FAILED", "rollback_failed", [f"{name} is not back at its old value" for name in wrong])
 
-    def _handle_resume(self, values: Mapping[TagId, PlainValue], now: Timestamp) -> Operation | Outcome | None:
-        """The device tells how far the download got: taken, being taken, or never committed."""
-        handshake, memory = self.spec.handshake, self.memory
-        if memory.rolling_back:
-            return self._write_targets()
-        if handshake is None:
-            # Of a call nobody knows whether it was made: all goes back, unless the machine had answered it.
-            in_doubt = self.spec.commit is not None and not memory.acknowledged
-            return self._fail("interrupted") if in_doubt else self._read(Step.READBACK)
-        if memory.number is not None and values.get(handshake.command) == memory.number:
-            return self._handle_committed((), now)
-        return self._fail("interrupted")
+    # --- what goes wrong ----------------------------------------------------------------------------------------
 
-    # --- moves --------------------------------------------------------------------------------------------------
-
-    def _write_targets(self) -> Operation:
+    def _fail(self, code: str, detail: Sequence[str], now: Timestamp) -> Move:
+        """Turn to the rollback; on the way back, see what can still be put right and then what the device holds."""
         memory = self.memory
-        values = memory.snapshot if memory.rolling_back else memory.targets
-        names = reversed(values) if memory.rolling_back else values
-        return self._write(Step.WRITE, [TagWrite(self._parameter(name).tag_id, values[name]) for name in names])
-
-    def _commit(self, now: Timestamp) -> Operation | Outcome | None:
-        handshake, commit, memory = self.spec.handshake, self.spec.commit, self.memory
-        if memory.rolling_back and not memory.committed:
-            return self._read(Step.READBACK)
-        if commit is not None:
-            memory.committed = True  # before the call, for after a crash nobody knows whether it was made
-            self._step(Step.COMMIT)
-            return Operation(self.spec.device, self._token(), calls=(commit.call,))
-        if handshake is None:
-            return self._read(Step.READBACK)
-        return self._write(Step.COMMIT, [TagWrite(handshake.command, memory.number)])
-
-    def _look_at_handshake(self) -> Operation:
-        handshake = self.spec.handshake
-        assert handshake is not None
-        return self._read(Step.WAIT_ACK, handshake.acknowledged, handshake.status, handshake.error)
-
-    def _fail(self, code: str, detail: Sequence[str] = ()) -> Operation | Outcome:
-        """Turn to the rollback, or end if the rollback itself fails."""
-        memory, handshake = self.memory, self.spec.handshake
-        memory.codes.append(code)
+        self._player.stop()
         memory.detail.extend(detail)
-        memory.deadline = memory.next_poll = None
-        if memory.rolling_back:
-            return self._end("FAILED", "rollback_failed")
-        memory.rolling_back = True
+        if not memory.is_written:
+            return self._end("REJECTED", code)
+        memory.codes.append(code)
+        if memory.is_rolling_back:
+            memory.is_recommitted = True
+            return self._begin_readback(now) if memory.is_restored else self._write_values(now=now)
+        memory.is_rolling_back = True
+        is_raised = memory.is_committed and memory.handshake.part is Part.COMMIT
         if code == "device_error":
-            memory.committed = False  # what the device did not take needs no second commit
-        if handshake is not None and memory.number is not None and memory.committed:
-            memory.number = _next_number(memory.number, handshake)
-        return self._write_targets()
+            memory.is_committed = False  # what the machine did not take needs no second commit
+        return self._do(self._player.begin(Part.RELEASE, now, fresh=True), now) if is_raised else self._restore(now)
+
+    def _restore(self, now: Timestamp) -> Move:
+        """The old values, behind whatever the handshake has to clear first."""
+        if not self.memory.is_committed:
+            return self._write_values(now=now)
+        return self._do(self._player.begin(Part.CLEAR, now, fresh=True), now)
+
+    def _give_up(self) -> Move:
+        """The device did not come back, so nobody can say what it holds."""
+        if not self.memory.is_written:
+            return self._end("REJECTED", "no_contact", [f"{self.spec.device} did not come back"])
+        return self._end("FAILED", "in_doubt", [f"{self.spec.device} did not come back; what it holds is unknown"])
+
+    def _handle_resumed(self, values: Mapping[TagId, PlainValue], now: Timestamp) -> Move:
+        """The device tells how far the download got: taken, being taken, or never committed."""
+        memory, part = self.memory, self.memory.handshake.part
+        self._player.see(values)
+        match memory.step:
+            case Step.READBACK:
+                return self._begin_readback(now)
+            case Step.WRITE if memory.is_rolling_back:
+                return self._write_values(values, now)
+            case Step.WRITE:
+                return self._fail_interrupted(values, now)
+            case Step.COMMIT | Step.WAIT_ACK:
+                return self._resume_commit(self._player.resume(now), values, now)
+        return self._do(self._player.begin(part, now, fresh=True), now)
+
+    def _resume_commit(self, step: Next, values: Mapping[TagId, PlainValue], now: Timestamp) -> Move:
+        memory = self.memory
+        if step not in (Verdict.NOT_MADE, Verdict.IN_DOUBT):
+            return self._do(step, now)
+        if memory.is_rolling_back:
+            memory.is_recommitted = step is Verdict.NOT_MADE
+            return self._do(self._player.repeat(), now) if memory.is_recommitted else self._begin_readback(now)
+        if step is Verdict.IN_DOUBT and all(self.spec.parameters[name].is_echoed for name in memory.targets):
+            memory.in_doubt = True
+            return self._begin_readback(now)
+        memory.is_committed = step is Verdict.IN_DOUBT
+        return self._fail_interrupted(values, now)
+
+    def _fail_interrupted(self, values: Mapping[TagId, PlainValue], now: Timestamp) -> Move:
+        """Nothing was taken: what the device was given goes back, and only that."""
+        if self.memory.is_committed:
+            return self._fail("interrupted", (), now)
+        self.memory.is_rolling_back = True
+        self.memory.codes.append("interrupted")
+        return self._write_values(values, now)
 
     def _end(
         self,
@@ -283,61 +329,47 @@ class Download:
     ) -> Outcome:
         memory = self.memory
         memory.step = Step.ENDED
-        memory.deadline = memory.next_poll = None
         items = tuple(
-            ParamItem(name, requested, self._engineering(name, memory.actual.get(name)))
+            ParamItem(name, requested, self._held.engineering(name, memory.actual.get(name)))
             for name, requested in memory.requested.items()
         )
-        held = {name: self._engineering(name, raw) for name, raw in rolled_back.items()} if rolled_back else None
-        codes = (*memory.codes, code) if code else tuple(memory.codes)
-        return Outcome(result, codes, (*memory.detail, *detail), items, held)
+        held = {name: self._held.engineering(name, raw) for name, raw in rolled_back.items()} if rolled_back else None
+        codes = dict.fromkeys([*memory.codes, code] if code else memory.codes)
+        return Outcome(result, tuple(codes), (*memory.detail, *detail), items, held)
 
-    def _read(self, step: Step, *tag_ids: TagId) -> Operation:
-        if step is not Step.WAIT_ACK:
-            parameters = [self._parameter(name) for name in self.memory.targets]
-            source = [p.readback if step is Step.READBACK else p.tag_id for p in parameters]
-            handshake = self.spec.handshake
-            tag_ids = (*source, *((handshake.command, handshake.acknowledged) if handshake else ()))
-            self.memory.deadline = None
-        self._step(step)
-        return Operation(self.spec.device, self._token(), reads=tag_ids)
+    # --- operations ---------------------------------------------------------------------------------------------
 
-    def _write(self, step: Step, writes: list[TagWrite]) -> Operation:
-        self._step(step)
-        return Operation(self.spec.device, self._token(), writes=tuple(writes))
+    def _read(self, names: Sequence[str]) -> Operation:
+        """These parameters, as they were or shall be written, and the tags of the handshake."""
+        tags = (*(self._held.tag(name) for name in names), *self._player.tags)
+        return self._operation(Operation(self.spec.device, "", reads=tuple(dict.fromkeys(tags))))
 
-    def _step(self, step: Step) -> None:
-        self.memory.step = step
+    def _write(self, writes: list[TagWrite]) -> Operation:
+        return self._operation(Operation(self.spec.device, "", writes=tuple(writes)))
+
+    def _filled_in(self, call: MethodCall) -> MethodCall:
+        """The call with the names of this download in its arguments."""
+        memory = self.memory
+        names = {"{order}": memory.order or "", "{set}": memory.set, "{rev}": memory.rev}
+        given = tuple(
+            msgspec.structs.replace(argument, value=names.get(argument.value, argument.value))
+            if isinstance(argument.value, str)
+            else argument
+            for argument in call.arguments
+        )
+        return msgspec.structs.replace(call, arguments=given)
+
+    def _operation(self, operation: Operation) -> Operation:
+        """The next turn: results of earlier ones count no more."""
         self._turn += 1
+        return msgspec.structs.replace(operation, token=self._token())
 
     def _token(self) -> str:
         return f"{self._prefix}|{self.memory.cmd}|{self._turn}"
 
-    # --- facts --------------------------------------------------------------------------------------------------
-
-    def _parameter(self, name: str) -> ParameterSpec:
-        return self.spec.parameters[name]
-
-    def _engineering(self, name: str, raw: PlainValue) -> PlainValue:
-        return plain(to_engineering(TagChange("", raw), self._parameter(name).conversion)[0])
-
-    def _changes(self, name: str) -> bool:
-        return not same_value(
-            self.memory.targets[name], self.memory.snapshot[name], self._parameter(name).conversion.type
-        )
-
-    def _differences(self, names: Sequence[str]) -> list[str]:
-        requested, actual = self.memory.requested, self.memory.actual
-        return [f"{n}: requested {requested[n]!r}, the device holds {self._engineering(n, actual[n])!r}" for n in names]
-
     def _may_change(self, name: str, state: State | None) -> bool:
-        return state in FREE_STATES or self._parameter(name).parameter_class == "trim"
+        return state in FREE_STATES or self.spec.parameters[name].parameter_class == "trim"
 
 
 def _values(reads: Sequence[TagChange]) -> dict[TagId, PlainValue]:
     return {change.tag_id: plain(change.value) for change in reads if not is_bad(change.status_code)}
-
-
-def _next_number(number: PlainValue, handshake: SequenceNumber) -> int:
-    previous = number if isinstance(number, int) else 0
-    return previous + 1 if previous < handshake.highest else 1

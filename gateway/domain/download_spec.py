@@ -6,7 +6,8 @@ import msgspec
 
 from gateway.domain.conversion import Conversion
 from gateway.domain.expressions import Compiled
-from gateway.domain.values import CallResult, MethodCall, PlainValue, TagId, is_good, plain
+from gateway.domain.handshake import Handshake
+from gateway.domain.values import TagId
 
 
 class ParameterSpec(msgspec.Struct, frozen=True):
@@ -24,37 +25,10 @@ class ParameterSpec(msgspec.Struct, frozen=True):
     parameter_class: str = "golden"
     unit: str | None = None
 
-
-class SequenceNumber(msgspec.Struct, frozen=True):
-    """The sequence-number handshake: values first, then `command = acknowledged + 1`, then wait for both answers."""
-
-    command: TagId
-    acknowledged: TagId
-    status: TagId
-    error: TagId
-    highest: int
-    done: int = 2
-    rejected: int = 3
-    poll: int = 200
-    acknowledge_timeout: int = 5_000
-    done_timeout: int = 30_000
-
-
-class MethodCommit(msgspec.Struct, frozen=True):
-    """The handshake by method: values first, then one call that has the machine take them, and its answer.
-
-    With `result` the first output argument must be that, for many a method answers Good and means no.
-    """
-
-    call: MethodCall
-    result: PlainValue = None
-
-    def refusal(self, answer: CallResult) -> str | None:
-        """What the machine said against it; None if it took the values. Uncertain is no yes."""
-        if not is_good(answer.status_code):
-            return f"status 0x{answer.status_code:08X}"
-        given = plain(answer.results[0]) if answer.results else None
-        return None if self.result is None or given == self.result else f"the answer {given!r}, not {self.result!r}"
+    @property
+    def is_echoed(self) -> bool:
+        """True if the machine shows what it works with elsewhere than where it is written."""
+        return self.readback != self.tag_id
 
 
 class Condition(msgspec.Struct, frozen=True):
@@ -65,12 +39,13 @@ class Condition(msgspec.Struct, frozen=True):
 
 
 class DownloadSpec(msgspec.Struct, frozen=True):
-    """How one equipment takes parameters. Without `handshake` or `commit` a write is verified by reading back alone."""
+    """How one equipment takes parameters. What is written is verified by reading back, maybe from another device."""
 
     device: str
     parameters: Mapping[str, ParameterSpec]
+    handshake: Handshake
+    readback_device: str
     conditions: tuple[Condition, ...] = ()
     permit: Compiled | None = None
     permit_timeout: int = 1_800_000
-    handshake: SequenceNumber | None = None
-    commit: MethodCommit | None = None
+    contact_timeout: int = 1_800_000

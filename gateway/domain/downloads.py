@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from gateway.domain.answers import Answers
 from gateway.domain.conversion import to_raw
 from gateway.domain.dispatch import Dispatch
-from gateway.domain.download import Download, DownloadMemory, Outcome
+from gateway.domain.download import Download
+from gateway.domain.download_memory import DownloadMemory, Outcome, Step
 from gateway.domain.download_spec import DownloadSpec
 from gateway.domain.effects import Recorder
 from gateway.domain.equipment import Equipment
@@ -70,12 +71,11 @@ class Downloads:
         if download is not None:
             self._proceed(path, download.handle_result(result, self._equipment[path].state, now), now)
 
-    def handle_link_up(self, device: str) -> None:
+    def handle_link_up(self, device: str, now: Timestamp) -> None:
         """The device is in reach again: a download that was under way looks at it and goes on."""
-        for path, download in self._active.items():
-            if download.spec.device == device and download.memory.step != "WAIT_PERMIT":
-                self._equipment[path].recorder.changed = True
-                self._site.effects.operations.append(download.resume())
+        for path, download in list(self._active.items()):
+            if download.waits_for(device):
+                self._proceed(path, download.resume(), now)
 
     def handle_scan(self, path: str, now: Timestamp) -> None:
         """An equipment's inputs changed: perhaps the operator gave the permit, or a dispatched order can be loaded."""
@@ -84,7 +84,7 @@ class Downloads:
             due = self._dispatch.due_download(equipment, now) if permitted(equipment) else None
             if due is not None and not any(True for _ in objections(due, equipment, self._links)):
                 self._begin(due, equipment, now)
-        elif download.memory.step == "WAIT_PERMIT" and permitted(equipment):
+        elif download.memory.step is Step.WAIT_PERMIT and permitted(equipment):
             self._proceed(path, download.permit(), now)
 
     def handle_timer(self, now: Timestamp) -> None:

@@ -17,7 +17,7 @@ from gateway.domain.contacts import Contacts
 from gateway.domain.conversion import Conversion, to_engineering
 from gateway.domain.derived import DerivedTag, DerivedTags
 from gateway.domain.deviations import DeviationMemory, Deviations
-from gateway.domain.download import DownloadMemory
+from gateway.domain.download_memory import DownloadMemory
 from gateway.domain.download_spec import DownloadSpec
 from gateway.domain.effects import Recorder, SequenceMemory
 from gateway.domain.events import DowntimeClosed, EquipmentState

@@ -48,7 +48,7 @@ class DriverEntry:
     settle: Callable[[Any, Any], TagAddress] = lambda _settings, address: address
     longest_pause: Callable[[Any, Sequence[Tag[Any]]], float] = lambda _settings, _tags: 0.0
     check_call: Callable[[Any, MethodCall], list[str]] = lambda _settings, _call: [
-        "this device has no methods; take commit out, or use an OPC UA device"
+        "this device has no methods; take handshake out, or use an OPC UA device"
     ]
 
 

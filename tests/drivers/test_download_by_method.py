@@ -29,10 +29,10 @@ equipment:
     tags: {tags}
     download:
       parameters: {{speed: {{tag: speed_set, readback: speed_active, min: 0, max: 200, class: trim}}}}
-      commit: {commit}
+      handshake: {commit}
 """
 TAGS = "{speed_set: {node: s=speed_set, type: int32}, speed_active: {node: s=speed_active, type: int32}}"
-COMMIT = "{object: s=Recipe, method: s=Recipe.Apply, result: 0}"
+COMMIT = "{type: method, object: s=Recipe, method: s=Recipe.Apply, result: 0}"
 
 
 def plant(folder: Path, device: str, tags: str = TAGS, commit: str = COMMIT) -> Any:
@@ -139,10 +139,12 @@ async def test_what_the_machine_refuses_is_undone_without_asking_it_again(
 
 
 @pytest.mark.parametrize(
-    ("before", "applied"), [(1, []), (2, [150, 100])], ids=["before the call", "before its answer"]
+    ("before", "applied", "ended", "held"),
+    [(1, [], ("FAILED", ("interrupted",), {"speed": 100}), 100), (2, [150], ("ACTIVE", (), None), 150)],
+    ids=["before the call", "before its answer"],
 )
-async def test_after_a_crash_the_old_values_are_back_and_taken_where_the_new_ones_may_have_been(
-    machine: Machine, tmp_path: Path, before: int, applied: list[int]
+async def test_after_a_crash_what_the_machine_works_with_tells_whether_the_method_was_called(
+    machine: Machine, tmp_path: Path, before: int, applied: list[int], ended: Any, held: int
 ) -> None:
     async with gateway(machine, tmp_path) as (stage, driver):
         await perform(stage, driver)
@@ -153,8 +155,8 @@ async def test_after_a_crash_the_old_values_are_back_and_taken_where_the_new_one
         stage.connect("M1", "06:10:01")
         while stage.operations:
             await perform(stage, driver)
-    assert results(stage) == [("FAILED", ("interrupted",), {"speed": 100})]
-    assert (machine.applied, await machine.values()) == (applied, (100, 100))
+    assert results(stage) == [ended]
+    assert (machine.applied, await machine.values()) == (applied, (held, held))
     assert [answer.final for answer in stage.answers if answer.cmd == "C-1"].count(True) == 1
 
 
@@ -170,13 +172,12 @@ OPCUA = "{driver: opcua, url: 'opc.tcp://127.0.0.1:4840', security: none}"
             "object: 'Recipe' is not a node; write nsu=<namespace uri>;s=<name>",
         ),
         (
-            OPCUA.replace("security", "namespace: urn:x, security"), TAGS, COMMIT + "\n      handshake: {type: "
-            "sequence_number, command: speed_set, acknowledged: speed_set, status: speed_set, error: speed_set}",
-            "the machine takes parameters by a handshake or by a method; keep one",
+            OPCUA.replace("security", "namespace: urn:x, security"), TAGS, COMMIT.replace("method: s=", "metod: s="),
+            "the key 'metod' is unknown here; did you mean 'method'?",
         ),
         (
             "{driver: modbus, host: 127.0.0.1}", "{speed_set: {register: 1, type: int16}, speed_active: "
-            "{register: 2, type: int16}}", COMMIT, "this device has no methods; take commit out, or use an OPC UA device",
+            "{register: 2, type: int16}}", COMMIT, "this device has no methods; take handshake out, or use an OPC UA device",
         ),
     ],
 )  # fmt: skip

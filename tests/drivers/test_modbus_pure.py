@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.domain.checksums import crc16_modbus
 from gateway.domain.values import INTEGER_RANGES, DataType, StatusCode
 from gateway.drivers.base import Tag
 from gateway.drivers.modbus.breaker import Breaker
-from gateway.drivers.modbus.checksum import crc16_modbus, seal
+from gateway.drivers.modbus.checksum import seal
 from gateway.drivers.modbus.codec import codec_for
 from gateway.drivers.modbus.config import REGISTERS_OF, ModbusAddress, Span, WriteBlock
 from gateway.drivers.modbus.framing import RtuFraming, TcpFraming
