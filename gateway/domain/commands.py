@@ -28,13 +28,14 @@ class Commands:
         site: Recorder,
         answers: Mapping[str, Answer],
         links: Mapping[str, bool],
+        now: Timestamp,
     ) -> None:
         self._equipment = equipment
         self._by_unit = {item.spec.unit: item for item in equipment.values()}
         self._site = site
         self._answers = Answers(answers, site)
         self._dispatch = Dispatch(record, equipment, site)
-        self._downloads = Downloads(record, equipment, site, self._answers, self._dispatch, links)
+        self._downloads = Downloads(record, equipment, site, self._answers, self._dispatch, links, now)
         self._acknowledgements = Acknowledgements(equipment, links)
 
     def handle(self, command: Command, now: Timestamp) -> None:

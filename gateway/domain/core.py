@@ -97,7 +97,7 @@ class Core:
         by_unit = {unit: lane for item in self.equipment.values() for unit, lane in item.lanes.by_unit.items()}
         for attribution in by_unit.values():
             attribution.follow(by_unit)
-        self._commands = Commands(self.memory.record, self.equipment, self._site, answers, self._links)
+        self._commands = Commands(self.memory.record, self.equipment, self._site, answers, self._links, now)
         if checkpoints:
             last = max(self._contacts.heard.values(), default=None)
             restarted = GatewayRestarted(

@@ -293,6 +293,8 @@ class Download:
                 return self._begin_readback(now)
             case Step.WRITE if memory.is_rolling_back:
                 return self._write_values(values, now)
+            case Step.WRITE if not (self.spec.handshake.profile.commit or self._held.writes(values)):
+                return self._begin_readback(now)
             case Step.WRITE:
                 return self._fail_interrupted(values, now)
             case Step.COMMIT | Step.WAIT_ACK:

@@ -14,6 +14,7 @@ from gateway.domain.events import ChangeApplied, ParamResult
 from gateway.domain.objections import Objection
 from gateway.domain.operations import Operation, OperationResult
 from gateway.domain.preconditions import objections, permitted
+from gateway.domain.pulls import Pulls
 from gateway.domain.requests import ParamsDownload
 from gateway.domain.shared import SharedRecord
 from gateway.domain.values import PlainValue, Timestamp, plain
@@ -32,6 +33,7 @@ class Downloads:
         answers: Answers,
         dispatch: Dispatch,
         links: Mapping[str, bool],
+        now: Timestamp,
     ) -> None:
         self._record = record
         self._equipment = equipment
@@ -39,10 +41,12 @@ class Downloads:
         self._answers = answers
         self._dispatch = dispatch
         self._links = links
+        self._pulls = Pulls(equipment)
         self._active: dict[str, Download] = {}
         for path, item in equipment.items():
             if item.memory.download is not None and item.spec.download is not None:
-                self._active[path] = Download(item.spec.download, item.memory.download, path)
+                download = self._active[path] = Download(item.spec.download, item.memory.download, path)
+                download.lose(now)
 
     # --- facts --------------------------------------------------------------------------------------------------
 
@@ -81,11 +85,17 @@ class Downloads:
         """An equipment's inputs changed: perhaps the operator gave the permit, or a dispatched order can be loaded."""
         download, equipment = self._active.get(path), self._equipment[path]
         if download is None:
-            due = self._dispatch.due_download(equipment, now) if permitted(equipment) else None
+            due = self._due(equipment, now) if permitted(equipment) else self._pulls.rest(path)
             if due is not None and not any(True for _ in objections(due, equipment, self._links)):
                 self._begin(due, equipment, now)
+            elif (operation := self._pulls.decline(equipment)) is not None:
+                self._site.effects.operations.append(operation)
         elif download.memory.step is Step.WAIT_PERMIT and permitted(equipment):
             self._proceed(path, download.permit(), now)
+
+    def _due(self, equipment: Equipment, now: Timestamp) -> ParamsDownload | None:
+        """What a dispatched order waits for; a machine that asks gets what it was given before, if nothing new."""
+        return self._dispatch.due_download(equipment, now) or self._pulls.again(equipment, now)
 
     def handle_timer(self, now: Timestamp) -> None:
         """Deadlines, and the next look at an acknowledgement."""
