@@ -85,17 +85,21 @@ class Downloads:
         """An equipment's inputs changed: perhaps the operator gave the permit, or a dispatched order can be loaded."""
         download, equipment = self._active.get(path), self._equipment[path]
         if download is None:
-            due = self._due(equipment, now) if permitted(equipment) else self._pulls.rest(path)
-            if due is not None and not any(True for _ in objections(due, equipment, self._links)):
-                self._begin(due, equipment, now)
-            elif (operation := self._pulls.decline(equipment)) is not None:
-                self._site.effects.operations.append(operation)
+            self._look_for_work(equipment, now)
         elif download.memory.step is Step.WAIT_PERMIT and permitted(equipment):
             self._proceed(path, download.permit(), now)
 
-    def _due(self, equipment: Equipment, now: Timestamp) -> ParamsDownload | None:
+    def _look_for_work(self, equipment: Equipment, now: Timestamp) -> None:
         """What a dispatched order waits for; a machine that asks gets what it was given before, if nothing new."""
-        return self._dispatch.due_download(equipment, now) or self._pulls.again(equipment, now)
+        due = None
+        if permitted(equipment):
+            due = self._dispatch.due_download(equipment, now) or self._pulls.again(equipment, now)
+        else:
+            self._pulls.rest(equipment.spec.path)
+        if due is not None and not any(True for _ in objections(due, equipment, self._links)):
+            self._begin(due, equipment, now)
+        elif (operation := self._pulls.decline(equipment)) is not None:
+            self._site.effects.operations.append(operation)
 
     def handle_timer(self, now: Timestamp) -> None:
         """Deadlines, and the next look at an acknowledgement."""
