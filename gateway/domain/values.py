@@ -3,8 +3,9 @@
 Times are integers: milliseconds since 1970-01-01 UTC, as the message contract has them.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -127,12 +128,29 @@ class Argument(msgspec.Struct, frozen=True):
     localized: bool = False
 
 
+class StructureArgument(msgspec.Struct, frozen=True):
+    """A structure as an input argument: its data type, as the device's protocol names nodes, and its fields by name.
+
+    A nested structure is a mapping, an array a tuple, a time milliseconds UTC, and a value of a type of its own an
+    `Argument`; how all that lies on the wire the device itself says.
+    """
+
+    type: str
+    fields: Mapping[str, Any]
+
+
 class MethodCall(msgspec.Struct, frozen=True):
-    """One method of a device: the object it is called on and the method, as the device's protocol names nodes."""
+    """One method of a device: the object it is called on and the method, as the device's protocol names nodes.
+
+    `structure` is the first argument where that is one. `component` is the method's browse name, `nsu=<namespace uri>;<name>`, where an object has a node of its own for a
+    method of its type: `method` is then the one of the type, by which it is allowed and called where there is none.
+    """
 
     object: str
     method: str
     arguments: tuple[Argument, ...] = ()
+    structure: StructureArgument | None = None
+    component: str | None = None
 
 
 class CallResult(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ from gateway.domain.values import INTEGER_RANGES, DataType, MethodCall, TagId
 from gateway.drivers.base import Seconds, Tag, TagAddress
 from gateway.drivers.opcua.device_clock import ClockPolicy
 from gateway.drivers.opcua.fields import FieldPath, parse_field
-from gateway.drivers.opcua.node_ids import NodeName, parse_node
+from gateway.drivers.opcua.node_ids import ComponentName, NodeName, parse_component, parse_node
 from gateway.drivers.opcua.security_settings import OpcUaSecurity
 
 
@@ -36,6 +36,11 @@ FieldOfStructure = Annotated[
     FieldPath,
     BeforeValidator(parse_field),
     WithJsonSchema({"type": "string", "examples": ["Head.Speed", "Items[2].Value"]}),
+]
+Component = Annotated[
+    ComponentName,
+    BeforeValidator(parse_component),
+    WithJsonSchema({"type": "string", "examples": ["nsu=http://opcfoundation.org/UA/DI/;SerialNumber"]}),
 ]
 PositiveSeconds = Annotated[Seconds, Field(gt=0)]
 QueueSize = Annotated[int, Field(ge=2, le=100_000)]
@@ -123,6 +128,8 @@ class OpcUaSettings(OpcUaSecurity):
 class OpcUaAddress(TagAddress):
     """One node, or one field of the structure in it; the other keys but `rewrite` override those of the device.
 
+    `component` is the part of the object `node` that has this browse name; a field `*` is the whole as JSON text.
+
     With `group` they are, where the tag has none of its own, those of that group of the device.
 
     Tags that are fields of one node share one monitored item. `rewrite` permits to write a field: the gateway then
@@ -131,6 +138,7 @@ class OpcUaAddress(TagAddress):
     """
 
     node: Node
+    component: Component | None = None
     field: FieldOfStructure | None = None
     rewrite: bool = False
     sampling_interval: PositiveSeconds | None = None

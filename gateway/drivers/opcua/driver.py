@@ -23,6 +23,7 @@ from gateway.domain.values import (
 from gateway.drivers.base import BrowsedNode, Clock, LinkLost, NodeFacts, Tag
 from gateway.drivers.opcua.browse import Browser, data_type_of
 from gateway.drivers.opcua.channel import Channel, ServiceFault
+from gateway.drivers.opcua.components import find_components
 from gateway.drivers.opcua.config import OpcUaAddress, OpcUaSettings, wants_history
 from gateway.drivers.opcua.field_writes import write_in_order
 from gateway.drivers.opcua.fields import TYPE_UNKNOWN
@@ -97,8 +98,18 @@ class OpcUaDriver:
         if resumed and moved:
             raise self._channel.lost("moved its namespaces under a session; the next one begins anew")
         self._node_ids = {tag.tag_id: self._resolve(tag) for tag in self._tags}
+        await self._find_components()
         if not resumed:
             await self._learn_structures()
+
+    async def _find_components(self) -> None:
+        """The tags that are parts of an object; one that the object has not got stays at no node, and is Bad."""
+        parts = [(tag, tag.address.component) for tag in self._tags if tag.address.component is not None]
+        for _, name in parts:
+            self._session.namespace_index(name.namespace)
+        wanted = [(self._node_ids[tag.tag_id], name) for tag, name in parts]
+        for (tag, _), node in zip(parts, await find_components(self._session, wanted), strict=True):
+            self._node_ids[tag.tag_id] = node or ua.NodeId()
 
     async def _learn_structures(self) -> None:
         """Another session may be one with another program, and then no type is what it was."""
@@ -191,7 +202,7 @@ class OpcUaDriver:
 
     async def call(self, calls: Sequence[MethodCall]) -> list[CallResult]:
         """Call methods, one after the other until one is refused; see `call_methods`."""
-        return await call_methods(self._session, calls, self._settings.namespace)
+        return await call_methods(self._session, self._structures, calls, self._settings.namespace)
 
     async def inspect(self, tag_ids: Sequence[TagId]) -> list[NodeFacts]:
         """Value, type and rights of each tag's node, as the server gives them to this session's user."""

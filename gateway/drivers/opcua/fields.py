@@ -17,15 +17,23 @@ FieldPath = tuple[str | int, ...]
 TYPE_UNKNOWN: Final = StatusCodes.BadDataTypeIdUnknown
 """What a field has before the server has said what its structure is made of."""
 
+WHOLE: Final = "*"
+"""What stands in the YAML for the structure itself."""
+
 _STEP: Final = re.compile(
     r'(?:^|(?<=[^.])\.)(?:"(?P<quoted>[^"]+)"|(?P<name>[^.\[\]"\s][^.\[\]"]*))|\[(?P<place>\d{1,9})\]'
 )
 
 
 def parse_field(text: object) -> FieldPath:
-    """The path; raises `ValueError` that says what to write. A name with a dot or bracket stands in double quotes."""
+    """The path; raises `ValueError` that says what to write. A name with a dot or bracket stands in double quotes.
+
+    An asterisk is no field but the whole, as JSON text (see `structure_text`).
+    """
     if isinstance(text, tuple):
         return text
+    if text == WHOLE:
+        return ()
     steps: list[str | int] = []
     position = 0
     while isinstance(text, str) and position < len(text) and (step := _STEP.match(text, position)):

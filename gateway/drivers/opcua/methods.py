@@ -6,16 +6,24 @@ not run behind a `Store` that was refused. Nothing is repeated: who lost the lin
 
 from collections.abc import Sequence
 
+import structlog
 from asyncua import ua
 
-from gateway.domain.values import Argument, CallResult, MethodCall, StatusCode, is_bad
+from gateway.domain.values import Argument, CallResult, MethodCall, StatusCode, StructureArgument, is_bad
 from gateway.drivers.opcua.channel import ServiceFault
-from gateway.drivers.opcua.node_ids import make_node_id, parse_node
+from gateway.drivers.opcua.components import find_components
+from gateway.drivers.opcua.node_ids import make_node_id, parse_component, parse_node
 from gateway.drivers.opcua.session import Session
+from gateway.drivers.opcua.structure_encoder import CannotEncode
+from gateway.drivers.opcua.structures import Structures
 from gateway.drivers.opcua.values import encode
 
+_log = structlog.get_logger(__name__)
 
-async def call_methods(session: Session, calls: Sequence[MethodCall], namespace: str | None) -> list[CallResult]:
+
+async def call_methods(
+    session: Session, structures: Structures, calls: Sequence[MethodCall], namespace: str | None
+) -> list[CallResult]:
     """One result per call; `namespace` is that of nodes that name none. Raises `LinkLost` as the session does.
 
     A node of a namespace that the server has not got, or an argument that its type cannot hold, is refused without a
@@ -26,22 +34,25 @@ async def call_methods(session: Session, calls: Sequence[MethodCall], namespace:
         if any(is_bad(result.status_code) for result in results):
             results.append(CallResult(StatusCode.BAD_REQUEST_CANCELLED_BY_CLIENT))
         else:
-            results.append(await _call(session, call, namespace))
+            results.append(await _call(session, structures, call, namespace))
     return results
 
 
-async def _call(session: Session, call: MethodCall, namespace: str | None) -> CallResult:
-    nodes = [_find(session, text, namespace) for text in (call.object, call.method)]
-    arguments = [_encode(argument) for argument in call.arguments]
-    if None in nodes:
+async def _call(session: Session, structures: Structures, call: MethodCall, namespace: str | None) -> CallResult:
+    owner, method = _find(session, call.object, namespace), _find(session, call.method, namespace)
+    if owner is None or method is None:
         return CallResult(StatusCode.BAD_NODE_ID_UNKNOWN)
+    if call.component is not None:
+        (own,) = await find_components(session, [(owner, parse_component(call.component))])
+        method = own or method
+    arguments = [_encode(argument) for argument in call.arguments]
+    if call.structure is not None:
+        arguments.insert(0, await _encode_structure(session, structures, call.structure, namespace))
     refused = tuple(argument if isinstance(argument, int) else StatusCode.GOOD for argument in arguments)
     if any(refused):
         return CallResult(StatusCode.BAD_INVALID_ARGUMENT, argument_codes=refused)
     request = ua.CallRequest()
-    request.Parameters.MethodsToCall = [
-        ua.CallMethodRequest(ObjectId=nodes[0], MethodId=nodes[1], InputArguments=arguments)
-    ]
+    request.Parameters.MethodsToCall = [ua.CallMethodRequest(ObjectId=owner, MethodId=method, InputArguments=arguments)]
     try:
         response = await session.channel.call(request, ua.CallResponse)
     except ServiceFault as fault:
@@ -66,6 +77,20 @@ def _find(session: Session, text: str, namespace: str | None) -> ua.NodeId | Non
     if uri not in session.namespaces:
         return None
     return make_node_id(name.identifier, session.namespaces.index(uri))
+
+
+async def _encode_structure(
+    session: Session, structures: Structures, argument: StructureArgument, namespace: str | None
+) -> ua.Variant | int:
+    """The structure as this server has it, or the status code that refuses it: then nothing is sent."""
+    data_type = _find(session, argument.type, namespace)
+    if data_type is None:
+        return StatusCode.BAD_NODE_ID_UNKNOWN
+    try:
+        return await structures.encode(session, data_type, argument.fields)
+    except CannotEncode as problem:
+        _log.warning("structure cannot be sent", type=argument.type, reason=str(problem))
+        return StatusCode.BAD_TYPE_MISMATCH
 
 
 def _encode(argument: Argument) -> ua.Variant | int:

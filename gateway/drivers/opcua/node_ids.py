@@ -10,13 +10,15 @@ import re
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from asyncua import ua
 
 Identifier = int | str | bytes | uuid.UUID
 
 _NODE: Final = re.compile(r"(?:nsu=(?P<uri>[^;]+);)?(?P<kind>[sigb])=(?P<text>.+)", re.DOTALL)
+
+_COMPONENT: Final = re.compile(r"nsu=(?P<uri>[^;]+);(?P<name>.+)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,23 @@ def parse_node(text: object) -> NodeName:
     # Part 6 escapes exactly these two characters of the URI.
     uri = match["uri"] and match["uri"].replace("%3B", ";").replace("%25", "%")
     return NodeName(uri, _PARSE_IDENTIFIER[match["kind"]](match["text"]))
+
+
+class ComponentName(NamedTuple):
+    """A browse name with the URI of its namespace."""
+
+    namespace: str
+    name: str
+
+
+def parse_component(text: object) -> ComponentName:
+    """The name in `nsu=<namespace uri>;<name>` (OPC 10000-6 §5.1.13); raises `ValueError` that says what to write."""
+    if isinstance(text, ComponentName):
+        return text
+    match = _COMPONENT.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise ValueError(f"{text!r} is no browse name; write nsu=<namespace uri>;<name>")
+    return ComponentName(match["uri"].replace("%3B", ";").replace("%25", "%"), match["name"])
 
 
 def _numeric(text: str) -> int:

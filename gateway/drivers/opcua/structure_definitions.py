@@ -15,6 +15,7 @@ from asyncua.ua.object_ids import ObjectIds
 from gateway.drivers.opcua.channel import ServiceFault
 from gateway.drivers.opcua.node_ids import make_node_id
 from gateway.drivers.opcua.session import Session, chunks
+from gateway.drivers.opcua.standard_structures import STANDARD
 from gateway.drivers.opcua.structure_codec import Catalogue, Structure, StructureField
 
 _HIGHEST_BUILTIN: Final = 25
@@ -38,6 +39,7 @@ class Definitions:
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
+        catalogue.structures.update(STANDARD)
         self._given: dict[ua.NodeId, ua.StructureDefinition | None] = {}
         self._supertypes: dict[ua.NodeId, ua.NodeId | None] = {}
         self._named: dict[ua.NodeId, str] = {}
@@ -59,7 +61,7 @@ class Definitions:
     async def _learn_types(self, session: Session, data_types: Iterable[ua.NodeId]) -> None:
         """These and all that their fields are made of, level by level; then each is put together."""
         wanted = set(data_types)
-        while new := [node for node in wanted if node not in self._given and not _is_builtin(node)]:
+        while new := [node for node in wanted if node not in self._given and not _is_known(node)]:
             await self._read(session, new[: max(0, _MOST_TYPES - len(self._given))])
             if len(self._given) >= _MOST_TYPES:
                 break
@@ -88,7 +90,7 @@ class Definitions:
                 return
             found = await _sources(session, level, ObjectIds.HasSubtype)
             self._supertypes.update(found)
-            level = [node for node in found.values() if node is not None and not _is_builtin(node)]
+            level = [node for node in found.values() if node is not None and not _is_known(node)]
 
     def _add(self, data_type: ua.NodeId, definition: ua.StructureDefinition) -> None:
         layout = definition.StructureType
@@ -126,7 +128,7 @@ class Definitions:
             if _is_builtin(data_type):
                 number: Any = data_type.Identifier
                 return _ABSTRACT[number] if number in _ABSTRACT else ua.VariantType(number)
-            if self._given.get(data_type) is not None:
+            if data_type in STANDARD or self._given.get(data_type) is not None:
                 return data_type
             data_type = self._supertypes.get(data_type)
         return None
@@ -166,6 +168,11 @@ async def _names(session: Session, data_types: Sequence[ua.NodeId]) -> dict[ua.N
         node: str(value.Value.Value.Name) if value.Value is not None else node.to_string()
         for node, value in zip(data_types, told, strict=True)
     }
+
+
+def _is_known(node: ua.NodeId) -> bool:
+    """True for what no server need be asked about."""
+    return _is_builtin(node) or node in STANDARD
 
 
 def _is_builtin(node: ua.NodeId) -> bool:

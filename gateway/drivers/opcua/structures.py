@@ -3,7 +3,7 @@
 What is known of the types belongs to one connection and is learned anew with every session (trap A19).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -22,12 +22,15 @@ from gateway.drivers.opcua.structure_codec import (
     Absent,
     BrokenBody,
     Catalogue,
+    Leaf,
     Node,
     Unknown,
     decode_body,
     replace_leaf,
 )
 from gateway.drivers.opcua.structure_definitions import Definitions
+from gateway.drivers.opcua.structure_encoder import CannotEncode, encode_body
+from gateway.drivers.opcua.structure_text import structure_text
 
 _ROUNDS: Final = 4
 """Structures carried within structures are seen when those around them are known."""
@@ -85,7 +88,8 @@ class Structures:
         if path is None or data_value.Value is None or (status is not None and status.is_bad()):
             return data_value
         try:
-            leaf = find(self._tree(data_value.Value), path)
+            tree = self._tree(data_value.Value)
+            leaf = find(tree, path) if path else Leaf(ua.VariantType.String, structure_text(tree))
             selected = ua.Variant(leaf.value, leaf.kind, is_array=leaf.is_array)
             self._kinds[tag.tag_id] = leaf.kind, leaf.is_array
         except NoField as no:
@@ -122,6 +126,17 @@ class Structures:
             return ua.Variant(whole, ua.VariantType.ExtensionObject)
         elements = [whole if number == place else element for number, element in enumerate(variant.Value)]
         return ua.Variant(elements, ua.VariantType.ExtensionObject)
+
+    async def encode(self, session: Session, data_type: ua.NodeId, fields: Mapping[str, Any]) -> ua.Variant:
+        """A structure as the argument of a method; raises `CannotEncode`, and `LinkLost` as the session does."""
+        if data_type not in self._catalogue.structures:
+            await self._definitions.learn(session, [data_type])
+        structure = self._catalogue.structures.get(data_type)
+        encoding = next((key for key, owner in self._catalogue.encodings.items() if owner == data_type), None)
+        if structure is None or encoding is None or encoding.is_null():
+            raise CannotEncode("the server does not say what the structure is made of; it gives no DataTypeDefinition")
+        body = encode_body(self._catalogue, structure, fields)
+        return ua.Variant(ua.ExtensionObject(encoding, ua.ByteString(body)), ua.VariantType.ExtensionObject)
 
     def _tree(self, variant: ua.Variant) -> Node:
         """All fields of a value; of the last one it is known, for many tags may be fields of one."""
