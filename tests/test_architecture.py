@@ -16,9 +16,10 @@ MAY_IMPORT = {
     "drivers": {"domain", "drivers"},
     "mqtt": {"domain", "mqtt"},
     "store": {"domain", "store"},
+    "audit": {"domain", "audit"},
     "config": {"domain", "drivers", "mqtt", "store", "config"},
-    "runtime": {"domain", "drivers", "mqtt", "store", "config", "runtime"},
-    "cli": {"domain", "drivers", "mqtt", "store", "config", "runtime", "cli"},
+    "runtime": {"domain", "drivers", "mqtt", "store", "audit", "config", "runtime"},
+    "cli": {"domain", "drivers", "mqtt", "store", "audit", "config", "runtime", "cli"},
 }
 ONLY_IMPORTER = {"asyncua": "drivers", "pymodbus": "drivers", "paho": "mqtt", "sqlite3": "store", "typer": "cli"}
 IMPURE = {"asyncio", "socket", "time", "random", "secrets", "os", "pathlib", "logging", "structlog", "threading", "io"}
