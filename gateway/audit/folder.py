@@ -167,8 +167,8 @@ class AuditFolder:
         self._add(aside, torn + b"\n")
         os.truncate(path, whole)
         digest = hashlib.sha256(torn).hexdigest()
-        text = f"{len(torn)} bytes behind the last whole line of {path.name}  are kept in {aside.name}"
-        return [Entry(kind="torn", t=at, detail=(text,))]
+        text = f"{len(torn)} bytes behind the last whole line of {path.name} are kept in {aside.name}"
+        return [Entry(kind="torn", t=at, detail=(text, f"their SHA-256 is {digest}"))]
 
     def _tell_rewritten(self, known: Head, at: int) -> None:
         """The line that the record knew last must be the one that stands there."""
