@@ -29,7 +29,9 @@ _READ_ANY: Final = Signal(Kind.ANY)
 _WRITE_BOOL: Final = Signal(Kind.BOOL, is_ours=True)
 _OPTIONAL_BOOL: Final = Signal(Kind.BOOL, is_optional=True)
 
-_TIMES: Final = {"poll": 200, "acknowledge_timeout": 5_000, "done_timeout": 30_000}
+_DONE: Final = {"poll": 200, "done_timeout": 30_000}
+_ANSWERED: Final = {**_DONE, "acknowledge_timeout": 5_000}
+_READ_BACK: Final = {"readback_timeout": 2_000}
 
 PROFILES: Final[dict[str, Profile]] = {
     # Values, then a number the machine has not seen; it says which number it is at, and how that went. Survives lost
@@ -52,7 +54,7 @@ PROFILES: Final[dict[str, Profile]] = {
             ),
         ),
         settings={"done": 2, "rejected": 3},
-        times=_TIMES,
+        times=_ANSWERED,
     ),
     # Four bits: a request, and what the machine says to it. A request that a crash has left up is taken back first.
     "request_bits": Profile(
@@ -70,7 +72,7 @@ PROFILES: Final[dict[str, Profile]] = {
             Put("request", False),
             Wait((Test("acknowledged", False), Test("done", False)), "acknowledge_timeout", None),
         ),
-        times=_TIMES,
+        times=_ANSWERED,
     ),
     # The bit is turned over; the machine makes its echo the same when it has taken the values.
     "data_ready": Profile(
@@ -89,7 +91,7 @@ PROFILES: Final[dict[str, Profile]] = {
                 refused=(Test("error", 0, is_not=True),),
             ),
         ),
-        times=_TIMES,
+        times=_DONE,
     ),
     # Command.Parameter is filled, a command given and its change requested; the machine drops the request when it has
     # seen it, and says by its state when it is through. Status.Parameter is what it works with.
@@ -109,7 +111,7 @@ PROFILES: Final[dict[str, Profile]] = {
         ),
         release=(Put("request", False),),
         settings={"value": None, "reached": None},
-        times={**_TIMES, "readback_timeout": 2_000},
+        times=_ANSWERED | _READ_BACK,
     ),
     # A buffer with checksum and length; the machine checks both, copies the buffer to the active recipe when that is
     # safe, and drops the trigger.
@@ -136,7 +138,7 @@ PROFILES: Final[dict[str, Profile]] = {
         ),
         release=(Put("trigger", False),),
         settings={"done": 2, "rejected": 3},
-        times={**_TIMES, "readback_timeout": 2_000},
+        times=_ANSWERED | _READ_BACK,
         is_whole=True,
     ),
     # The machine asks, at its start or for its next order; the values are laid before it, and it says by dropping the
@@ -153,7 +155,7 @@ PROFILES: Final[dict[str, Profile]] = {
             Wait((Test("request", False),), "done_timeout", "done_timeout"),
         ),
         release=(Put("answered", False),),
-        times={**_TIMES, "readback_timeout": 2_000},
+        times=_DONE | _READ_BACK,
         asks="request",
         declines="refused",
     ),
@@ -174,10 +176,10 @@ PROFILES: Final[dict[str, Profile]] = {
             Wait((Test("done", True),), "done_timeout", "done_timeout"),
         ),
         release=(Put("trigger", False),),
-        times={**_TIMES, "pulse": 500, "readback_timeout": 5_000},
+        times={**_ANSWERED, "pulse": 500, "readback_timeout": 5_000},
     ),
     # The values alone. What the machine shows afterwards is all that tells.
-    "none": Profile(signals={}, times={"poll": 200, "readback_timeout": 2_000}),
+    "none": Profile(signals={}, times={"poll": 200, **_READ_BACK}),
     # One call behind the values, and its answer.
     "method": Profile(
         signals={},
