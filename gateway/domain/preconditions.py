@@ -18,8 +18,9 @@ def objections(command: ParamsDownload, equipment: Equipment, links: Mapping[str
     if spec is None:
         yield Objection("not_allowed", f"{command.eq} has no parameters on its write allow-list")
         return
-    if not links.get(spec.device, False):
-        yield Objection("no_contact", f"{spec.device} is out of reach")
+    for device in dict.fromkeys((spec.device, spec.readback_device)):
+        if not links.get(device, False):
+            yield Objection("no_contact", f"{device} is out of reach")
     active = equipment.memory.download
     if active is not None:
         yield Objection("active_download", f"{active.cmd} is under way at step {active.step}")
