@@ -143,6 +143,20 @@ def test_the_permit_is_waited_for_and_its_absence_ends_in_a_rejection() -> None:
     assert results(other) == [("REJECTED", ("permit_timeout",))]
 
 
+def test_a_download_that_waits_for_the_permit_waits_on_over_a_lost_link_and_a_restart() -> None:
+    stage = Stage()
+    stage.start_line()
+    download(stage)
+    stage.disconnect("LBL01", "06:01:00")
+    stage.connect("LBL01", "06:01:10")
+    assert stage.operations == [], "nothing is looked at before somebody permits it"
+    stage.kill_and_restart("06:02:00")
+    stage.connect("LBL01", "06:02:01")
+    assert (stage.operations, results(stage)) == ([], [])
+    stage.pass_time("06:30:01")
+    assert results(stage) == [("REJECTED", ("permit_timeout",))], "30 minutes after the command, not after the restart"
+
+
 def test_a_clamp_is_a_failure_and_the_old_values_are_back_and_verified() -> None:
     stage, device = ready(), dict(HELD)
     download(stage, items=[{"name": "oven_sp", "value": 182.5}])
