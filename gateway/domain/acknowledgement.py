@@ -7,11 +7,13 @@ itself says so, by its next event, and only that makes an `alarm.acked`.
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from gateway.domain import purposes
 from gateway.domain.alarms import AlarmMemory, Asked, Occurrence
 from gateway.domain.equipment import Equipment
 from gateway.domain.objections import Objection
 from gateway.domain.operations import Operation, OperationResult
 from gateway.domain.requests import AlarmAck
+from gateway.domain.shared import SharedRecord
 from gateway.domain.values import Argument, DataType, MethodCall, is_bad
 
 ACKNOWLEDGE: Final = "nsu=http://opcfoundation.org/UA/;i=9111"
@@ -34,7 +36,8 @@ _IN_DOUBT: Final = frozenset({"link_lost", "interrupted"})
 class Acknowledgements:
     """Judges the commands, asks the device, and says what came of it. What is under way is in the alarms' memory."""
 
-    def __init__(self, equipment: Mapping[str, Equipment], links: Mapping[str, bool]) -> None:
+    def __init__(self, record: SharedRecord, equipment: Mapping[str, Equipment], links: Mapping[str, bool]) -> None:
+        self._record = record
         self._equipment = equipment
         self._links = links
         self._interrupted = {cmd: path for path, memory in self._memories() for cmd in memory.asked}
@@ -48,6 +51,8 @@ class Acknowledgements:
         if spec is None or spec.acknowledged_at is None:
             yield Objection("not_allowed", f"{command.eq} does not permit it; its alarms need acknowledge: true")
             return
+        if (locked := self._record.locks.objection(spec.acknowledged_at)) is not None:
+            yield locked
         if not self._links.get(spec.acknowledged_at, False):
             yield Objection("no_contact", f"{spec.acknowledged_at} is out of reach")
         if not command.user.strip():
@@ -79,7 +84,8 @@ class Acknowledgements:
             Argument(DataType.STRING, comment, localized=True),
         )
         call = MethodCall(occurrence.condition, CONFIRM if command.confirm else ACKNOWLEDGE, arguments)
-        return Operation(spec.acknowledged_at, f"{PREFIX}{command.cmd}", calls=(call,))
+        purpose = purposes.of_acknowledgement(command)
+        return Operation(spec.acknowledged_at, f"{PREFIX}{command.cmd}", calls=(call,), purpose=purpose)
 
     def end(self, result: OperationResult) -> tuple[str, str, Asked, Objection | None] | None:
         """Path, command, what it asked, and why it failed if it did; None for one that is answered already."""
@@ -121,6 +127,8 @@ def _state_objections(command: AlarmAck, occurrence: Occurrence) -> Iterator[Obj
 
 
 def _failure(result: OperationResult) -> Objection | None:
+    if result.refused is not None:
+        return result.refused
     if result.lost:
         return Objection("link_lost", "whether the server took it, the alarm itself tells when the link is back")
     (call,) = result.calls

@@ -1,7 +1,8 @@
 """Commands from the MES: each is checked, answered, and answered finally exactly once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from gateway.domain import purposes
 from gateway.domain.acknowledgement import PREFIX, Acknowledgements
 from gateway.domain.alarms import Asked
 from gateway.domain.answers import Answers
@@ -11,7 +12,7 @@ from gateway.domain.effects import Recorder
 from gateway.domain.envelope import Answer
 from gateway.domain.equipment import Equipment
 from gateway.domain.objections import Objection
-from gateway.domain.operations import OperationResult
+from gateway.domain.operations import CommandEnd, OperationResult, Purpose
 from gateway.domain.requests import EQUIPMENT_COMMANDS, AlarmAck, Command, ParamsDownload
 from gateway.domain.shared import SharedRecord
 from gateway.domain.times import parse_timestamp
@@ -36,7 +37,7 @@ class Commands:
         self._answers = Answers(answers, site)
         self._dispatch = Dispatch(record, equipment, site)
         self._downloads = Downloads(record, equipment, site, self._answers, self._dispatch, links, now)
-        self._acknowledgements = Acknowledgements(equipment, links)
+        self._acknowledgements = Acknowledgements(record, equipment, links)
 
     def handle(self, command: Command, now: Timestamp) -> None:
         """Answer a well-formed command at once; a known id gets its stored answer and nothing else happens."""
@@ -103,6 +104,10 @@ class Commands:
         self._answer(command, objections, now, otherwise="accepted")
         if not objections:
             self._site.effects.operations.append(self._acknowledgements.begin(command, equipment))
+            return
+        alarms = equipment.spec.alarms
+        device = alarms.acknowledged_at if alarms is not None else None
+        self._tell_audit(purposes.of_acknowledgement(command), device, "rejected", objections)
 
     def _end_acknowledgement(self, ended: tuple[str, str, Asked, Objection | None] | None, now: Timestamp) -> None:
         if ended is None:
@@ -110,6 +115,15 @@ class Commands:
         path, cmd, asked, failure = ended
         verdict, objections = ("failed", [failure]) if failure else ("done", [])
         self._answers.give(cmd, asked.type, verdict, path, now, objections=objections)
+        alarms = self._equipment[path].spec.alarms
+        device = alarms.acknowledged_at if alarms is not None else None
+        self._tell_audit(Purpose(cmd=cmd, type=asked.type, by=asked.user), device, verdict, objections)
+
+    def _tell_audit(self, purpose: Purpose, device: str | None, result: str, objections: Sequence[Objection]) -> None:
+        codes, detail = [o.code for o in objections], [o.detail for o in objections]
+        self._site.effects.ends.append(
+            CommandEnd(purpose=purpose, device=device, result=result, codes=codes, detail=detail)
+        )
 
     # --- answers ------------------------------------------------------------------------------------------------
 

@@ -17,10 +17,12 @@ from gateway.domain.gateway_events import (
     DeviceClock,
     GatewayCertificate,
     GatewayConnection,
+    GatewayLock,
     GatewayOutage,
     GatewayRestarted,
     TagDrift,
 )
+from gateway.domain.locks import WriteLocks
 from gateway.domain.objections import Objection
 from gateway.domain.operations import OperationResult
 from gateway.domain.requests import Command
@@ -230,6 +232,17 @@ class Core:
             day=day,
         )  # fmt: skip
         self._site.event(ends, now, now, time_quality="gateway")
+
+    def handle_locks(self, locks: WriteLocks, now: Timestamp) -> None:
+        """The write locks are these now; what changed since the last time, also over a restart, is told."""
+        known, self.memory.record.locks = self.memory.record.locks, locks
+        before, after = set(known.shown()), set(locks.shown())
+        for is_locked, changed in ((False, before - after), (True, after - before)):
+            for device, lock in sorted(changed, key=str):
+                told = GatewayLock(
+                    device=device, locked=is_locked, reason=lock.reason, by=lock.by, since=format_timestamp(lock.at)
+                )
+                self._site.event(told, now, now, time_quality="gateway")
 
     def handle_command(self, command: Command, now: Timestamp) -> None:
         """A well-formed command arrived."""

@@ -1,10 +1,11 @@
 """Facts from the systems around the MES: orders, released sets, changes, holds, material. Each is kept, not judged."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from gateway.domain import purposes
 from gateway.domain.effects import Recorder
-from gateway.domain.equipment import Equipment
+from gateway.domain.equipment import Equipment, TagSpec
 from gateway.domain.events import ChangeAccepted
 from gateway.domain.forgetting import forget
 from gateway.domain.history import KEPT
@@ -119,15 +120,19 @@ class Dispatch:
         return []
 
     def _take_hold(self, command: QualityHold, now: Timestamp) -> Sequence[Objection]:
+        if locked := self._locked_holds(command.scope.lot):
+            return locked
         if command.scope.lot not in self._record.held_lots:
             self._record.held_lots.append(command.scope.lot)
-        self._set_hold(command.scope.lot, on=True)
+        self._set_hold(command, on=True)
         return []
 
     def _take_hold_release(self, command: QualityRelease, now: Timestamp) -> Sequence[Objection]:
+        if locked := self._locked_holds(command.scope.lot):
+            return locked
         if command.scope.lot in self._record.held_lots:
             self._record.held_lots.remove(command.scope.lot)
-        self._set_hold(command.scope.lot, on=False)
+        self._set_hold(command, on=False)
         return []
 
     def _take_arrival(self, command: MaterialArrival, now: Timestamp) -> Sequence[Objection]:
@@ -173,11 +178,22 @@ class Dispatch:
         equipment.attribution.change_order(order, at, now)
         return []
 
-    def _set_hold(self, lot: str, *, on: bool) -> None:
+    def _set_hold(self, command: QualityHold | QualityRelease, *, on: bool) -> None:
         """Set or clear the hold bit of every machine that runs the lot."""
+        lot = command.scope.lot
+        for equipment, order, tag in self._holdable(lot):
+            token = f"{equipment.spec.path}|hold:{lot}|{int(on)}"
+            writes, purpose = (TagWrite(tag.tag_id, on),), purposes.of_hold(command, order)
+            self._site.effects.operations.append(Operation(tag.device, token, writes=writes, purpose=purpose))
+
+    def _locked_holds(self, lot: str) -> list[Objection]:
+        """Why a machine that runs the lot cannot be told: then nobody shall believe that it was."""
+        found = [self._record.locks.objection(tag.device) for _, _, tag in self._holdable(lot)]
+        return [objection for objection in found if objection is not None]
+
+    def _holdable(self, lot: str) -> Iterator[tuple[Equipment, str, TagSpec]]:
+        """The machines that run the lot and have a hold bit, each with its order."""
         for equipment in self._by_unit.values():
             run, tag = equipment.memory.production.order.current, equipment.spec.hold
             if run is not None and run.order.lot == lot and tag is not None:
-                write = TagWrite(tag.tag_id, on)
-                token = f"{equipment.spec.path}|hold:{lot}|{int(on)}"
-                self._site.effects.operations.append(Operation(tag.device, token, writes=(write,)))
+                yield equipment, run.order.id, tag

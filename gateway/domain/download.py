@@ -17,6 +17,7 @@ from gateway.domain.download_spec import DownloadSpec
 from gateway.domain.download_values import DownloadValues
 from gateway.domain.events import ParamItem
 from gateway.domain.handshake_player import Failure, HandshakePlayer, Next, Part, Verdict
+from gateway.domain.objections import Objection
 from gateway.domain.operations import Operation, OperationResult
 from gateway.domain.states import State
 from gateway.domain.values import (
@@ -120,6 +121,8 @@ class Download:
         if result.lost:
             self.lose(now)
             return None
+        if result.refused is not None:
+            return self._handle_refused(result.refused, now)
         if memory.looks:
             memory.looks = False
             return self._handle_resumed(_values(result.reads), now)
@@ -254,6 +257,13 @@ class Download:
         return self._end("FAILED", "rollback_failed", [f"{name} is not back at its old value" for name in wrong])
 
     # --- what goes wrong ----------------------------------------------------------------------------------------
+
+    def _handle_refused(self, objection: Objection, now: Timestamp) -> Move:
+        """The gateway itself did not let it pass: a lock, or no audit. Values that it stopped are not in the device."""
+        memory = self.memory
+        if memory.step is Step.WRITE and not memory.is_rolling_back:
+            memory.is_written = False
+        return self._fail(objection.code, [objection.detail], now)
 
     def _fail(self, code: str, detail: Sequence[str], now: Timestamp) -> Move:
         """Turn to the rollback; on the way back, see what can still be put right and then what the device holds."""

@@ -1,7 +1,10 @@
 """The parameter downloads that are under way: begun by a command or by a dispatched order, driven, told of, ended."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+import msgspec
+
+from gateway.domain import purposes
 from gateway.domain.answers import Answers
 from gateway.domain.conversion import to_raw
 from gateway.domain.dispatch import Dispatch
@@ -12,7 +15,7 @@ from gateway.domain.effects import Recorder
 from gateway.domain.equipment import Equipment
 from gateway.domain.events import ChangeApplied, ParamResult
 from gateway.domain.objections import Objection
-from gateway.domain.operations import Operation, OperationResult
+from gateway.domain.operations import CommandEnd, Operation, OperationResult
 from gateway.domain.preconditions import objections, permitted
 from gateway.domain.pulls import Pulls
 from gateway.domain.requests import ParamsDownload
@@ -53,7 +56,7 @@ class Downloads:
     def take(self, command: ParamsDownload, equipment: Equipment, now: Timestamp) -> None:
         """A command to bring a set into this equipment: accepted and begun, or rejected with every reason."""
         path = equipment.spec.path
-        against = list(objections(command, equipment, self._links))
+        against = list(self._objections(command, equipment))
         if against:
             self._answers.give(command.cmd, command.type, "rejected", path, now, objections=against)
             self.reject(command, against, equipment, now)
@@ -66,7 +69,8 @@ class Downloads:
     ) -> None:
         """Tell as an event that the set did not come into the machine, and why."""
         codes = tuple(dict.fromkeys(objection.code for objection in against))
-        self._report(command, equipment, Outcome("REJECTED", codes, (), ()), now)
+        detail = tuple(objection.detail for objection in against)
+        self._report(command, equipment, Outcome("REJECTED", codes, detail, ()), now)
 
     def handle_result(self, result: OperationResult, now: Timestamp) -> None:
         """A device operation ended; that of a hold bit carries no download."""
@@ -96,7 +100,7 @@ class Downloads:
             due = self._dispatch.due_download(equipment, now) or self._pulls.again(equipment, now)
         else:
             self._pulls.rest(equipment.spec.path)
-        if due is not None and not any(True for _ in objections(due, equipment, self._links)):
+        if due is not None and not any(True for _ in self._objections(due, equipment)):
             self._begin(due, equipment, now)
         elif (operation := self._pulls.decline(equipment)) is not None:
             self._site.effects.operations.append(operation)
@@ -112,6 +116,14 @@ class Downloads:
         """When `handle_timer` wants to be called."""
         timers = [download.next_timer() for download in self._active.values()]
         return min((timer for timer in timers if timer is not None), default=None)
+
+    def _objections(self, command: ParamsDownload, equipment: Equipment) -> Iterator[Objection]:
+        """Every reason why this equipment may not take this set now, a person's lock before all."""
+        spec = equipment.spec.download
+        locked = self._record.locks.objection(spec.device) if spec is not None else None
+        if locked is not None:
+            yield locked
+        yield from objections(command, equipment, self._links)
 
     # --- one download -------------------------------------------------------------------------------------------
 
@@ -132,7 +144,9 @@ class Downloads:
         equipment = self._equipment[path]
         equipment.recorder.changed = True
         if isinstance(move, Operation):
-            self._site.effects.operations.append(move)
+            download = self._active[path]
+            purpose = purposes.of_download(download.memory, download.spec, move)
+            self._site.effects.operations.append(msgspec.structs.replace(move, purpose=purpose))
         elif isinstance(move, Outcome):
             self._finish(equipment, move, now)
 
@@ -177,6 +191,13 @@ class Downloads:
         )  # fmt: skip
         owner = equipment.orders.owner(now) if equipment else None
         recorder.event(result, now, now, order=owner, time_quality="gateway", corr=about.corr)
+        spec = equipment.spec.download if equipment else None
+        self._site.effects.ends.append(
+            CommandEnd(
+                purpose=purposes.of_end(about), device=spec.device if spec else None, result=outcome.result,
+                codes=outcome.codes, detail=outcome.detail, items=outcome.items,
+            )
+        )  # fmt: skip
 
 
 def _targets(command: ParamsDownload, spec: DownloadSpec) -> dict[str, PlainValue]:

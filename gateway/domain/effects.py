@@ -7,7 +7,7 @@ from msgspec import field
 
 from gateway.domain.envelope import Answer, Event, Telemetry, event_id
 from gateway.domain.events import EventData, OrderRef
-from gateway.domain.operations import Operation
+from gateway.domain.operations import CommandEnd, Operation
 from gateway.domain.values import TimeQuality, Timestamp
 
 
@@ -28,6 +28,7 @@ class Effects(msgspec.Struct):
     answers: list[tuple[str | None, Answer]] = field(default_factory=list)
     retained: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     operations: list[Operation] = field(default_factory=list)
+    ends: list[CommandEnd] = field(default_factory=list)
     checkpoints: dict[str, bytes | None] = field(default_factory=dict)
 
 

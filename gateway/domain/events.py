@@ -26,6 +26,7 @@ from gateway.domain.gateway_events import (
     DeviceClock,
     GatewayCertificate,
     GatewayConnection,
+    GatewayLock,
     GatewayOutage,
     GatewayRestarted,
     TagDrift,
@@ -394,4 +395,5 @@ EVENT_TYPES: Final[tuple[type[EventData], ...]] = (
     GenealogyLink, ToolWear,
     ContainerCompleted, CounterSuspect, CounterRebased, ParamResult, ParamDeviation, ChangeAccepted, ChangeApplied,
     DataGap, TagDrift, DeviceClock, GatewayConnection, GatewayOutage, GatewayRestarted, GatewayCertificate,
+    GatewayLock,
 )  # fmt: skip

@@ -89,6 +89,24 @@ class GatewayOutage(EventData, frozen=True, kw_only=True):
     buffered_discrete: int
 
 
+class GatewayLock(EventData, frozen=True, kw_only=True):
+    """Somebody locked a device (`device` null: all of them) against every write, or unlocked it.
+
+    `reason`, `by` and `since` are those of the lock. While it holds, commands that would write are rejected with the
+    code `locked`.
+    """
+
+    type: ClassVar = "gateway.lock"
+    key: ClassVar = ("device", "t_src", "locked")
+    levels: ClassVar = (Level.GATEWAY,)
+
+    device: str | None
+    locked: bool
+    reason: str
+    by: str
+    since: UtcTime
+
+
 class GatewayRestarted(EventData, frozen=True, kw_only=True):
     """The gateway is back with its record, after a stop or a crash."""
 

@@ -1,14 +1,15 @@
-"""What all equipment of a line may look up: dispatched orders, lots on hold, what the next reel is."""
+"""What all equipment of a line may look up: dispatched orders, lots on hold, what the next reel is, write locks."""
 
 import msgspec
 from msgspec import field
 
+from gateway.domain.locks import WriteLocks
 from gateway.domain.orders import KnownOrder
 from gateway.domain.parameters import ParameterLibrary
 
 
 class SharedRecord(msgspec.Struct):
-    """Changed by commands only; survives a restart."""
+    """Changed by commands, and by who sets a write lock; survives a restart."""
 
     orders: dict[str, KnownOrder] = field(default_factory=dict)
     held_lots: list[str] = field(default_factory=list)
@@ -17,3 +18,4 @@ class SharedRecord(msgspec.Struct):
     arrivals: dict[str, str] = field(default_factory=dict)
     """Material → when more of it is expected."""
     library: ParameterLibrary = field(default_factory=ParameterLibrary)
+    locks: WriteLocks = field(default_factory=WriteLocks)

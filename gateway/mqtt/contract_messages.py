@@ -64,6 +64,15 @@ class CurrentUnits(msgspec.Struct, kw_only=True):
     tags: dict[str, TagUnit]
 
 
+class LockedDevice(msgspec.Struct, kw_only=True):
+    """A write lock: nothing is written to the device while it holds."""
+
+    device: Annotated[str | None, Meta(description="null: every device")]
+    reason: str
+    by: str
+    since: UtcTime
+
+
 class GatewayStatus(msgspec.Struct, kw_only=True):
     """Online, or offline by the gateway's own word or its last will. Retained."""
 
@@ -74,3 +83,4 @@ class GatewayStatus(msgspec.Struct, kw_only=True):
     epoch: str
     equipment: list[str] = field(name="eq")
     in_clear: Annotated[list[str], Meta(description="devices whose conversation is neither signed nor encrypted")]
+    locks: Annotated[list[LockedDevice], Meta(description="write locks that hold: `gateway lock`")]

@@ -69,6 +69,13 @@ class BrokerLink:
         """True while the broker is in reach."""
         return self._delivery is not None
 
+    def tell_status(self, online: bytes, offline: bytes) -> None:
+        """What the status topic says from now on; the last will of a connection that stands is as it was."""
+        self._online, self._offline = online, offline
+        if self._delivery is not None:
+            with suppress(BrokerLost):  # the next connection begins with it
+                self._delivery.publish_status(ONLINE, self._status_topic, online)
+
     def wake(self) -> None:
         """Something was committed to the outbox."""
         if self._delivery is not None:

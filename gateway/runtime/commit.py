@@ -1,17 +1,30 @@
 """From effects to one transaction, again and again: what arrives during a commit forms the next one."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
 from gateway.domain.core import Core
 from gateway.domain.effects import Effects
-from gateway.domain.operations import Operation
+from gateway.domain.operations import CommandEnd, Operation
 from gateway.drivers.base import Clock
 from gateway.mqtt import payloads
 from gateway.mqtt.topics import Topics
 from gateway.store.records import OutboxMessage, StoredAnswer, Transaction
 from gateway.store.store import Store
+
+
+class CommandAudit(Protocol):
+    """Where the end of a command that writes is told before its answer is committed."""
+
+    async def tell_ends(self, ends: Sequence[CommandEnd]) -> None:
+        """Returns when they are on the disk, or owed to one that takes nothing."""
+        ...
+
+    def checkpoint(self) -> dict[str, bytes]:
+        """How far the audit goes, for the record to know: who cuts it off afterwards is found."""
+        ...
 
 
 class Committer:
@@ -20,7 +33,11 @@ class Committer:
     Facts reach the core through `facts` alone, so that what one of them left half done is never committed.
     """
 
-    def __init__(self, core: Core, store: Store, topics: Topics, clock: Clock) -> None:
+    def __init__(
+        self, core: Core, store: Store, topics: Topics, clock: Clock, audit: CommandAudit | None = None
+    ) -> None:
+        """`audit` is told how commands ended; without one nothing is to be written to any device."""
+        self._audit = audit
         self._core = core
         self._store = store
         self._topics = topics
@@ -64,6 +81,9 @@ class Committer:
             waiting, self._waiting = self._waiting, None
             effects = self._core.take_effects(self._clock.now())
             if effects is not None:
+                if self._audit is not None:
+                    await self._audit.tell_ends(effects.ends)
+                    effects.checkpoints |= self._audit.checkpoint()
                 await self._store.commit(self.transaction(effects))
                 for operation in effects.operations:
                     operate(operation)

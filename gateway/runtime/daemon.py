@@ -3,31 +3,39 @@
 import asyncio
 import gc
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import msgspec
 import structlog
 
 from gateway import __version__
+from gateway.audit.folder import AuditFolder, Head
+from gateway.audit.trail import AuditTrail, audit_folder
 from gateway.config.plant import Plant
 from gateway.domain.core import Core
 from gateway.domain.effects import GatewayIdentity
 from gateway.domain.forgetting import KEPT
+from gateway.domain.locks import WriteLocks
 from gateway.domain.objections import Objection
 from gateway.domain.operations import Operation, OperationResult
+from gateway.domain.times import format_timestamp
 from gateway.domain.values import Batch
 from gateway.drivers.base import Clock
 from gateway.drivers.opcua.certificates import Expiring
 from gateway.mqtt.client import Incoming
-from gateway.mqtt.contract_messages import GatewayStatus
+from gateway.mqtt.contract_messages import GatewayStatus, LockedDevice
 from gateway.mqtt.payloads import Refused, decode_answer, decode_command, encode_json
 from gateway.mqtt.topics import Topics
 from gateway.runtime.broker_link import BrokerLink
 from gateway.runtime.certificate_watch import watch_certificates
 from gateway.runtime.commit import Committer
 from gateway.runtime.device_link import DeviceLink
+from gateway.runtime.dry_run import DryRun
+from gateway.runtime.locks import LockFile, LookingOnly, lock_file
+from gateway.runtime.write_gate import AUDIT_KEY, WriteGate
 from gateway.store.schema import StoreError
 from gateway.store.store import Store
 
@@ -49,6 +57,9 @@ FIRST_TRY = 2.0
 
 A gateway that listens before it has looked at its machines refuses the first download for want of contact."""
 
+LOOK_AT_LOCKS = 1.0
+"""Seconds until a lock is told of, at the latest. It holds from the moment on in which it is set."""
+
 DRAIN = 5.0
 """Seconds given to the outbox at the end."""
 
@@ -56,16 +67,20 @@ DRAIN = 5.0
 class Daemon:
     """Runs one plant until `stop` is set. Facts meet the core here, and nothing else is decided here."""
 
-    def __init__(self, plant: Plant, clock: Clock) -> None:
+    def __init__(self, plant: Plant, clock: Clock, dry_run: BinaryIO | None = None) -> None:
+        """With `dry_run`, nothing is published or written to any device: what would be published goes there."""
         self._plant = plant
         self._clock = clock
+        self._dry_run = dry_run
+        self._locks: WriteLocks | None = None
+        self._gate: WriteGate
         self._topics = Topics(plant.topic_root, plant.site, plant.gateway_id)
         self._links: dict[str, DeviceLink] = {}
         self._timers = asyncio.Event()
         self._core: Core
         self._committer: Committer
         self._store: Store
-        self._broker: BrokerLink
+        self._broker: BrokerLink | DryRun
 
     async def run(self, stop: asyncio.Event, report: Callable[[dict[str, Any]], None] | None = None) -> None:
         """Open the store, run everything, and end in good order: no new facts, commit, drain, close."""
@@ -74,13 +89,18 @@ class Daemon:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(f"{path.parent} cannot be made: {error}; see gateway: store: in the YAML") from error
-        async with Store(path, new_epoch=uuid.uuid4().hex[:12]) as self._store:
-            await self._restore()
+        async with AsyncExitStack() as stack:
+            self._store = await stack.enter_async_context(Store(path, new_epoch=uuid.uuid4().hex[:12]))
+            checkpoints = await self._store.checkpoints()
+            known = msgspec.json.decode(checkpoints.get(AUDIT_KEY, b"{}"), type=Head)
+            audit = AuditTrail(AuditFolder(audit_folder(path)), known, self._clock.now)
+            await self._restore(checkpoints, await stack.enter_async_context(audit))
             async with asyncio.TaskGroup() as tasks:
                 broker = tasks.create_task(self._talk_to_broker())
                 commit = tasks.create_task(self._committer.run(self._operate, self._broker.wake))
                 sources = [tasks.create_task(link.run()) for link in self._links.values()]
                 sources.append(tasks.create_task(self._watch_deadlines()))
+                sources.append(tasks.create_task(self._watch_locks()))
                 sources.append(tasks.create_task(self._forget()))
                 sources.append(tasks.create_task(watch_certificates(self._plant, self._clock, self._expires)))
                 if report is not None:
@@ -99,19 +119,20 @@ class Daemon:
                     await link.tried.wait()
         await self._broker.run()
 
-    async def _restore(self) -> None:
+    async def _restore(self, checkpoints: Mapping[str, bytes], audit: AuditTrail) -> None:
         now, plant = self._clock.now(), self._plant
         answers = await self._store.answers(now - KEPT)
         identity = GatewayIdentity(plant.gateway_id, plant.fingerprint, self._store.epoch, __version__)
         known = {answer.cmd: decode_answer(answer.payload) for answer in answers}
-        self._core = Core(plant.equipment, identity, await self._store.checkpoints(), known, now)
-        self._committer = Committer(self._core, self._store, self._topics, self._clock)
-        self._links = {name: DeviceLink(device, self, self._clock) for name, device in plant.devices.items()}
-        self._broker = BrokerLink(
-            plant.mqtt, self._store, self._clock, self,
-            filters=self._topics.command_filters([spec.path for spec in plant.equipment]),
-            status=(self._topics.status, self._status("online"), self._status("offline")),
-        )  # fmt: skip
+        self._core = Core(plant.equipment, identity, checkpoints, known, now)
+        locks = LookingOnly(now) if self._dry_run is not None else LockFile(lock_file(plant.store))
+        self._gate = WriteGate(locks, audit, self._clock)
+        self._committer = Committer(self._core, self._store, self._topics, self._clock, self._gate)
+        self._links = {
+            name: DeviceLink(device, self, self._clock, self._gate) for name, device in plant.devices.items()
+        }
+        self._broker = self._outlet()
+        self._look_at_locks()
         began = "new record" if self._store.is_new else "record restored"
         log.info(began, epoch=self._store.epoch, config=plant.fingerprint, file=str(self._store.path))
         self._committer.request()
@@ -119,11 +140,24 @@ class Daemon:
         gc.collect()
         gc.freeze()
 
+    def _outlet(self) -> BrokerLink | DryRun:
+        if self._dry_run is not None:
+            return DryRun(self._store, self._dry_run, self._clock)
+        return BrokerLink(
+            self._plant.mqtt, self._store, self._clock, self,
+            filters=self._topics.command_filters([spec.path for spec in self._plant.equipment]),
+            status=(self._topics.status, self._status("online"), self._status("offline")),
+        )  # fmt: skip
+
     def _status(self, state: str) -> bytes:
         plant = self._plant
         status = GatewayStatus(
             state=state, gateway=plant.gateway_id, version=__version__, configuration=plant.fingerprint,
             epoch=self._store.epoch, equipment=[spec.path for spec in plant.equipment], in_clear=plant.in_clear,
+            locks=[
+                LockedDevice(device=device, reason=lock.reason, by=lock.by, since=format_timestamp(lock.at))
+                for device, lock in (self._locks or WriteLocks()).shown()
+            ],
         )  # fmt: skip
         return encode_json(status)
 
@@ -175,6 +209,7 @@ class Daemon:
         if topic is None:
             log.warning("message on a topic that is no command topic", topic=incoming.topic)
             return
+        self._look_at_locks()
         now, known = self._clock.now(), {spec.path for spec in self._plant.equipment}
         path = topic.equipment if topic.equipment in known else None
         command = decode_command(topic.type, incoming.payload)
@@ -188,6 +223,29 @@ class Daemon:
                 core.handle_command(command, now)
         self._timers.set()
         await self._committer.committed()
+
+    # --- locks --------------------------------------------------------------------------------------------------
+
+    def _look_at_locks(self) -> None:
+        """Tell the core and the plant if somebody has locked or unlocked; the gate looks for itself."""
+        locks = self._gate.locks.current()
+        if locks == self._locks:
+            return
+        for device, lock in locks.shown():
+            log.warning(
+                "device locked" if device else "every device locked", device=device, by=lock.by, why=lock.reason
+            )
+        for device, _ in set((self._locks or WriteLocks()).shown()) - set(locks.shown()):
+            log.warning("device unlocked" if device else "no lock on every device any more", device=device)
+        self._locks = locks
+        with self._committer.facts() as core:
+            core.handle_locks(locks, self._clock.now())
+        self._broker.tell_status(self._status("online"), self._status("offline"))
+
+    async def _watch_locks(self) -> None:
+        while True:
+            self._look_at_locks()
+            await asyncio.sleep(LOOK_AT_LOCKS)
 
     # --- time ---------------------------------------------------------------------------------------------------
 

@@ -8,11 +8,13 @@ from typing import Protocol
 import structlog
 
 from gateway.config.plant import Device
+from gateway.domain.objections import Objection
 from gateway.domain.operations import Operation, OperationResult
 from gateway.domain.values import Batch, CallResult, StatusCode, TagChange, WriteResult, is_bad
 from gateway.drivers.base import Clock, Driver, LinkLost
 from gateway.drivers.registry import DRIVERS
 from gateway.runtime.supervisor import Backoff
+from gateway.runtime.write_gate import Passage, WriteGate
 
 log = structlog.get_logger()
 
@@ -36,8 +38,9 @@ class Intake(Protocol):
 class DeviceLink:
     """Owns the reconnection of one device and the one conversation with it."""
 
-    def __init__(self, device: Device, intake: Intake, clock: Clock) -> None:
+    def __init__(self, device: Device, intake: Intake, clock: Clock, gate: WriteGate) -> None:
         self._device = device
+        self._gate = gate
         self._intake = intake
         self._clock = clock
         self._backoff = Backoff()
@@ -119,17 +122,19 @@ class DeviceLink:
                 result = await self._perform(operation)
             except Exception:
                 log.exception("driver failed in an operation", device=self._device.name)
-                result = _refused(operation, StatusCode.BAD_INTERNAL_ERROR)
+                result = _failed(operation, StatusCode.BAD_INTERNAL_ERROR)
             self._intake.operation_done(result)
 
     async def _perform(self, operation: Operation) -> OperationResult:
-        """The one place in the gateway that writes to a device or calls a method of one."""
-        driver = self._driver
+        """The one place in the gateway that writes to a device or calls a method of one, if the gate lets it pass."""
+        driver, passage = self._driver, None
         if driver is None:
             return OperationResult(operation.token, lost=True)
-        if refused := self._device.allowed.refused(operation):
-            log.error("operation not on the allow-list", device=self._device.name, refused=refused)
-            return _refused(operation, StatusCode.BAD_USER_ACCESS_DENIED)
+        if operation.changes:
+            admitted = await self._gate.admit(self._device, operation)
+            if not isinstance(admitted, Passage):
+                return _failed(operation, StatusCode.BAD_USER_ACCESS_DENIED, admitted)
+            passage = admitted
         try:
             writes = await driver.write(operation.writes) if operation.writes else []
             if any(is_bad(result.status_code) for result in writes):
@@ -137,17 +142,21 @@ class DeviceLink:
             else:
                 calls = await driver.call(operation.calls) if operation.calls else []
             reads = await driver.read(operation.reads) if operation.reads else []
+            result = OperationResult(operation.token, tuple(reads), tuple(writes), calls=tuple(calls))
         except LinkLost as lost:
             log.warning("device lost in an operation", device=self._device.name, reason=str(lost))
-            return OperationResult(operation.token, lost=True)
-        return OperationResult(operation.token, tuple(reads), tuple(writes), calls=tuple(calls))
+            result = OperationResult(operation.token, lost=True)
+        if passage is not None:
+            await self._gate.tell_outcome(passage, result)
+        return result
 
 
-def _refused(operation: Operation, status: int) -> OperationResult:
+def _failed(operation: Operation, status: int, refused: Objection | None = None) -> OperationResult:
     """What an operation comes to that is not or cannot be carried out: every tag and every call Bad.
 
     Not `lost`: the download would try again on the next connection, and fail there in the same way, for ever.
     """
     reads = tuple(TagChange(tag_id, None, status) for tag_id in operation.reads)
     writes = tuple(WriteResult(write.tag_id, status) for write in operation.writes)
-    return OperationResult(operation.token, reads, writes, calls=(CallResult(status),) * len(operation.calls))
+    calls = (CallResult(status),) * len(operation.calls)
+    return OperationResult(operation.token, reads, writes, calls=calls, refused=refused)

@@ -10,6 +10,7 @@ from gateway.drivers.opcua.config import OpcUaAddress, OpcUaSettings
 from gateway.runtime.device_link import DeviceLink
 from tests.drivers.clocks import PlantClock
 from tests.drivers.opcua_servers import PLC
+from tests.gates import open_gate
 
 
 class Record:
@@ -62,7 +63,8 @@ async def link(port: int, *tags: Tag, rate: float = 1, **keys):
     }
     settings = OpcUaSettings(url=f"opc.tcp://127.0.0.1:{port}", **keys)
     record = Record()
-    supervised = DeviceLink(Device("FIL01", "opcua", settings, tags), record, PlantClock(rate))
+    clock = PlantClock(rate)
+    supervised = DeviceLink(Device("FIL01", "opcua", settings, tags), record, clock, open_gate(clock))
     record.link = supervised
     task = asyncio.create_task(supervised.run())
     try:

@@ -20,6 +20,7 @@ from gateway.config.problems import ConfigError
 from gateway.domain.operations import OperationResult
 from gateway.domain.values import Batch
 from gateway.runtime.device_link import DeviceLink
+from tests.gates import open_gate
 from tests.stage import Stage
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -45,7 +46,7 @@ class Gateway:
         self.clock = PlantClock()
         self.stage = Stage(plant)
         self.moved = asyncio.Event()
-        self.link = DeviceLink(plant.devices["SCADA"], self, self.clock)
+        self.link = DeviceLink(plant.devices["SCADA"], self, self.clock, open_gate(self.clock))
 
     def link_changed(self, device: str, up: bool, detail: str | None = None, resumed: bool = False) -> None:
         now = self.clock.now()

@@ -21,6 +21,7 @@ from gateway.mqtt.topics import Topics
 from gateway.runtime.device_link import DeviceLink
 from tests.contract import check_effects
 from tests.drivers.clocks import PlantClock
+from tests.gates import open_gate
 
 RATE = 60
 """A minute of the plant is a second of the wall."""
@@ -148,7 +149,10 @@ class Mes:
 async def supervised(plant, clock: PlantClock):
     mes = Mes(plant, clock)
     (device,) = plant.devices.values()
-    tasks = [asyncio.create_task(run) for run in (DeviceLink(device, mes, clock).run(), mes.watch_deadlines())]
+    tasks = [
+        asyncio.create_task(run)
+        for run in (DeviceLink(device, mes, clock, open_gate(clock)).run(), mes.watch_deadlines())
+    ]
     try:
         yield mes
     finally:

@@ -22,6 +22,7 @@ from gateway.drivers.modbus.driver import ModbusDriver
 from gateway.drivers.opcua.config import OpcUaAddress, OpcUaSettings
 from gateway.drivers.opcua.driver import OpcUaDriver
 from gateway.runtime.device_link import DeviceLink
+from tests.gates import open_gate
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 NOT_EXECUTED = 0x81110000
@@ -159,7 +160,8 @@ class Intake:
 async def supervised(port: int, allowed: AllowList, *tags: Tag[OpcUaAddress]) -> AsyncIterator[Any]:
     """A device as the daemon has it; gives a function that performs one operation."""
     intake = Intake()
-    link = DeviceLink(Device("FIL01", "opcua", settings(port), tags, allowed), intake, PlantClock())
+    clock = PlantClock()
+    link = DeviceLink(Device("FIL01", "opcua", settings(port), tags, allowed), intake, clock, open_gate(clock))
     task = asyncio.create_task(link.run())
 
     async def perform(**operation: Any) -> OperationResult:
@@ -188,7 +190,9 @@ async def test_a_call_that_is_not_on_the_allow_list_never_leaves_the_gateway(rec
     assert refused.calls == (CallResult(StatusCode.BAD_USER_ACCESS_DENIED),) * 2
     assert [write.status_code for write in unlisted.writes] == [StatusCode.BAD_USER_ACCESS_DENIED]
     assert called == []
-    assert [log["refused"] for log in logs if log["log_level"] == "error"] == [[call("start").method], ["FIL01.speed"]]
+    reasons = [log["reason"] for log in logs if log["log_level"] == "error"]
+    listed = "not on the write allow-list of FIL01"
+    assert reasons == [f"{call('start').method}: {listed}", f"FIL01.speed: {listed}"]
 
 
 async def test_an_operation_writes_then_calls_then_reads_and_a_refused_write_holds_the_calls_back(

@@ -26,6 +26,7 @@ from gateway.store.store import Store
 from tests.brokers import eventually
 from tests.drivers.clocks import PlantClock
 from tests.drivers.modbus_devices import Device, device
+from tests.gates import open_gate
 from tests.stage import Stage
 
 PLANT = """\
@@ -157,7 +158,8 @@ class Taken:
 async def link(press: Device, tmp_path: Path) -> tuple[DeviceLink, Taken]:
     plant = load_plant(write_plant(tmp_path, press.port))
     taken = Taken()
-    return DeviceLink(plant.devices["PRESS"], taken, PlantClock(rate=20)), taken
+    clock = PlantClock(rate=20)
+    return DeviceLink(plant.devices["PRESS"], taken, clock, open_gate(clock)), taken
 
 
 async def test_a_fault_in_the_driver_costs_its_device_a_reconnection_and_no_more(

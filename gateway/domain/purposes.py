@@ -1,0 +1,35 @@
+"""For whom a device is written to, as the audit tells it: of downloads, holds and acknowledgements."""
+
+from gateway.domain.download_memory import DownloadMemory
+from gateway.domain.download_spec import DownloadSpec
+from gateway.domain.operations import Operation, Purpose
+from gateway.domain.requests import AlarmAck, ParamsDownload, QualityHold, QualityRelease
+
+
+def of_download(memory: DownloadMemory, spec: DownloadSpec, operation: Operation) -> Purpose:
+    """A step of a download. What the device held before is known on the way there, by the snapshot."""
+    if not operation.changes:
+        return Purpose()
+    old = {} if memory.is_rolling_back else {spec.parameters[n].tag_id: value for n, value in memory.snapshot.items()}
+    step = memory.step.lower()
+    return Purpose(
+        cmd=memory.cmd, type=memory.type, order=memory.order, corr=memory.corr, old=old,
+        action=f"rollback: {step}" if memory.is_rolling_back else step,
+    )  # fmt: skip
+
+
+def of_end(about: ParamsDownload | DownloadMemory) -> Purpose:
+    """The end of a download, or that it never began."""
+    return Purpose(cmd=about.cmd, type=about.type, order=about.order, corr=about.corr)
+
+
+def of_hold(command: QualityHold | QualityRelease, order: str) -> Purpose:
+    """Setting or clearing the hold bit of the machine that runs that order."""
+    action = "hold" if isinstance(command, QualityHold) else "release"
+    return Purpose(cmd=command.cmd, type=command.type, order=order, corr=command.corr, action=action)
+
+
+def of_acknowledgement(command: AlarmAck) -> Purpose:
+    """Acknowledging or confirming an alarm for a person."""
+    action = "confirm" if command.confirm else "acknowledge"
+    return Purpose(cmd=command.cmd, type=command.type, by=command.user.strip(), corr=command.corr, action=action)
