@@ -106,6 +106,9 @@ class Contract:
     def _const(self, only: Any) -> Check:
         return lambda value: None if value == only else f"{value!r} is not {only!r}"
 
+    def _enum(self, known: list[Any]) -> Check:
+        return lambda value: None if value in known else f"{value!r} is none of {known}"
+
     def _pattern(self, text: str) -> Check:
         search = re.compile(text).search
         return lambda value: None if not isinstance(value, str) or search(value) else f"{value!r} is not like {text}"

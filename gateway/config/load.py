@@ -12,6 +12,7 @@ from gateway.config.models import DerivedTagSection, EquipmentSection, GatewaySe
 from gateway.config.plant import Device, Plant
 from gateway.config.problems import ConfigError, Place, Problem
 from gateway.config.resolve import EquipmentResolver
+from gateway.config.resolve_jobs import job_tags
 from gateway.config.validation import Reporter, allowed_keys, unknown_key
 from gateway.config.yaml_reader import Document, KeyPath, read_yaml
 from gateway.domain.allow_list import allow_list
@@ -203,8 +204,15 @@ class _Loader:
                     self._reporter.report(*self._tag_places[tag.tag_id], problem)
         for spec in specs:
             method = spec.download.handshake.method if spec.download is not None else None
+            if spec.download is not None and spec.download.job is not None:
+                self._check_job_control(spec.path, spec.download.device, spec.download.job.call("Store", ""))
             if spec.download is not None and method is not None:
                 self._check_commit(spec.path, spec.download.device, method.call)
+
+    def _check_job_control(self, path: str, device: str, call: MethodCall) -> None:
+        entry, _, settings = self._devices[device]
+        for problem in entry.check_call(settings, call) if settings is not None else ():
+            self._reporter.report(self._equipment_documents[path], ("equipment", path, "job_control"), problem)
 
     def _check_commit(self, path: str, device: str, call: MethodCall) -> None:
         entry, _, settings = self._devices[device]
@@ -240,13 +248,29 @@ class _Loader:
         if section is None:
             self._partial_tags(document, unit, keys, raw)
             return None
+        bodies = section.tags | self._job_tags(document, keys, section)
         tags = {
             name: self._tag(document, unit, (*keys, "tags", name), body, section.device)
-            for name, body in section.tags.items() if "expression" not in body
+            for name, body in bodies.items() if "expression" not in body
         }  # fmt: skip
         derived = self._derived_tags(document, keys, section.tags)
         self._check_conditions(document, keys, section)
         return EquipmentResolver(self._reporter, document, keys, section, tags, derived).resolve(path, unit)
+
+    def _job_tags(self, document: Document, keys: KeyPath, section: EquipmentSection) -> dict[str, dict[str, Any]]:
+        """The tags that a section `job_control` brings along; its device must know methods and structures."""
+        given = job_tags(section.job_control)
+        where = (*keys, "job_control")
+        for name in given.keys() & section.tags.keys():
+            self._reporter.report(document, (*keys, "tags", name), f"{name} is a tag of job_control; take another name")
+        if section.job_control is not None:
+            entry = self._devices.get(section.job_control.device or section.device)
+            settings = entry[2] if entry is not None else None
+            if settings is not None and not getattr(settings, "structures", False):
+                text = "needs structures: true at its device, an OPC UA server with a job order receiver"
+                self._reporter.report(document, where, text)
+                return {}
+        return given
 
     def _derived_tags(
         self, document: Document, keys: KeyPath, bodies: Mapping[str, dict[str, Any]]

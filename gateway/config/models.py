@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from gateway.config.download_models import DownloadSection
+from gateway.config.job_models import JobControlSection
 from gateway.config.section import PATH, Name, Rate, Section, Unit
 from gateway.domain.counters import RestartPolicy
 from gateway.domain.kpi import IsoTime
@@ -263,6 +264,7 @@ class EquipmentSection(ProductionSection):
     state: StateSection | None = None
     lanes: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=32)], LaneSection] = {}
     download: DownloadSection | None = None
+    job_control: JobControlSection | None = None
     alarms: AlarmsSection | None = None
     hold: str | None = None
     kpi: Annotated[KpiSection | None, BeforeValidator(_switched_on)] = None

@@ -12,6 +12,7 @@ from gateway.config.models import (
     TagSection,
 )
 from gateway.config.resolve_download import DownloadResolver
+from gateway.config.resolve_jobs import JobResolver
 from gateway.config.resolve_kpi import resolve_kpi
 from gateway.config.resolve_production import ProductionResolver
 from gateway.config.resolve_state import StateResolver
@@ -21,12 +22,14 @@ from gateway.config.validation import Reporter
 from gateway.config.yaml_reader import Document, KeyPath
 from gateway.domain.alarms import AlarmSpec
 from gateway.domain.conversion import Conversion
-from gateway.domain.equipment import EquipmentSpec, TagSpec
+from gateway.domain.download_spec import DownloadSpec
+from gateway.domain.equipment import EquipmentSpec
 from gateway.domain.expressions import Compiled, ExpressionError, compile_expression, tags_used
 from gateway.domain.lanes import LaneSpec
 from gateway.domain.orders import OrderSource
 from gateway.domain.pacing import Pace
 from gateway.domain.states import StateSpec
+from gateway.domain.tag_spec import TagSpec
 from gateway.domain.values import DataType
 
 ResolvedTags = Mapping[str, tuple[TagSection, str] | None]
@@ -67,7 +70,7 @@ class EquipmentResolver:
         derived_tags, state = derived.resolve(), self._state(derived)
         production = ProductionResolver(self._section, self._slot, self.tag_section, self.report).resolve()
         lanes = tuple(self._lane(name) for name in self._section.lanes)
-        download = DownloadResolver(self._section, self).resolve() if self._section.download is not None else None
+        download = self._download()
         alarms = self._alarms(self._section.alarms) if self._section.alarms is not None else None
         if self._section.hold is not None:
             self.device_slot(self._section.hold, "hold")
@@ -81,6 +84,16 @@ class EquipmentResolver:
             path, unit, tags, state, production, download, alarms, hold, derived=derived_tags, kpi=kpi, lanes=lanes
         )
 
+    def _download(self) -> DownloadSpec | None:
+        """How the equipment takes parameter sets: into tags, or into job orders."""
+        section = self._section
+        if section.job_control is not None:
+            if section.download is not None:
+                self.report(("download",), "a set goes into tags or into job orders; keep download or job_control")
+            operation = section.order.operation if section.order is not None else None
+            return JobResolver(section.job_control, section.device, operation, self).resolve()
+        return DownloadResolver(section, self).resolve() if section.download is not None else None
+
     def _lane(self, lane: str) -> LaneSpec:
         section = self._section.lanes[lane]
 
@@ -90,7 +103,7 @@ class EquipmentResolver:
         def report(keys: KeyPath, message: str) -> None:
             self.report(("lanes", lane, *keys), message)
 
-        if section.order is not None and section.order.source in (OrderSource.DOWNLOAD, OrderSource.COMMAND):
+        if section.order is not None and section.order.source in _OF_THE_WHOLE:
             report(("order", "from"), "a lane gets its orders from a tag or a unit upstream; commands know no lanes")
         return LaneSpec(lane, ProductionResolver(section, slot, self.tag_section, report).resolve())
 
@@ -188,6 +201,9 @@ class EquipmentResolver:
             return TagSection(type=derived.type, unit=derived.unit, publish=derived.publish)
         return resolved[0] if resolved is not None else None
 
+
+_OF_THE_WHOLE = (OrderSource.DOWNLOAD, OrderSource.COMMAND, OrderSource.JOB_CONTROL)
+"""Sources that know a machine, and none of its lanes."""
 
 _FLOATS = frozenset({DataType.FLOAT32, DataType.FLOAT64})
 """Always converted, since a device may send NaN."""

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 
 from gateway.config.models import CounterSection, DerivedTagSection, ProductionSection, TagSection
+from gateway.config.resolve_jobs import LIST_TAG
 from gateway.config.resolve_usage import FindSlot, Report, UsageResolver
 from gateway.domain.attribution import ProductionSpec
 from gateway.domain.containers import ContainerSpec
@@ -91,6 +92,11 @@ class ProductionResolver:
             else:
                 slot = self._slot(section.tag, "order", "tag")
             since = self._since(section.since) if section.since is not None else None
+        template, jobs = "{order}", getattr(self._section, "job_control", None)
+        if source is OrderSource.JOB_CONTROL and jobs is None:
+            self._report(("order", "from"), "from: job_control needs the section job_control beside it")
+        elif source is OrderSource.JOB_CONTROL and jobs is not None:
+            slot, template = self._slot(LIST_TAG, "order", "from"), jobs.job_order.id
         for key in ("tag", "since") if source is not OrderSource.TAG else ():
             if getattr(section, key) is not None:
                 self._report(
@@ -102,6 +108,7 @@ class ProductionResolver:
         return OrderSpec(
             source, slot, section.trigger or source, section.operation, section.complete == "at_quantity", since,
             None if isinstance(section.source, OrderSource) else section.source, _milliseconds(section.transit or 0),
+            template,
         )  # fmt: skip
 
     def _since(self, name: str) -> int:

@@ -31,7 +31,9 @@ def allow_list(device: str, equipment: Iterable[EquipmentSpec]) -> AllowList:
     tags: set[TagId] = set()
     methods: set[str] = set()
     for spec in equipment:
-        if spec.download is not None and spec.download.device == device:
+        if spec.download is not None and spec.download.job is not None:
+            methods |= spec.download.job.methods if spec.download.device == device else set()
+        elif spec.download is not None and spec.download.device == device:
             tags |= {parameter.tag_id for parameter in spec.download.parameters.values()}
             tags |= spec.download.handshake.written
             method = spec.download.handshake.method

@@ -12,6 +12,7 @@ from gateway.domain.effects import Recorder
 from gateway.domain.events import CounterRebased, OrderRef, OrderStarted, ProductionCount
 from gateway.domain.expressions import Inputs
 from gateway.domain.history import History, PastContainer, PastWindow, Told
+from gateway.domain.job_list import running_order
 from gateway.domain.jumps import REBASED, find_jump
 from gateway.domain.kpi import Kpi
 from gateway.domain.objections import Objection
@@ -346,6 +347,10 @@ class Attribution:
         assert spec.slot is not None
         if not self._inputs.usable(spec.slot):
             return None
+        if spec.source is OrderSource.JOB_CONTROL:
+            current = self.memory.order.current
+            shown = running_order(self._inputs.values[spec.slot], spec.template, current.order.id if current else "")
+            return None if shown == "" and current is None else shown
         wanted = str(self._inputs.values[spec.slot] or "").strip()
         return None if wanted == "" and self.memory.order.current is None else wanted
 

@@ -11,9 +11,11 @@ from gateway.domain.downloads import Downloads
 from gateway.domain.effects import Recorder
 from gateway.domain.envelope import Answer
 from gateway.domain.equipment import Equipment
+from gateway.domain.job_control import PREFIX as JOB_PREFIX
+from gateway.domain.job_control import JobCommands
 from gateway.domain.objections import Objection
 from gateway.domain.operations import CommandEnd, OperationResult, Purpose
-from gateway.domain.requests import EQUIPMENT_COMMANDS, AlarmAck, Command, ParamsDownload
+from gateway.domain.requests import EQUIPMENT_COMMANDS, AlarmAck, Command, JobControl, OrderStart, ParamsDownload
 from gateway.domain.shared import SharedRecord
 from gateway.domain.times import parse_timestamp
 from gateway.domain.values import Timestamp
@@ -38,6 +40,7 @@ class Commands:
         self._dispatch = Dispatch(record, equipment, site)
         self._downloads = Downloads(record, equipment, site, self._answers, self._dispatch, links, now)
         self._acknowledgements = Acknowledgements(record, equipment, links)
+        self._jobs = JobCommands(record, equipment, site, self._answers, links, now)
 
     def handle(self, command: Command, now: Timestamp) -> None:
         """Answer a well-formed command at once; a known id gets its stored answer and nothing else happens."""
@@ -52,6 +55,8 @@ class Commands:
             self._download(command, now)
         elif isinstance(command, AlarmAck):
             self._acknowledge(command, now)
+        elif isinstance(command, JobControl | OrderStart) and self._jobs.takes(command, self._find(command.eq)):
+            self._control_job(command, now)
         else:
             self._answer(command, list(self._dispatch.take(command, now)), now)
 
@@ -63,12 +68,15 @@ class Commands:
         """A device operation ended."""
         if result.token.startswith(PREFIX):
             self._end_acknowledgement(self._acknowledgements.end(result), now)
+        elif result.token.startswith(JOB_PREFIX):
+            self._jobs.handle_result(result, now)
         else:
             self._downloads.handle_result(result, now)
 
     def handle_link_up(self, device: str, now: Timestamp) -> None:
         """The device is in reach again."""
         self._downloads.handle_link_up(device, now)
+        self._jobs.handle_link_up(device, now)
 
     def handle_scan(self, path: str, now: Timestamp) -> None:
         """An equipment's inputs changed."""
@@ -79,10 +87,12 @@ class Commands:
         for interrupted in self._acknowledgements.take_interrupted():
             self._end_acknowledgement(interrupted, now)
         self._downloads.handle_timer(now)
+        self._jobs.handle_timer(now)
 
     def next_timer(self) -> Timestamp | None:
         """When `handle_timer` wants to be called."""
-        return self._downloads.next_timer()
+        timers = (self._downloads.next_timer(), self._jobs.next_timer())
+        return min((timer for timer in timers if timer is not None), default=None)
 
     # --- what runs on after its first answer --------------------------------------------------------------------
 
@@ -94,6 +104,13 @@ class Commands:
         unknown = [self._unknown(command.eq)]
         self._answer(command, unknown, now)
         self._downloads.reject(command, unknown, None, now)
+
+    def _control_job(self, command: JobControl | OrderStart, now: Timestamp) -> None:
+        equipment = self._find(command.eq)
+        if equipment is None:
+            self._answer(command, [self._unknown(command.eq)], now)
+        else:
+            self._jobs.take(command, equipment, now)
 
     def _acknowledge(self, command: AlarmAck, now: Timestamp) -> None:
         equipment = self._find(command.eq)

@@ -24,7 +24,7 @@ class Deviations:
 
     def __init__(self, spec: DownloadSpec | None, slots: Mapping[TagId, int], memory: DeviationMemory) -> None:
         self.memory = memory
-        parameters = spec.parameters if spec is not None else {}
+        parameters = spec.parameters if spec is not None and spec.job is None else {}
         self._names = {slots[parameter.readback]: name for name, parameter in parameters.items()}
 
     def expect(self, active: Mapping[str, PlainValue]) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from gateway.domain import purposes
 from gateway.domain.effects import Recorder
-from gateway.domain.equipment import Equipment, TagSpec
+from gateway.domain.equipment import Equipment
 from gateway.domain.events import ChangeAccepted
 from gateway.domain.forgetting import forget
 from gateway.domain.history import KEPT
@@ -28,6 +28,7 @@ from gateway.domain.requests import (
     StockTask,
 )
 from gateway.domain.shared import SharedRecord
+from gateway.domain.tag_spec import TagSpec
 from gateway.domain.times import parse_timestamp
 from gateway.domain.values import TagWrite, Timestamp
 

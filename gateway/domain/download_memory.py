@@ -55,6 +55,8 @@ class DownloadMemory(msgspec.Struct):
     limits: dict[str, tuple[float | None, float | None]] = field(default_factory=dict)
     snapshot: dict[str, PlainValue] = field(default_factory=dict)
     actual: dict[str, PlainValue] = field(default_factory=dict)
+    called: list[str] = field(default_factory=list)
+    """The methods of Job Control that were called, in this order: none of them twice."""
     codes: list[str] = field(default_factory=list)
     detail: list[str] = field(default_factory=list)
 

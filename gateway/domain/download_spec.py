@@ -7,6 +7,7 @@ import msgspec
 from gateway.domain.conversion import Conversion
 from gateway.domain.expressions import Compiled
 from gateway.domain.handshake import Handshake
+from gateway.domain.job_spec import JobSpec
 from gateway.domain.values import TagId
 
 
@@ -49,3 +50,5 @@ class DownloadSpec(msgspec.Struct, frozen=True):
     permit: Compiled | None = None
     permit_timeout: int = 1_800_000
     contact_timeout: int = 1_800_000
+    job: JobSpec | None = None
+    """Where the set goes into a job order; a parameter's tag is then the id of a JobOrderParameter."""

@@ -14,6 +14,8 @@ from gateway.domain.download_spec import DownloadSpec
 from gateway.domain.effects import Recorder
 from gateway.domain.equipment import Equipment
 from gateway.domain.events import ChangeApplied, ParamResult
+from gateway.domain.job_download import JobDownload
+from gateway.domain.job_spec import OrderFacts
 from gateway.domain.objections import Objection
 from gateway.domain.operations import CommandEnd, Operation, OperationResult
 from gateway.domain.preconditions import objections, permitted
@@ -45,10 +47,10 @@ class Downloads:
         self._dispatch = dispatch
         self._links = links
         self._pulls = Pulls(equipment)
-        self._active: dict[str, Download] = {}
+        self._active: dict[str, Download | JobDownload] = {}
         for path, item in equipment.items():
             if item.memory.download is not None and item.spec.download is not None:
-                download = self._active[path] = Download(item.spec.download, item.memory.download, path)
+                download = self._active[path] = self._driver(item, item.spec.download, item.memory.download)
                 download.lose(now)
 
     # --- facts --------------------------------------------------------------------------------------------------
@@ -123,6 +125,8 @@ class Downloads:
         locked = self._record.locks.objection(spec.device) if spec is not None else None
         if locked is not None:
             yield locked
+        if spec is not None and spec.job is not None and not command.order:
+            yield Objection("no_order", f"{command.eq} takes sets in job orders; say for which order this one is")
         yield from objections(command, equipment, self._links)
 
     # --- one download -------------------------------------------------------------------------------------------
@@ -137,8 +141,17 @@ class Downloads:
         )  # fmt: skip
         equipment.memory.download = memory
         memory.limits = {item.name: (item.min, item.max) for item in command.items}
-        download = self._active[path] = Download(spec, memory, path)
+        download = self._active[path] = self._driver(equipment, spec, memory)
         self._proceed(path, download.begin(permitted(equipment), now), now)
+
+    def _driver(self, equipment: Equipment, spec: DownloadSpec, memory: DownloadMemory) -> Download | JobDownload:
+        """Whatever drives it: tags and a handshake, or a job order."""
+        if spec.job is None:
+            return Download(spec, memory, equipment.spec.path)
+        order = memory.order or ""
+        known = self._record.orders.get(order)
+        facts = OrderFacts(order, memory.set, memory.rev, equipment.spec.unit, known)
+        return JobDownload(spec, memory, equipment.spec.path, facts)
 
     def _proceed(self, path: str, move: Operation | Outcome | None, now: Timestamp) -> None:
         equipment = self._equipment[path]
@@ -151,12 +164,15 @@ class Downloads:
             self._finish(equipment, move, now)
 
     def _finish(self, equipment: Equipment, outcome: Outcome, now: Timestamp) -> None:
-        memory = self._active.pop(equipment.spec.path).memory
+        download = self._active.pop(equipment.spec.path)
+        memory = download.memory
         equipment.memory.download = None
         if memory.cmd.startswith("auto:") and memory.order is not None:
             equipment.memory.production.order.loaded.append(memory.order)
         if outcome.result == "ACTIVE":
             self._make_active(equipment, memory, outcome)
+            if isinstance(download, JobDownload):
+                download.remember(equipment.memory.jobs)
         self._report(memory, equipment, outcome, now)
         if outcome.result == "ACTIVE":
             self._tell_change(memory, now)

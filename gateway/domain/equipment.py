@@ -14,7 +14,7 @@ from gateway.domain.alarm_sources import AlarmShown
 from gateway.domain.alarms import AlarmEvent, AlarmMemory, Alarms, AlarmSpec
 from gateway.domain.attribution import Attribution, Context, ProductionMemory, ProductionSpec
 from gateway.domain.contacts import Contacts
-from gateway.domain.conversion import Conversion, to_engineering
+from gateway.domain.conversion import to_engineering
 from gateway.domain.derived import DerivedTag, DerivedTags
 from gateway.domain.deviations import DeviationMemory, Deviations
 from gateway.domain.download_memory import DownloadMemory
@@ -22,11 +22,12 @@ from gateway.domain.download_spec import DownloadSpec
 from gateway.domain.effects import Recorder, SequenceMemory
 from gateway.domain.events import DowntimeClosed, EquipmentState
 from gateway.domain.expressions import Inputs
-from gateway.domain.heartbeats import Heartbeat, Heartbeats
+from gateway.domain.heartbeats import Heartbeats
 from gateway.domain.history import History
+from gateway.domain.job_progress import JobMemory, job_progress
 from gateway.domain.kpi import Kpi, KpiMemory, KpiSpec
 from gateway.domain.lanes import LaneMemory, Lanes, LaneSpec
-from gateway.domain.pacing import Pace, PacedTags, TellValue
+from gateway.domain.pacing import PacedTags, TellValue
 from gateway.domain.run_parameters import RunParameters
 from gateway.domain.scans import Entry, Scans
 from gateway.domain.shared import SharedRecord
@@ -43,43 +44,10 @@ from gateway.domain.states import (
     Transition,
     observe,
 )
+from gateway.domain.tag_spec import TagSpec
 from gateway.domain.times import MAX_LEAD, format_timestamp, whole_seconds
 from gateway.domain.units import common_code
 from gateway.domain.values import ConditionChange, StatusCode, TagChange, TagId, Timestamp
-
-
-class TagSpec(msgspec.Struct, frozen=True):
-    """One tag of an equipment. `conversion` is None where the raw value is the engineering value."""
-
-    tag_id: TagId
-    name: str
-    slot: int
-    device: str
-    conversion: Conversion | None = None
-    publish: bool = False
-    is_input: bool = False
-    heartbeat_period: int | None = None
-    unit: str | None = None
-    pace: Pace | None = None
-    """How often it is told as a run parameter; with a pace, `publish` is false."""
-
-    @property
-    def heartbeat(self) -> Heartbeat | None:
-        """The tag as a heartbeat, if it is one."""
-        if self.heartbeat_period is None:
-            return None
-        return Heartbeat(self.slot, self.heartbeat_period, self.device, self.tag_id)
-
-    @property
-    def sources(self) -> tuple[tuple[str, TagId], ...]:
-        """Its device and its id: what must be known before anything is said of it."""
-        return ((self.device, self.tag_id),)
-
-    @property
-    def is_plain(self) -> bool:
-        """True if it leaves as it comes, and nothing else depends on it."""
-        conversion = self.conversion
-        return self.publish and not self.is_input and (conversion is None or conversion.is_identity)
 
 
 class EquipmentSpec(msgspec.Struct, frozen=True):
@@ -135,6 +103,7 @@ class EquipmentMemory(msgspec.Struct):
     kpi: KpiMemory = field(default_factory=KpiMemory)
     deviations: DeviationMemory = field(default_factory=DeviationMemory)
     lanes: dict[str, LaneMemory] = field(default_factory=dict)
+    jobs: JobMemory = field(default_factory=JobMemory)
 
 
 class Equipment:
@@ -165,6 +134,7 @@ class Equipment:
         self.attribution = Attribution(spec.production, memory.production, context)
         self.lanes = Lanes(self.attribution, context, spec.lanes, memory.lanes, kept)
         self.orders = self.attribution.orders
+        self.jobs = job_progress(spec.download, memory.jobs, recorder, self.inputs)
         self.deviations = Deviations(spec.download, {tag.tag_id: tag.slot for tag in spec.tags}, memory.deviations)
         self._alarms = Alarms(spec.alarms, memory.alarms) if spec.alarms else None
         self.parameters = RunParameters(spec.path)
@@ -320,6 +290,8 @@ class Equipment:
         if seen is not None and self._is_back:
             self._date_back(seen)
         self.lanes.take_scan(touched, seen, at, now)
+        if self.jobs is not None:
+            self.jobs.take_scan(touched, self.attribution, at, now)
         if self.memory.download is None:
             for found in self.deviations.take_scan(touched, self.inputs):
                 self.recorder.event(found, at, now, order=self.orders.owner(at))

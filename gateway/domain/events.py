@@ -375,6 +375,23 @@ class ChangeAccepted(EventData, frozen=True, kw_only=True):
     cn: str
 
 
+class JobStateChange(EventData, frozen=True, kw_only=True):
+    """The machine's list shows this job order in another state: `to` a state of ISA-95 Job Control, or `Removed`.
+
+    `from` is null for one that was not in the list before. `raw` is the state in the machine's own words.
+    """
+
+    type: ClassVar = "job.state"
+    key: ClassVar = ("job", "to", "substate", "t_src")
+
+    job: Annotated[str, Meta(description="JobOrderID in the machine's list")]
+    for_order: str = field(name="order")
+    before: str | None = field(name="from")
+    to: str
+    substate: str | None = None
+    raw: str | None = None
+
+
 class ChangeApplied(EventData, frozen=True, kw_only=True):
     """The first download with a changed revision is active for an order."""
 
@@ -394,6 +411,7 @@ EVENT_TYPES: Final[tuple[type[EventData], ...]] = (
     AlarmRaised, AlarmAcked, AlarmCleared, QualitySample, MaterialConsumed, MaterialLow, EnergyInterval,
     GenealogyLink, ToolWear,
     ContainerCompleted, CounterSuspect, CounterRebased, ParamResult, ParamDeviation, ChangeAccepted, ChangeApplied,
+    JobStateChange,
     DataGap, TagDrift, DeviceClock, GatewayConnection, GatewayOutage, GatewayRestarted, GatewayCertificate,
     GatewayLock,
 )  # fmt: skip

@@ -27,13 +27,15 @@ class OrderSource(StrEnum):
     TAG = "tag"
     COMMAND = "command"
     UPSTREAM = "upstream"
+    JOB_CONTROL = "job_control"
 
 
 class OrderSpec(msgspec.Struct, frozen=True):
     """`tag`: the order is the text in `slot`, empty between orders. `download`: the first RUN after its parameters.
 
-    `command`: the MES says so. `upstream`: what that unit ran `transit` milliseconds ago. `since` is the slot of a
-    DateTime that says from when on the order of the tag is valid.
+    `command`: the MES says so. `upstream`: what that unit ran `transit` milliseconds ago. `job_control`: what the list
+    in `slot` shows as running, its orders named by `template`. `since` is the slot of a DateTime that says from when on
+    the order of the tag is valid.
     """
 
     source: OrderSource
@@ -44,6 +46,7 @@ class OrderSpec(msgspec.Struct, frozen=True):
     since: int | None = None
     upstream: str | None = None
     transit: int = 0
+    template: str = "{order}"
 
 
 class KnownOrder(msgspec.Struct):

@@ -6,10 +6,11 @@ it gets the same set again. If there is nothing to give it is told so, until it 
 
 from collections.abc import Mapping
 
-from gateway.domain.equipment import Equipment, TagSpec
+from gateway.domain.equipment import Equipment
 from gateway.domain.operations import Operation
 from gateway.domain.preconditions import permitted
 from gateway.domain.requests import ParameterItem, ParamsDownload
+from gateway.domain.tag_spec import TagSpec
 from gateway.domain.values import TagId, TagWrite, Timestamp
 
 

@@ -1,15 +1,20 @@
 """Every command of the contract: one struct each, with its wire names."""
 
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 import msgspec
 from msgspec import Meta, field
 
+from gateway.domain.job_states import Action
 from gateway.domain.values import PlainValue
 
 
+Pieces = Annotated[int, Meta(ge=1, le=2**53)]
+Priority = Annotated[int, Meta(ge=-1_000_000, le=1_000_000)]
+
+
 class ParameterItem(msgspec.Struct, frozen=True, kw_only=True):
-    """One process parameter of a download, with the limits of PLM."""
+    """One process parameter of a set, with the limits of PLM. Its class is golden, trim, constant or order."""
 
     name: str
     value: PlainValue
@@ -31,6 +36,32 @@ class ParamsDownload(msgspec.Struct, frozen=True, kw_only=True):
     items: tuple[ParameterItem, ...]
     order: str | None = None
     hash: str | None = None
+    by: Annotated[str | None, Meta(description="who changes a machine constant")] = None
+    corr: str | None = None
+    valid_until: str | None = None
+
+
+class Adjustment(msgspec.Struct, frozen=True, kw_only=True):
+    """Another value of one `trim` parameter of the active set."""
+
+    name: str
+    value: PlainValue
+    unit: str | None = None
+
+
+class ParamsAdjust(msgspec.Struct, frozen=True, kw_only=True):
+    """Command: adjust `trim` parameters of the set that is active on the machine, within the bands of its revision.
+
+    It is a download of these values only: set and revision stay, and it ends in a `param.result`.
+    """
+
+    type: ClassVar = "params.adjust"
+
+    cmd: str
+    eq: str
+    items: tuple[Adjustment, ...]
+    by: Annotated[str, Meta(min_length=1, description="who adjusts")]
+    order: str | None = None
     corr: str | None = None
     valid_until: str | None = None
 
@@ -75,6 +106,23 @@ class OrderEnd(msgspec.Struct, frozen=True, kw_only=True):
     valid_until: str | None = None
 
 
+class JobControl(msgspec.Struct, frozen=True, kw_only=True):
+    """Command: have the machine start, stop, pause, resume, abort, cancel, clear, update or revoke_start this order.
+
+    `order` is the order, or its JobOrderID in the machine's list. Done means that the list shows it.
+    """
+
+    type: ClassVar = "job.control"
+
+    cmd: str
+    eq: str
+    order: str
+    action: Action
+    comment: str = ""
+    corr: str | None = None
+    valid_until: str | None = None
+
+
 class CounterRebase(msgspec.Struct, frozen=True, kw_only=True):
     """Command: a jump of a counter, told as `counter.suspect`, was so many `pieces`; counting goes on from where it is.
 
@@ -112,20 +160,44 @@ class AutoDownload(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DispatchOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """Command: this order is going to run; its quantity, lot and operations are known from now on."""
+    """Command: this order is going to run; its quantity, lot and operations are known from now on.
+
+    `unit` is what its machines count in, or one of which master data says how many pieces it is. Of the orders that
+    wait for an equipment the one with the highest `prio` is next, then the earliest `start`.
+    """
 
     type: ClassVar = "dispatch.order"
 
     cmd: str
     order: str
-    qty: int
+    qty: Pieces
     material: str | None = None
     lot: str | None = None
     unit: str = "pcs"
-    prio: int | None = None
+    prio: Priority | None = None
     start: str | None = None
     ops: tuple[DispatchOperation, ...] = ()
     auto_download: AutoDownload | None = None
+    corr: str | None = None
+    valid_until: str | None = None
+
+
+class DispatchChange(msgspec.Struct, frozen=True, kw_only=True):
+    """Command: cancel, hold, resume, resequence (`prio`, `start`) or update (`qty`, `lot`) a dispatched order.
+
+    It is cancelled only while it has started nowhere; on hold it is not loaded where it is not loaded yet.
+    """
+
+    type: ClassVar = "dispatch.change"
+
+    cmd: str
+    order: str
+    action: Literal["cancel", "hold", "resume", "resequence", "update"]
+    prio: Priority | None = None
+    start: str | None = None
+    qty: Pieces | None = None
+    unit: str = "pcs"
+    lot: str | None = None
     corr: str | None = None
     valid_until: str | None = None
 
@@ -160,10 +232,15 @@ class ChangeItem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Effectivity(msgspec.Struct, frozen=True, kw_only=True):
-    """When a change holds: `immediate`, or `at_time` with `t`."""
+    """When a change holds: `immediate`, `at_time` with `t`, `next_order`, or `from_lot` with `lot`.
+
+    `next_order` spares every order that has begun on any machine, on the others too. `from_lot` waits until the first
+    order of that lot is loaded.
+    """
 
     mode: str = "immediate"
     t: str | None = None
+    lot: str | None = None
 
 
 class ChangeNotice(msgspec.Struct, frozen=True, kw_only=True):
@@ -238,9 +315,30 @@ class StockTask(msgspec.Struct, frozen=True, kw_only=True):
     valid_until: str | None = None
 
 
+class MasterdataSync(msgspec.Struct, frozen=True, kw_only=True):
+    """Command: master data of one kind in this version; all of it if `full`, else in addition to what is known.
+
+    `material`: `{material}`. `unit`: `{unit, factor, material}`, one of the unit is so many pieces, of that material
+    or of every one. The gateway has no use for other kinds.
+    """
+
+    type: ClassVar = "masterdata.sync"
+
+    cmd: str
+    kind: str
+    version: Annotated[int, Meta(ge=0, le=2**53)]
+    items: tuple[dict[str, Any], ...]
+    full: bool = False
+    corr: str | None = None
+    valid_until: str | None = None
+
+
 Command = (
     ParamsDownload
+    | ParamsAdjust
     | DispatchOrder
+    | DispatchChange
+    | MasterdataSync
     | ParamsRelease
     | ChangeNotice
     | QualityHold
@@ -250,14 +348,15 @@ Command = (
     | AlarmAck
     | OrderStart
     | OrderEnd
+    | JobControl
     | CounterRebase
 )
 COMMAND_TYPES: Final[dict[str, Any]] = {
     kind.type: kind
     for kind in (
-        ParamsDownload, DispatchOrder, ParamsRelease, ChangeNotice, QualityHold, QualityRelease, MaterialArrival,
-        StockTask, AlarmAck, OrderStart, OrderEnd, CounterRebase,
+        ParamsDownload, ParamsAdjust, DispatchOrder, DispatchChange, MasterdataSync, ParamsRelease, ChangeNotice, QualityHold, QualityRelease, MaterialArrival,
+        StockTask, AlarmAck, OrderStart, OrderEnd, JobControl, CounterRebase,
     )
 }  # fmt: skip
-EQUIPMENT_COMMANDS: Final = (ParamsDownload, AlarmAck, OrderStart, OrderEnd, CounterRebase)
+EQUIPMENT_COMMANDS: Final = (ParamsDownload, ParamsAdjust, AlarmAck, OrderStart, OrderEnd, JobControl, CounterRebase)
 """Those that are sent to one equipment, and answered there."""

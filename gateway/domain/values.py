@@ -142,8 +142,9 @@ class StructureArgument(msgspec.Struct, frozen=True):
 class MethodCall(msgspec.Struct, frozen=True):
     """One method of a device: the object it is called on and the method, as the device's protocol names nodes.
 
-    `structure` is the first argument where that is one. `component` is the method's browse name, `nsu=<namespace uri>;<name>`, where an object has a node of its own for a
-    method of its type: `method` is then the one of the type, by which it is allowed and called where there is none.
+    `structure` is the first argument where that is one. `component` is the method's browse name,
+    `nsu=<namespace uri>;<name>`, where an object has a node of its own for a method of its type: `method` is then the
+    one of the type, by which it is allowed, and called where the object has none.
     """
 
     object: str

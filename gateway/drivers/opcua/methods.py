@@ -97,4 +97,6 @@ def _encode(argument: Argument) -> ua.Variant | int:
     encoded = encode(argument.type, argument.value)
     if not argument.localized or isinstance(encoded, int):
         return encoded
-    return ua.Variant(ua.LocalizedText(encoded.Value), ua.VariantType.LocalizedText)
+    texts = encoded.Value
+    localized = [ua.LocalizedText(text) for text in texts] if encoded.is_array else ua.LocalizedText(texts)
+    return ua.Variant(localized, ua.VariantType.LocalizedText, is_array=encoded.is_array)
