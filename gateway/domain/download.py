@@ -274,13 +274,22 @@ class Download:
             return self._end("REJECTED", code)
         memory.codes.append(code)
         if memory.is_rolling_back:
-            memory.is_recommitted = True
-            return self._begin_readback(now) if memory.is_restored else self._write_values(now=now)
+            return self._fail_again(now)
         memory.is_rolling_back = True
         is_raised = memory.is_committed and memory.handshake.part is Part.COMMIT
         if code == "device_error":
             memory.is_committed = False  # what the machine did not take needs no second commit
         return self._do(self._player.begin(Part.RELEASE, now, fresh=True), now) if is_raised else self._restore(now)
+
+    def _fail_again(self, now: Timestamp) -> Move:
+        """Also the way back has failed: take back what is raised, and tell what the device holds."""
+        memory = self.memory
+        memory.is_recommitted = True
+        if not memory.is_restored:
+            return self._write_values(now=now)
+        if memory.handshake.part is Part.COMMIT:
+            return self._do(self._player.begin(Part.RELEASE, now, fresh=True), now)
+        return self._begin_readback(now)
 
     def _restore(self, now: Timestamp) -> Move:
         """The old values, behind whatever the handshake has to clear first."""

@@ -22,14 +22,21 @@ class ProfileMachine:
     """Answers operations at once, counts what is written, and scans after each."""
 
     def __init__(self, profile: str, faults: frozenset[str] = frozenset()) -> None:
+        self.profile = profile
         self.faults = faults
         self.memory: dict[str, Any] = dict(START[profile])
         for name, value in OLD.items():
             self.memory |= {f"{name}_set": value, f"{name}_now": value}
         self.written: list[tuple[str, Any]] = []
         self.taken: list[dict[str, int]] = []
-        self._scan = SCANS[profile]
         self.scan()
+
+    @property
+    def raised(self) -> list[str]:
+        """The signals of the gateway that are still up."""
+        ours = {"request": {"request_bits", "packml"}, "trigger": {"recipe_buffer", "scada_trigger"}}
+        ours["answered"] = {"machine_pull"}
+        return [name for name, profiles in ours.items() if self.profile in profiles and self.memory[name]]
 
     @property
     def active(self) -> dict[str, int]:
@@ -43,7 +50,7 @@ class ProfileMachine:
         writes = []
         for write in operation.writes:
             name = write.tag_id.split(".")[1]
-            refused = f"refuse {name}" in self.faults
+            refused = {f"refuse {name}", f"refuse {name} {write.value}"} & self.faults
             if not refused:
                 self.written.append((name, write.value))
                 ignored = f"ignore {name}" in self.faults
@@ -51,17 +58,22 @@ class ProfileMachine:
             writes.append(WriteResult(write.tag_id, 0x803B0000 if refused else 0))
         self.scan()
         calls = [CallResult(0, (0 if self.apply(call.method) else 7,)) for call in operation.calls]
-        reads = [TagChange(tag, self.memory[tag.split(".")[1]]) for tag in operation.reads]
+        reads = [self._read(tag) for tag in operation.reads]
         return OperationResult(operation.token, tuple(reads), tuple(writes), calls=tuple(calls))
+
+    def _read(self, tag: str) -> TagChange:
+        name = tag.split(".")[1]
+        hidden = f"hide {name}" in self.faults
+        return TagChange(tag, None if hidden else self.memory[name], 0x803A0000 if hidden else 0)
 
     def scan(self) -> None:
         if "deaf" not in self.faults:
-            self._scan(self)
+            SCANS[self.profile](self)
 
     def restart(self) -> None:
         """The power was away: what the machine works with is kept, its answers are not."""
         kept = {name: value for name, value in self.memory.items() if name.endswith(("_set", "_now"))}
-        self.memory |= START[next(name for name, scan in SCANS.items() if scan is self._scan)] | kept
+        self.memory |= START[self.profile] | kept
 
     def take(self) -> None:
         for name in OLD:

@@ -88,6 +88,8 @@ class Cell:
             assert self.machine.active == OLD
         else:
             assert {"rollback_failed", "in_doubt"} & set(codes)
+        if "in_doubt" not in codes:
+            assert self.machine.raised == [], "what the gateway raised it takes back"
         for name in OLD:
             values = self.machine.writes_of(f"{name}_set")
             assert len(set(values)) == len(values), f"{name} was written {values}"
@@ -154,6 +156,56 @@ def test_what_goes_wrong_is_told_by_name_and_the_old_values_are_back(
     cell.play()
     assert cell.check_truth() == ends
     assert (cell.machine.active == OLD) is ("rollback_failed" not in ends[1])
+
+
+COMMITS = {
+    "sequence_number": "command", "request_bits": "request", "data_ready": "ready", "packml": "request",
+    "recipe_buffer": "checksum", "machine_pull": "answered", "scada_trigger": "trigger",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("profile", "signal"), COMMITS.items())
+def test_a_signal_that_the_machine_does_not_let_the_gateway_write_means_that_nothing_was_taken(
+    tmp_path: Path, profile: str, signal: str
+) -> None:
+    cell = Cell(tmp_path, profile, f"refuse {signal}")
+    cell.download()
+    cell.play()
+    assert cell.check_truth() == ("FAILED", ("commit_refused",))
+    assert cell.machine.taken == []
+    assert f"M1.{signal}: status 0x803B0000" in cell.stage.answers[-1].detail
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_old_values_that_the_machine_does_not_take_back_are_not_called_rolled_back(
+    tmp_path: Path, profile: str
+) -> None:
+    cell = Cell(tmp_path, profile, "clamp speed", "refuse oven_set 1700")
+    cell.download()
+    cell.play()
+    assert cell.check_truth()[1] == ("readback", "write_refused", "rollback_failed")
+    assert "oven is not back at its old value" in cell.stage.answers[-1].detail
+
+
+@pytest.mark.parametrize("hidden", ["oven_set", "status"])
+def test_a_machine_that_cannot_be_read_gets_no_value(tmp_path: Path, hidden: str) -> None:
+    cell = Cell(tmp_path, "sequence_number", f"hide {hidden}")
+    cell.download()
+    cell.play()
+    assert cell.check_truth() == ("REJECTED", ("unreadable",))
+    assert (cell.machine.written, cell.stage.answers[-1].detail) == ([], (f"M1.{hidden} cannot be read",))
+
+
+def test_another_download_is_told_how_far_the_first_one_is(tmp_path: Path) -> None:
+    cell = Cell(tmp_path, "sequence_number", "deaf")
+    cell.download()
+    told = []
+    for moment in range(1, 5):
+        cell.play(until=moment)
+        cell.download(f"X{moment}")
+        told += cell.stage.answers[-1].detail
+    steps = [text.rsplit(" ", 1)[1] for text in told]
+    assert steps == ["WRITE", "COMMIT", "WAIT_ACK", "WAIT_ACK"]
 
 
 @pytest.mark.parametrize("fault", ["", "clamp speed", "error", "deaf"])
