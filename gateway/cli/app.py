@@ -6,8 +6,10 @@ from typing import Annotated
 import typer
 
 from gateway import __version__
+from gateway.cli.audit import audit
 from gateway.cli.certs import certs
 from gateway.cli.counter import counter
+from gateway.cli.lock import lock, unlock
 
 app = typer.Typer(
     name="gateway",
@@ -16,6 +18,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(audit, name="audit")
 app.add_typer(certs, name="certs")
 app.add_typer(counter, name="counter")
 
@@ -37,11 +40,28 @@ def run(
     ] = None,
     report: Annotated[bool, typer.Option(help="Print the gateway's own figures as JSON lines.")] = False,
     log_json: Annotated[bool, typer.Option(help="Log as JSON lines, for a collector.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Read and map, but publish nothing and write to no device.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="With --dry-run: the file for what would be published. Default: standard output."),
+    ] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="With --dry-run: a record to keep. Default: one that is forgotten at the end.")
+    ] = None,
 ) -> None:
     """Run the gateway until SIGTERM or Ctrl-C."""
+    from gateway.cli.dry_run import DryRunWish
     from gateway.cli.run import run_gateway
 
-    raise typer.Exit(run_gateway(config, play, report=report, log_json=log_json))
+    wish = DryRunWish(out, store) if dry_run or out is not None or store is not None else None
+    if wish is not None and not dry_run:
+        typer.echo(
+            "run: --out and --store are for --dry-run; a gateway's own record is gateway: store: in YAML", err=True
+        )
+        raise typer.Exit(2)
+    raise typer.Exit(run_gateway(config, play, report=report, log_json=log_json, dry_run=wish))
 
 
 @app.command()
@@ -55,6 +75,10 @@ def check(
     from gateway.cli.check import check_config
 
     raise typer.Exit(check_config(config, connect=connect))
+
+
+app.command()(lock)
+app.command()(unlock)
 
 
 @app.command()

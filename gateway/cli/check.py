@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from gateway.cli.lock import locks_in_words
 from gateway.config.load import load_plant
 from gateway.config.plant import Plant
 from gateway.config.problems import ConfigError
@@ -29,6 +30,8 @@ def check_config(folder: Path, *, connect: bool = False) -> int:
             out.print(f"        state: {escape(spec.state.model)}")
     if plant.in_clear:
         out.print(f"    [yellow]neither signed nor encrypted:[/] {', '.join(plant.in_clear)}")
+    for lock in locks_in_words(plant):
+        out.print(f"    [yellow]{escape(lock)}[/]")
     if not connect:
         return 0
     from gateway.cli.connect import check_devices

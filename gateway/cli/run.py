@@ -12,8 +12,9 @@ from typing import Any
 import structlog
 
 from gateway.cli.check import show_problems
+from gateway.cli.dry_run import DryRunWish
+from gateway.cli.usage import UsageError
 from gateway.config.load import load_plant
-from gateway.config.plant import Plant
 from gateway.config.problems import ConfigError
 from gateway.domain.times import parse_timestamp
 from gateway.drivers.base import Clock
@@ -24,7 +25,9 @@ from gateway.runtime.logs import LogThread, configure_logging
 from gateway.store.schema import StoreError
 
 
-def run_gateway(folder: Path, play: str | None, *, report: bool, log_json: bool) -> int:
+def run_gateway(
+    folder: Path, play: str | None, *, report: bool, log_json: bool, dry_run: DryRunWish | None = None
+) -> int:
     """Run until a signal. Exit 2 if the configuration is wrong, 1 if the gateway cannot go on."""
     try:
         plant, clock = load_plant(folder), _clock(play)
@@ -36,13 +39,21 @@ def run_gateway(folder: Path, play: str | None, *, report: bool, log_json: bool)
         return 2
     with LogThread(sys.stderr) as logs:
         configure_logging(logs, as_json=log_json)
-        return _run(plant, clock, _reporter() if report else None)
+        reporter = _reporter() if report else None
+        if dry_run is None:
+            return _run(Daemon(plant, clock), reporter)
+        try:
+            with dry_run.prepared(plant) as (own, out):
+                return _run(Daemon(own, clock, out), reporter)
+        except UsageError as error:
+            structlog.get_logger().error("no dry run", reason=str(error))
+            return 2
 
 
-def _run(plant: Plant, clock: Clock, report: Callable[[dict[str, Any]], None] | None) -> int:
+def _run(daemon: Daemon, report: Callable[[dict[str, Any]], None] | None) -> int:
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_until_signal(Daemon(plant, clock), report))
+            runner.run(_until_signal(daemon, report))
     except Exception as error:  # noqa: BLE001 - whatever it was, one line says it, and the next start goes on
         for leaf in _leaves(error):
             _tell_end(leaf)

@@ -118,12 +118,7 @@ class DeviceLink:
     async def _operate(self) -> None:
         while True:
             operation = await self._operations.get()
-            try:
-                result = await self._perform(operation)
-            except Exception:
-                log.exception("driver failed in an operation", device=self._device.name)
-                result = _failed(operation, StatusCode.BAD_INTERNAL_ERROR)
-            self._intake.operation_done(result)
+            self._intake.operation_done(await self._perform(operation))
 
     async def _perform(self, operation: Operation) -> OperationResult:
         """The one place in the gateway that writes to a device or calls a method of one, if the gate lets it pass."""
@@ -146,6 +141,9 @@ class DeviceLink:
         except LinkLost as lost:
             log.warning("device lost in an operation", device=self._device.name, reason=str(lost))
             result = OperationResult(operation.token, lost=True)
+        except Exception:
+            log.exception("driver failed in an operation", device=self._device.name)
+            result = _failed(operation, StatusCode.BAD_INTERNAL_ERROR)
         if passage is not None:
             await self._gate.tell_outcome(passage, result)
         return result

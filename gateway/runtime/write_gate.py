@@ -1,7 +1,7 @@
 """What stands between an operation and a device: the allow-list, the locks, and the audit that is told first."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import msgspec
 import structlog
@@ -12,7 +12,7 @@ from gateway.config.plant import Device
 from gateway.domain.locks import WriteLocks
 from gateway.domain.objections import Objection
 from gateway.domain.operations import CommandEnd, Operation, OperationResult
-from gateway.drivers.base import Clock, Tag
+from gateway.drivers.base import Clock
 from gateway.drivers.opcua.status_codes import status_name
 
 log = structlog.get_logger()
@@ -126,7 +126,7 @@ class WriteGate:
 
 def _changes(device: Device, operation: Operation) -> Iterator[Change]:
     for write in operation.writes:
-        address = next((_address(tag) for tag in device.tags if tag.tag_id == write.tag_id), None)
+        address = next((tag.address.shown for tag in device.tags if tag.tag_id == write.tag_id), None)
         old = shown(operation.purpose.old.get(write.tag_id))
         yield Change(tag=write.tag_id, address=address, old=old, new=shown(write.value))
     for call in operation.calls:
@@ -134,12 +134,6 @@ def _changes(device: Device, operation: Operation) -> Iterator[Change]:
         if call.structure is not None:
             arguments = (msgspec.json.encode(call.structure).decode(), *arguments)
         yield Change(method=call.method, address=call.object, arguments=arguments)
-
-
-def _address(tag: Tag[Any]) -> str:
-    """The tag's place as the YAML has it: `node=nsu=urn:x;s=speed`, `register=110`."""
-    said = tag.address.model_dump(mode="json", exclude_unset=True)
-    return ", ".join(f"{key}={value}" for key, value in said.items())
 
 
 def _verdict(end: CommandEnd, at: int) -> Entry:

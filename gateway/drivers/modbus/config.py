@@ -266,6 +266,11 @@ class ModbusAddress(TagAddress):
     swap_bytes: bool = False
 
     @property
+    def shown(self) -> str:
+        """`holding 110-111`, `holding 0, bits 3`."""
+        return f"{self.table} {self.span}" + (f", bits {self.bits}" if self.bits is not None else "")
+
+    @property
     def needed(self) -> Span:
         """All registers that one reading needs, the scale factor's included; never read in two requests."""
         if self.scale_register is None:

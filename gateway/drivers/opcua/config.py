@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from gateway.domain.values import INTEGER_RANGES, DataType, MethodCall, TagId
 from gateway.drivers.base import Seconds, Tag, TagAddress
 from gateway.drivers.opcua.device_clock import ClockPolicy
-from gateway.drivers.opcua.fields import FieldPath, parse_field
+from gateway.drivers.opcua.fields import FieldPath, format_field, parse_field
 from gateway.drivers.opcua.node_ids import ComponentName, NodeName, parse_component, parse_node
 from gateway.drivers.opcua.security_settings import OpcUaSecurity
 
@@ -147,6 +147,13 @@ class OpcUaAddress(TagAddress):
     trigger: DataTrigger | None = None
     history: bool | None = None
     group: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """The node by its namespace URI, and the part of it that the tag is."""
+        component = f", part {self.component.name}" if self.component is not None else ""
+        field = f", field {format_field(self.field)}" if self.field is not None else ""
+        return f"{self.node}{component}{field}"
 
 
 def in_group(settings: OpcUaSettings, address: OpcUaAddress) -> OpcUaAddress:

@@ -28,6 +28,11 @@ class NodeName:
     namespace: str | None
     identifier: Identifier
 
+    def __str__(self) -> str:
+        identifier = make_node_id(self.identifier).to_string()
+        uri = self.namespace.replace("%", "%25").replace(";", "%3B") if self.namespace is not None else None
+        return f"nsu={uri};{identifier}" if uri is not None else str(identifier)
+
 
 def parse_node(text: object) -> NodeName:
     """The node named by `nsu=<uri>;s=…`, `s=…`, `i=…`, `g=…` or `b=…`; raises `ValueError` that says what to write."""
