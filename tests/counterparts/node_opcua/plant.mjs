@@ -4,6 +4,7 @@ import { setImmediate as nextRound, setTimeout as sleep } from "node:timers/prom
 import { OPCUACertificateManager } from "node-opcua-certificate-manager";
 import { MessageSecurityMode, SecurityPolicy } from "node-opcua-secure-channel";
 import { MonitoredItem, OPCUAServer } from "node-opcua-server";
+import { JobReceiver, NODESETS } from "./job_control.mjs";
 
 const LOOPBACK = "127.0.0.1";
 const FASTEST_SAMPLING = 5; // ms; node-opcua's own least is 50
@@ -21,12 +22,13 @@ export class Plant {
   #counting = null;
   #answers = {};
   #overflows = 0;
+  #jobs = null;
 
   /**
    * @param pki folder of node-opcua's certificate managers, kept from plant to plant
    * @param options `port` (0: any), `namespaces` (URIs, the first is that of `add`), `limits` (of ServerCapabilities),
    *   `secure` ({policy; certificate, key, trusted, trustedUser: files; user, password}; without it nothing is signed or
-   *   encrypted)
+   *   encrypted), `jobControl` (a job order receiver, see job_control.mjs)
    */
   constructor(pki, options) {
     this.#options = { port: 0, namespaces: ["urn:test:plc"], limits: {}, ...options };
@@ -38,6 +40,7 @@ export class Plant {
       userCertificateManager: certificates(`${pki}/users`), // left out, it would be a folder in the user's home
       serverInfo: { applicationUri: "urn:test:plc:server" },
       serverCapabilities: { minSupportedSampleRate: FASTEST_SAMPLING, ...this.#options.limits },
+      ...(this.#options.jobControl ? { nodeset_filename: NODESETS } : {}),
       ...access(this.#options.secure),
     });
     this.#server.on("create_session", (session) => this.#follow(session));
@@ -52,6 +55,9 @@ export class Plant {
     if (secure?.trustedUser) await this.#server.userCertificateManager.trustCertificate(readFileSync(secure.trustedUser));
     for (const uri of namespaces) this.#namespaces.set(uri, this.#space.registerNamespace(uri));
     this.#space.installAlarmsAndConditionsService();
+    if (this.#options.jobControl) {
+      this.#jobs = new JobReceiver(this.#space, this.#namespaces.get(this.#ownNamespace), this.#options.jobControl);
+    }
     await this.#server.start();
     return this.#server.endpoints[0].port;
   }
@@ -158,6 +164,23 @@ export class Plant {
     });
     this.#alarms.set(name, input);
     return input;
+  }
+
+  // --- job orders --------------------------------------------------------------------------------------------------
+
+  /** The machine lets every order run that is allowed to. */
+  runJobs() {
+    this.#jobs.run();
+  }
+
+  /** Somebody at the machine takes that order out of its list. */
+  dropJob({ name }) {
+    this.#jobs.drop(name);
+  }
+
+  /** Which methods of Job Control were called, and the order of that name as it was stored. */
+  jobs({ name = null }) {
+    return { called: this.#jobs.called, order: name === null ? null : this.#jobs.order(name) };
   }
 
   // --- what a server can refuse, lose or forget --------------------------------------------------------------------
