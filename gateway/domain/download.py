@@ -259,11 +259,13 @@ class Download:
     # --- what goes wrong ----------------------------------------------------------------------------------------
 
     def _handle_refused(self, objection: Objection, now: Timestamp) -> Move:
-        """The gateway itself did not let it pass: a lock, or no audit. Values that it stopped are not in the device."""
+        """The gateway itself did not let it pass: a lock, or no audit. What it stopped is not in the device."""
         memory = self.memory
-        if memory.step is Step.WRITE and not memory.is_rolling_back:
+        if memory.step is Step.WRITE and memory.is_rolling_back:
+            memory.is_restored = True  # tried once: reading tells what the device holds now
+        elif memory.step is Step.WRITE:
             memory.is_written = False
-        return self._fail(objection.code, [objection.detail], now)
+        return self._fail(objection.code, [d for d in [objection.detail] if d not in memory.detail], now)
 
     def _fail(self, code: str, detail: Sequence[str], now: Timestamp) -> Move:
         """Turn to the rollback; on the way back, see what can still be put right and then what the device holds."""
