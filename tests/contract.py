@@ -149,6 +149,10 @@ class Contract:
         number = TYPES["number"]
         return lambda value: f"{value!r} is below {least}" if number(value) and value < least else None
 
+    def _maximum(self, most: float) -> Check:
+        number = TYPES["number"]
+        return lambda value: f"{value!r} is above {most}" if number(value) and value > most else None
+
     def _anyOf(self, parts: list[dict[str, Any]]) -> Check:  # noqa: N802
         checks = [self._compile(part) for part in parts]
 

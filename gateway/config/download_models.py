@@ -18,7 +18,7 @@ class ParameterSection(Section):
     min: float | None = None
     max: float | None = None
     readback: str | None = None
-    parameter_class: Literal["golden", "trim"] = Field(default="golden", alias="class")
+    parameter_class: Literal["golden", "trim", "constant", "order"] = Field(default="golden", alias="class")
 
 
 def _known_profile(name: str) -> str:
@@ -56,6 +56,13 @@ class MethodSection(Section):
     readback_timeout: Seconds = 0.0
 
 
+class FormatSection(Section):
+    """The tag in which the machine shows its tool or format, and what it must be for each set."""
+
+    tag: str
+    sets: Annotated[dict[Name, str | int | float], Field(min_length=1)]
+
+
 class DownloadSection(Section):
     """What may be written, when, and how the machine takes it."""
 
@@ -64,4 +71,7 @@ class DownloadSection(Section):
     permit: str | None = None
     permit_timeout: Seconds = 1800.0
     contact_timeout: Seconds = 1800.0
+    released_only: bool = Field(default=False, description="no set is taken that PLM did not release here")
+    order_tag: str | None = Field(default=None, description="shows the order that the machine is prepared for")
+    format: FormatSection | None = None
     handshake: HandshakeSection = HandshakeSection(type="none")

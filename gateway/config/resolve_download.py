@@ -46,6 +46,10 @@ class DownloadResolver:
             permit=self._permit(handshake),
             permit_timeout=_milliseconds(section.permit_timeout),
             contact_timeout=_milliseconds(section.contact_timeout),
+            released_only=section.released_only,
+            order_slot=names.device_slot(section.order_tag, "download", "order_tag") if section.order_tag else None,
+            format_slot=names.device_slot(section.format.tag, "download", "format", "tag") if section.format else None,
+            formats=section.format.sets if section.format else {},
         )
 
     def _permit(self, handshake: Handshake) -> Compiled | None:

@@ -85,6 +85,7 @@ class Attribution:
 
     def __init__(self, spec: ProductionSpec, memory: ProductionMemory, context: Context) -> None:
         recorder, inputs, history = context.recorder, context.inputs, context.history
+        self._record = record = context.record
         self.spec = spec
         self.memory = memory
         self.recorder = recorder
@@ -92,13 +93,12 @@ class Attribution:
         self.history = history
         self.followers: list[tuple[Attribution, int]] = []
         """Whoever gets its orders from here, that many milliseconds later."""
-        self._record = context.record
         self._states = context.states
         self._counting = Counting(spec.counters, spec.derived, memory.counters, inputs)
         self._inputs = inputs
         self._windows = Windows(spec.window, memory.windows)
         self._shifts, self._kpi = context.shifts, context.kpi
-        self._usage = Usage(spec.usage, memory.usage, recorder, inputs, context.record.delivered, history)
+        self._usage = Usage(spec.usage, memory.usage, recorder, inputs, record.delivered, record.arrivals, history)
         self._scope = Scope(
             history, self.orders, memory.windows, recorder, spec.unit, spec.window, self._counting.names,
             spec.usage.materials, spec.usage.energy, self._shifts, self._kpi,
@@ -381,6 +381,10 @@ class Attribution:
         if window is not None:
             self._publish_window(window, now)
         self._usage.cut(self.memory.order.current, at, now)
+
+    def judge_supply(self, material: str, now: Timestamp) -> None:
+        """More of a material is announced."""
+        self._usage.judge_supply(material, self.orders.memory.current, now, now)
 
     def _retain_order(self, run: Run | None) -> None:
         payload = msgspec.to_builtins(run.order) if run else None

@@ -15,7 +15,15 @@ from gateway.domain.job_control import PREFIX as JOB_PREFIX
 from gateway.domain.job_control import JobCommands
 from gateway.domain.objections import Objection
 from gateway.domain.operations import CommandEnd, OperationResult, Purpose
-from gateway.domain.requests import EQUIPMENT_COMMANDS, AlarmAck, Command, JobControl, OrderStart, ParamsDownload
+from gateway.domain.requests import (
+    EQUIPMENT_COMMANDS,
+    AlarmAck,
+    Command,
+    JobControl,
+    OrderStart,
+    ParamsAdjust,
+    ParamsDownload,
+)
 from gateway.domain.shared import SharedRecord
 from gateway.domain.times import parse_timestamp
 from gateway.domain.values import Timestamp
@@ -53,6 +61,8 @@ class Commands:
             self._answer(command, [expired], now)
         elif isinstance(command, ParamsDownload):
             self._download(command, now)
+        elif isinstance(command, ParamsAdjust):
+            self._adjust(command, now)
         elif isinstance(command, AlarmAck):
             self._acknowledge(command, now)
         elif isinstance(command, JobControl | OrderStart) and self._jobs.takes(command, self._find(command.eq)):
@@ -71,6 +81,7 @@ class Commands:
         elif result.token.startswith(JOB_PREFIX):
             self._jobs.handle_result(result, now)
         else:
+            self._dispatch.handle_result(result)
             self._downloads.handle_result(result, now)
 
     def handle_link_up(self, device: str, now: Timestamp) -> None:
@@ -80,6 +91,7 @@ class Commands:
 
     def handle_scan(self, path: str, now: Timestamp) -> None:
         """An equipment's inputs changed."""
+        self._dispatch.follow_hold(self._equipment[path])
         self._downloads.handle_scan(path, now)
 
     def handle_timer(self, now: Timestamp) -> None:
@@ -104,6 +116,12 @@ class Commands:
         unknown = [self._unknown(command.eq)]
         self._answer(command, unknown, now)
         self._downloads.reject(command, unknown, None, now)
+
+    def _adjust(self, command: ParamsAdjust, now: Timestamp) -> None:
+        equipment = self._find(command.eq)
+        fault = self._unknown(command.eq) if equipment is None else self._downloads.adjust(command, equipment, now)
+        if fault is not None:
+            self._answer(command, [fault], now)
 
     def _control_job(self, command: JobControl | OrderStart, now: Timestamp) -> None:
         equipment = self._find(command.eq)

@@ -1,23 +1,27 @@
-"""Facts from the systems around the MES: orders, released sets, changes, holds, material. Each is kept, not judged."""
+"""Facts from the systems around the MES: orders, released sets, changes, holds, material, master data."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from gateway.domain import purposes
 from gateway.domain.effects import Recorder
 from gateway.domain.equipment import Equipment
 from gateway.domain.events import ChangeAccepted
 from gateway.domain.forgetting import forget
 from gateway.domain.history import KEPT
+from gateway.domain.holds import Holds
 from gateway.domain.objections import Objection
-from gateway.domain.operations import Operation
-from gateway.domain.orders import KnownOrder, OrderSource
-from gateway.domain.parameters import Notice
+from gateway.domain.operations import OperationResult
+from gateway.domain.order_changes import OrderChanges
+from gateway.domain.order_queue import OrderQueue, begun_orders
+from gateway.domain.orders import OrderSource
+from gateway.domain.releases import is_repeated, notice_of, release_objections
 from gateway.domain.requests import (
     ChangeNotice,
     Command,
     CounterRebase,
+    DispatchChange,
     DispatchOrder,
+    MasterdataSync,
     MaterialArrival,
     OrderEnd,
     OrderStart,
@@ -28,9 +32,9 @@ from gateway.domain.requests import (
     StockTask,
 )
 from gateway.domain.shared import SharedRecord
-from gateway.domain.tag_spec import TagSpec
+from gateway.domain.supply import Supply
 from gateway.domain.times import parse_timestamp
-from gateway.domain.values import TagWrite, Timestamp
+from gateway.domain.values import Timestamp
 
 
 class Dispatch:
@@ -41,13 +45,20 @@ class Dispatch:
         self._by_unit = {item.spec.unit: item for item in equipment.values()}
         self._site = site
         self._units = {unit: lane for item in equipment.values() for unit, lane in item.lanes.by_unit.items()}
+        machines = self._by_unit.values()
+        self._orders = OrderChanges(record, machines, self._units)
+        self._queue = OrderQueue(record)
+        self._holds = Holds(record, machines, site)
+        self._supply = Supply(record, machines)
         self._takers: dict[type[Any], Callable[[Any, Timestamp], Sequence[Objection]]] = {
-            DispatchOrder: self._take_order,
+            DispatchOrder: self._orders.take_order,
+            DispatchChange: self._take_change,
+            MasterdataSync: self._take_sync,
             ParamsRelease: self._take_release,
             ChangeNotice: self._take_notice,
             QualityHold: self._take_hold,
             QualityRelease: self._take_hold_release,
-            MaterialArrival: self._take_arrival,
+            MaterialArrival: self._supply.announce,
             StockTask: self._take_task,
             OrderStart: self._take_start,
             OrderEnd: self._take_end,
@@ -58,6 +69,7 @@ class Dispatch:
         """Keep what the command says; the objections if it cannot be kept."""
         objections = self._takers[type(command)](command, now)
         forget(self._record, self._by_unit.values(), now)
+        self._queue.refresh()
         self._site.changed = True
         return objections
 
@@ -66,84 +78,62 @@ class Dispatch:
         memory, unit = equipment.memory.production.order, equipment.spec.unit
         if memory.current is not None or memory.armed is not None or equipment.spec.download is None:
             return None
-        for order in self._record.orders.values():
-            name = order.sets.get(unit)
-            if order.over is not None:
-                continue
-            if order.automatic is None or name is None or memory.has_run(order.order) or order.order in memory.loaded:
-                continue
-            rev = self._record.library.revision(name, now)
-            if equipment.state is None or equipment.state not in order.automatic or rev is None:
-                return None
-            items = self._record.library.items[name][rev]
-            cmd = f"auto:{order.order}:{order.operations.get(unit, '')}:1"
-            return ParamsDownload(cmd=cmd, eq=unit, set=name, rev=rev, items=items, order=order.order)
-        return None
+        order = self._queue.next_for(equipment)
+        if order is None or equipment.state is None or equipment.state not in (order.automatic or ()):
+            return None
+        name = order.sets[unit]
+        rev = self._record.library.revision(name, now, order.order, order.lot)
+        if rev is None:
+            return None
+        items = self._record.library.items[name][rev]
+        cmd = f"auto:{order.order}:{order.operations.get(unit, '')}:1"
+        return ParamsDownload(cmd=cmd, eq=unit, set=name, rev=rev, items=items, order=order.order)
+
+    def follow_hold(self, equipment: Equipment) -> None:
+        """A scan is over: perhaps the equipment runs a lot that is on hold."""
+        self._holds.follow(equipment)
+
+    def handle_result(self, result: OperationResult) -> None:
+        """An operation ended, perhaps that of a hold bit."""
+        self._holds.handle_result(result)
 
     # --- takers -------------------------------------------------------------------------------------------------
 
-    def _take_order(self, command: DispatchOrder, now: Timestamp) -> Sequence[Objection]:
-        unknown = [op.eq for op in command.ops if op.eq.rsplit("/", 1)[-1] not in self._units]
-        if unknown:
-            known = ", ".join(sorted(self._by_unit))
-            return [Objection("unknown_equipment", f"{', '.join(unknown)} is not configured; here are {known}")]
-        units = {op.eq.rsplit("/", 1)[-1]: op for op in command.ops}
-        self._record.orders[command.order] = KnownOrder(
-            command.order, command.qty, command.lot, command.material,
-            operations={unit: op.op for unit, op in units.items()},
-            sets={unit: op.set for unit, op in units.items() if op.set is not None},
-            automatic=list(command.auto_download.when) if command.auto_download is not None else None,
-            dispatched=now,
-        )  # fmt: skip
-        for lane in self._units.values():
-            run = lane.memory.order.current
-            if run is not None and run.order.id == command.order:
-                run.planned = command.qty
-                lane.recorder.changed = True
-        return []
+    def _take_change(self, command: DispatchChange, now: Timestamp) -> Sequence[Objection]:
+        return self._orders.change(command)
+
+    def _take_sync(self, command: MasterdataSync, now: Timestamp) -> Sequence[Objection]:
+        return self._record.master.sync(command)
 
     def _take_release(self, command: ParamsRelease, now: Timestamp) -> Sequence[Objection]:
-        for released in command.sets:
-            at_once = command.change is None
-            self._record.library.release(released.set, released.rev, released.items, now, at_once=at_once)
-        return []
+        library, at_once = self._record.library, command.change is None
+        against = list(release_objections(command, library))
+        for released in command.sets if not against else ():
+            library.release(released.set, released.rev, released.items, now, at_once=at_once)
+        return against
 
     def _take_notice(self, command: ChangeNotice, now: Timestamp) -> Sequence[Objection]:
         library = self._record.library
-        missing = [f"{i.set} {i.to}" for i in command.items if i.to not in library.items.get(i.set, {})]
-        if missing:
-            return [Objection("not_released", f"{', '.join(missing)}: not known here (any more); release it first")]
-        if command.effective.mode not in ("immediate", "at_time"):
-            return [Objection("effectivity", f"the mode {command.effective.mode!r} is unknown; immediate or at_time")]
-        at = parse_timestamp(command.effective.t) if command.effective.t is not None else now
-        library.notices.append(Notice(command.cn, at, {item.set: item.to for item in command.items}))
+        notice = notice_of(command, library, begun_orders(self._record, self._by_unit.values()), now)
+        if isinstance(notice, Objection):
+            return [notice]
+        known = library.notice(command.cn)
+        if known is not None and is_repeated(known, notice, command):
+            return []
+        if known is not None:
+            return [Objection("notice_exists", f"{command.cn} says something else already; give this one its own name")]
+        library.accept(notice)
         self._site.event(ChangeAccepted(cn=command.cn), now, now, time_quality="gateway", corr=command.corr)
         return []
 
     def _take_hold(self, command: QualityHold, now: Timestamp) -> Sequence[Objection]:
-        if locked := self._locked_holds(command.scope.lot):
-            return locked
-        if command.scope.lot not in self._record.held_lots:
-            self._record.held_lots.append(command.scope.lot)
-        self._set_hold(command, on=True)
-        return []
+        return self._holds.hold(command)
 
     def _take_hold_release(self, command: QualityRelease, now: Timestamp) -> Sequence[Objection]:
-        if locked := self._locked_holds(command.scope.lot):
-            return locked
-        if command.scope.lot in self._record.held_lots:
-            self._record.held_lots.remove(command.scope.lot)
-        self._set_hold(command, on=False)
-        return []
-
-    def _take_arrival(self, command: MaterialArrival, now: Timestamp) -> Sequence[Objection]:
-        self._record.arrivals[command.material] = command.eta
-        return []
+        return self._holds.release(command)
 
     def _take_task(self, command: StockTask, now: Timestamp) -> Sequence[Objection]:
-        if command.status == "delivered" and command.lot is not None:
-            self._record.delivered[command.material] = command.lot
-        return []
+        return self._supply.deliver(command)
 
     def _take_start(self, command: OrderStart, now: Timestamp) -> Sequence[Objection]:
         return self._change_order(command, command.order, now, (OrderSource.COMMAND,))
@@ -178,23 +168,3 @@ class Dispatch:
             return [Objection("too_old", f"{command.t} is more than a day ago; what was told is kept for a day")]
         equipment.attribution.change_order(order, at, now)
         return []
-
-    def _set_hold(self, command: QualityHold | QualityRelease, *, on: bool) -> None:
-        """Set or clear the hold bit of every machine that runs the lot."""
-        lot = command.scope.lot
-        for equipment, order, tag in self._holdable(lot):
-            token = f"{equipment.spec.path}|hold:{lot}|{int(on)}"
-            writes, purpose = (TagWrite(tag.tag_id, on),), purposes.of_hold(command, order)
-            self._site.effects.operations.append(Operation(tag.device, token, writes=writes, purpose=purpose))
-
-    def _locked_holds(self, lot: str) -> list[Objection]:
-        """Why a machine that runs the lot cannot be told: then nobody shall believe that it was."""
-        found = [self._record.locks.objection(tag.device) for _, _, tag in self._holdable(lot)]
-        return [objection for objection in found if objection is not None]
-
-    def _holdable(self, lot: str) -> Iterator[tuple[Equipment, str, TagSpec]]:
-        """The machines that run the lot and have a hold bit, each with its order."""
-        for equipment in self._by_unit.values():
-            run, tag = equipment.memory.production.order.current, equipment.spec.hold
-            if run is not None and run.order.lot == lot and tag is not None:
-                yield equipment, run.order.id, tag

@@ -19,6 +19,7 @@ from gateway.domain.events import ParamItem
 from gateway.domain.handshake_player import Failure, HandshakePlayer, Next, Part, Verdict
 from gateway.domain.objections import Objection
 from gateway.domain.operations import Operation, OperationResult
+from gateway.domain.parameter_classes import classes, frozen
 from gateway.domain.states import State
 from gateway.domain.values import (
     CallResult,
@@ -32,9 +33,6 @@ from gateway.domain.values import (
     is_bad,
     plain,
 )
-
-FREE_STATES: Final = frozenset({State.IDLE, State.SETUP, State.HELD, State.DOWN})
-"""Where a parameter of any class may change; one of class `trim` may change in every state."""
 
 _STEPS: Final = {Part.CLEAR: Step.CLEAR, Part.COMMIT: Step.COMMIT, Part.RELEASE: Step.RELEASE}
 
@@ -149,9 +147,9 @@ class Download:
         if unreadable:
             return self._end("REJECTED", "unreadable", [f"{tag_id} cannot be read" for tag_id in unreadable])
         memory.snapshot = {name: values[self._held.tag(name)] for name in self._held.touched}
-        frozen = [name for name in self._held.changed() if not self._may_change(name, state)]
-        if frozen:
-            return self._end("REJECTED", "state", [f"{name} may not change in {state}" for name in frozen])
+        if against := [o for name in self._held.changed() if (o := self._frozen(name, state)) is not None]:
+            memory.codes.extend(objection.code for objection in against)
+            return self._end("REJECTED", None, [objection.detail for objection in against])
         self._player.see(values)
         return self._do(self._player.begin(Part.CLEAR, now, fresh=True), now)
 
@@ -390,8 +388,10 @@ class Download:
     def _token(self) -> str:
         return f"{self._prefix}|{self.memory.cmd}|{self._turn}"
 
-    def _may_change(self, name: str, state: State | None) -> bool:
-        return state in FREE_STATES or self.spec.parameters[name].parameter_class == "trim"
+    def _frozen(self, name: str, state: State | None) -> Objection | None:
+        """Why this parameter may not change now, by its classes in the YAML and in the set."""
+        held = classes(self.spec.parameters[name].parameter_class, self.memory.classes.get(name))
+        return frozen(name, held, state, self.memory.by)
 
 
 def _values(reads: Sequence[TagChange]) -> dict[TagId, PlainValue]:

@@ -40,6 +40,9 @@ class DownloadMemory(msgspec.Struct):
     requested: dict[str, PlainValue]
     targets: dict[str, PlainValue]
     corr: str | None = None
+    by: str | None = None
+    classes: dict[str, str] = field(default_factory=dict)
+    """The classes that the set gives its parameters, beside those of the YAML."""
     step: Step = Step.SNAPSHOT
     handshake: HandshakeMemory = field(default_factory=HandshakeMemory)
     is_written: bool = False

@@ -8,7 +8,7 @@ from gateway.domain.conversion import Conversion
 from gateway.domain.expressions import Compiled
 from gateway.domain.handshake import Handshake
 from gateway.domain.job_spec import JobSpec
-from gateway.domain.values import TagId
+from gateway.domain.values import PlainValue, TagId
 
 
 class ParameterSpec(msgspec.Struct, frozen=True):
@@ -50,5 +50,12 @@ class DownloadSpec(msgspec.Struct, frozen=True):
     permit: Compiled | None = None
     permit_timeout: int = 1_800_000
     contact_timeout: int = 1_800_000
+    released_only: bool = False
+    """True if no set is taken that was not released here."""
+    order_slot: int | None = None
+    """The slot in which the machine shows the order that it is prepared for."""
+    format_slot: int | None = None
+    """The slot in which the machine shows its tool or format; `formats` says by set what it must be."""
+    formats: Mapping[str, PlainValue] = {}
     job: JobSpec | None = None
     """Where the set goes into a job order; a parameter's tag is then the id of a JobOrderParameter."""

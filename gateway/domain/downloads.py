@@ -18,9 +18,11 @@ from gateway.domain.job_download import JobDownload
 from gateway.domain.job_spec import OrderFacts
 from gateway.domain.objections import Objection
 from gateway.domain.operations import CommandEnd, Operation, OperationResult
+from gateway.domain.order_queue import begun_orders
 from gateway.domain.preconditions import objections, permitted
 from gateway.domain.pulls import Pulls
-from gateway.domain.requests import ParamsDownload
+from gateway.domain.requests import ParameterItem, ParamsAdjust, ParamsDownload
+from gateway.domain.set_conditions import AdjustedDownload, machine_objections, set_objections, with_release
 from gateway.domain.shared import SharedRecord
 from gateway.domain.values import PlainValue, Timestamp, plain
 
@@ -57,14 +59,33 @@ class Downloads:
 
     def take(self, command: ParamsDownload, equipment: Equipment, now: Timestamp) -> None:
         """A command to bring a set into this equipment: accepted and begun, or rejected with every reason."""
-        path = equipment.spec.path
-        against = list(self._objections(command, equipment))
+        path, command = equipment.spec.path, with_release(command, self._record.library)
+        against = [
+            *self._objections(command, equipment),
+            *set_objections(command, equipment, self._record, now),
+        ]
         if against:
             self._answers.give(command.cmd, command.type, "rejected", path, now, objections=against)
             self.reject(command, against, equipment, now)
             return
         self._answers.give(command.cmd, command.type, "accepted", path, now)
         self._begin(command, equipment, now)
+
+    def adjust(self, command: ParamsAdjust, equipment: Equipment, now: Timestamp) -> Objection | None:
+        """A command to change `trim` parameters of the active set; an objection if no set is active."""
+        orders = equipment.orders.memory
+        if orders.parameters is None:
+            return Objection("no_active_set", f"{command.eq} has no active set; params.download brings one")
+        order = orders.current.order.id if orders.current is not None else orders.armed.order if orders.armed else None
+        if command.order not in (None, order):
+            return Objection("order", f"{command.eq} has {order or 'no order'}, not {command.order}")
+        items = tuple(ParameterItem(name=item.name, value=item.value, unit=item.unit) for item in command.items)
+        adjusted = AdjustedDownload(
+            cmd=command.cmd, eq=command.eq, set=orders.parameters["set"], rev=orders.parameters["rev"], items=items,
+            order=order, by=command.by, corr=command.corr,
+        )  # fmt: skip
+        self.take(adjusted, equipment, now)
+        return None
 
     def reject(
         self, command: ParamsDownload, against: Sequence[Objection], equipment: Equipment | None, now: Timestamp
@@ -128,6 +149,7 @@ class Downloads:
         if spec is not None and spec.job is not None and not command.order:
             yield Objection("no_order", f"{command.eq} takes sets in job orders; say for which order this one is")
         yield from objections(command, equipment, self._links)
+        yield from machine_objections(command, equipment, self._record)
 
     # --- one download -------------------------------------------------------------------------------------------
 
@@ -136,7 +158,8 @@ class Downloads:
         assert spec is not None
         memory = DownloadMemory(
             cmd=command.cmd, type=command.type, order=command.order, set=command.set, rev=command.rev,
-            corr=command.corr,
+            corr=command.corr, by=command.by,
+            classes={item.name: item.parameter_class for item in command.items if item.parameter_class is not None},
             requested={item.name: item.value for item in command.items}, targets=_targets(command, spec),
         )  # fmt: skip
         equipment.memory.download = memory
@@ -167,8 +190,9 @@ class Downloads:
         download = self._active.pop(equipment.spec.path)
         memory = download.memory
         equipment.memory.download = None
-        if memory.cmd.startswith("auto:") and memory.order is not None:
-            equipment.memory.production.order.loaded.append(memory.order)
+        loaded, is_own = equipment.memory.production.order.loaded, memory.cmd.startswith("auto:")
+        if memory.order is not None and memory.order not in loaded and (is_own or outcome.result == "ACTIVE"):
+            loaded.append(memory.order)
         if outcome.result == "ACTIVE":
             self._make_active(equipment, memory, outcome)
             if isinstance(download, JobDownload):
@@ -182,17 +206,25 @@ class Downloads:
     def _make_active(self, equipment: Equipment, memory: DownloadMemory, outcome: Outcome) -> None:
         if memory.order is not None:
             equipment.orders.arm(memory.order, memory.set, memory.rev)
+        else:
+            equipment.orders.memory.parameters = {"set": memory.set, "rev": memory.rev}
         equipment.memory.production.usage.limits |= memory.limits
         active = {item.n: item.rb for item in outcome.items}
         if equipment.kpi is not None:
             equipment.kpi.learn(memory.set, memory.rev, active)
         equipment.deviations.expect(active)
+        if memory.type == AdjustedDownload.type:
+            active = dict(equipment.deviations.memory.expected)
         equipment.recorder.retain("params", {"set": memory.set, "rev": memory.rev, "items": active})
 
     def _tell_change(self, memory: DownloadMemory, now: Timestamp) -> None:
         """Once per notice and order: the first download with what it changed is active."""
-        notice = self._record.library.notice_of(memory.set, memory.rev, now)
+        known = self._record.orders.get(memory.order or "")
+        lot = known.lot if known is not None else None
+        notice = self._record.library.notice_of(memory.set, memory.rev, now, memory.order, lot)
         if notice is not None and memory.order is not None and memory.order not in notice.applied:
+            begun = begun_orders(self._record, self._equipment.values())
+            notice.reach(now, [order for order in begun if order != memory.order])
             notice.applied.append(memory.order)
             applied = ChangeApplied(cn=notice.cn, set=memory.set, rev=memory.rev, for_order=memory.order)
             self._site.event(applied, now, now, time_quality="gateway")

@@ -32,6 +32,7 @@ from gateway.domain.gateway_events import (
     TagDrift,
 )
 from gateway.domain.kpi_events import OrderKpi, ShiftKpi
+from gateway.domain.supply_events import MaterialShortageRisk
 from gateway.domain.values import PlainValue
 
 __all__ = ["EVENT_TYPES", "EventData", "OrderRef"]
@@ -409,7 +410,7 @@ EVENT_TYPES: Final[tuple[type[EventData], ...]] = (
     EquipmentState, DowntimeClosed, ProductionCount, OrderStarted, OrderProgress, OrderCompleted, OrderInterrupted,
     OrderResumed, ShiftSummary, OrderKpi, ShiftKpi,
     AlarmRaised, AlarmAcked, AlarmCleared, QualitySample, MaterialConsumed, MaterialLow, EnergyInterval,
-    GenealogyLink, ToolWear,
+    MaterialShortageRisk, GenealogyLink, ToolWear,
     ContainerCompleted, CounterSuspect, CounterRebased, ParamResult, ParamDeviation, ChangeAccepted, ChangeApplied,
     JobStateChange,
     DataGap, TagDrift, DeviceClock, GatewayConnection, GatewayOutage, GatewayRestarted, GatewayCertificate,

@@ -27,8 +27,10 @@ def forget(record: SharedRecord, equipment: Collection[Equipment], now: Timestam
     _forget_orders(record, equipment, now)
     in_use = {revision for item in equipment for revision in _revisions_in_use(item)}
     record.library.forget(in_use, now, now - KEPT)
+    active = {order for item in equipment for order in _active(item)}
     for notice in record.library.notices:
         notice.applied = [order for order in notice.applied if order in record.orders]
+        notice.begun = [order for order in notice.begun if order in record.orders or order in active]
 
 
 def _forget_orders(record: SharedRecord, equipment: Collection[Equipment], now: Timestamp) -> None:

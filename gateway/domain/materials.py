@@ -4,7 +4,9 @@ import msgspec
 
 from gateway.domain.events import MaterialLow
 from gateway.domain.expressions import Inputs
-from gateway.domain.values import PlainValue, plain
+from gateway.domain.supply_events import MaterialShortageRisk
+from gateway.domain.times import format_timestamp, parse_timestamp
+from gateway.domain.values import PlainValue, Timestamp, plain
 
 
 class MaterialSpec(msgspec.Struct, frozen=True):
@@ -32,6 +34,10 @@ class MaterialMemory(msgspec.Struct):
     number: int = 1
     lot: str | None = None
     is_called: bool = False
+    runs_out: Timestamp | None = None
+    """When the container will be empty, as estimated at its call-off."""
+    is_short: bool = False
+    """True if it was told that the next one comes too late."""
 
 
 def follow_container(spec: MaterialSpec, memory: MaterialMemory, inputs: Inputs, delivered: str | None) -> None:
@@ -41,6 +47,7 @@ def follow_container(spec: MaterialSpec, memory: MaterialMemory, inputs: Inputs,
     shown = plain(inputs.values[spec.container])
     if memory.container is not None and shown != memory.container:
         memory.used, memory.is_called, memory.number, memory.lot = 0, False, memory.number + 1, delivered
+        memory.runs_out, memory.is_short = None, False
     memory.container = shown
     if spec.lot is not None and inputs.usable(spec.lot):
         memory.lot = str(inputs.values[spec.lot] or "").strip() or memory.lot
@@ -56,4 +63,15 @@ def use(spec: MaterialSpec, memory: MaterialMemory, pieces: int, rate: float) ->
     return MaterialLow(
         material=spec.material, remaining=max(0, remaining), runout_in_s=round(remaining / rate) if rate > 0 else None,
         call_off=spec.call_off or spec.capacity, dock=spec.dock, container=memory.number,
+    )  # fmt: skip
+
+
+def shortage(spec: MaterialSpec, memory: MaterialMemory, eta: str | None) -> MaterialShortageRisk | None:
+    """The risk, once per container, that it is empty before the material arrives that is announced for `eta`."""
+    if memory.is_short or memory.runs_out is None or eta is None or parse_timestamp(eta) <= memory.runs_out:
+        return None
+    memory.is_short = True
+    return MaterialShortageRisk(
+        material=spec.material, container=memory.number, runs_out=format_timestamp(memory.runs_out),
+        eta=format_timestamp(parse_timestamp(eta)), dock=spec.dock,
     )  # fmt: skip

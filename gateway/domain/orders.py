@@ -62,6 +62,11 @@ class KnownOrder(msgspec.Struct):
     automatic: list[str] | None = None
     """States in which its sets are brought down without being asked; None if they are not."""
     dispatched: Timestamp = 0
+    prio: int | None = None
+    start: Timestamp | None = None
+    """When it is planned to begin."""
+    held: bool = False
+    """True if the MES said that it shall not be loaded for now."""
     over: Timestamp | None = None
     """When it was first seen to have run on all its equipment and to run on none; see `forgetting`."""
 

@@ -13,14 +13,14 @@ def of_download(memory: DownloadMemory, spec: DownloadSpec, operation: Operation
     old = {} if memory.is_rolling_back else {spec.parameters[n].tag_id: value for n, value in memory.snapshot.items()}
     step = memory.step.lower()
     return Purpose(
-        cmd=memory.cmd, type=memory.type, order=memory.order, corr=memory.corr, old=old,
+        cmd=memory.cmd, type=memory.type, order=memory.order, by=memory.by, corr=memory.corr, old=old,
         action=f"rollback: {step}" if memory.is_rolling_back else step,
     )  # fmt: skip
 
 
 def of_end(about: ParamsDownload | DownloadMemory) -> Purpose:
     """The end of a download, or that it never began."""
-    return Purpose(cmd=about.cmd, type=about.type, order=about.order, corr=about.corr)
+    return Purpose(cmd=about.cmd, type=about.type, order=about.order, by=about.by, corr=about.corr)
 
 
 def of_hold(command: QualityHold | QualityRelease, order: str) -> Purpose:

@@ -8,7 +8,6 @@ from msgspec import Meta, field
 from gateway.domain.job_states import Action
 from gateway.domain.values import PlainValue
 
-
 Pieces = Annotated[int, Meta(ge=1, le=2**53)]
 Priority = Annotated[int, Meta(ge=-1_000_000, le=1_000_000)]
 
@@ -60,7 +59,7 @@ class ParamsAdjust(msgspec.Struct, frozen=True, kw_only=True):
     cmd: str
     eq: str
     items: tuple[Adjustment, ...]
-    by: Annotated[str, Meta(min_length=1, description="who adjusts")]
+    by: Annotated[str, Meta(pattern=r"\S", description="who adjusts")]
     order: str | None = None
     corr: str | None = None
     valid_until: str | None = None
@@ -354,8 +353,9 @@ Command = (
 COMMAND_TYPES: Final[dict[str, Any]] = {
     kind.type: kind
     for kind in (
-        ParamsDownload, ParamsAdjust, DispatchOrder, DispatchChange, MasterdataSync, ParamsRelease, ChangeNotice, QualityHold, QualityRelease, MaterialArrival,
-        StockTask, AlarmAck, OrderStart, OrderEnd, JobControl, CounterRebase,
+        ParamsDownload, ParamsAdjust, DispatchOrder, DispatchChange, MasterdataSync, ParamsRelease, ChangeNotice,
+        QualityHold, QualityRelease, MaterialArrival, StockTask, AlarmAck, OrderStart, OrderEnd, JobControl,
+        CounterRebase,
     )
 }  # fmt: skip
 EQUIPMENT_COMMANDS: Final = (ParamsDownload, ParamsAdjust, AlarmAck, OrderStart, OrderEnd, JobControl, CounterRebase)

@@ -4,6 +4,7 @@ import msgspec
 from msgspec import field
 
 from gateway.domain.locks import WriteLocks
+from gateway.domain.master_data import MasterData
 from gateway.domain.orders import KnownOrder
 from gateway.domain.parameters import ParameterLibrary
 
@@ -13,9 +14,12 @@ class SharedRecord(msgspec.Struct):
 
     orders: dict[str, KnownOrder] = field(default_factory=dict)
     held_lots: list[str] = field(default_factory=list)
+    hold_bits: dict[str, str] = field(default_factory=dict)
+    """Equipment → the lot for which its hold bit was set."""
     delivered: dict[str, str] = field(default_factory=dict)
     """Material → lot of the container that was delivered last."""
     arrivals: dict[str, str] = field(default_factory=dict)
     """Material → when more of it is expected."""
     library: ParameterLibrary = field(default_factory=ParameterLibrary)
+    master: MasterData = field(default_factory=MasterData)
     locks: WriteLocks = field(default_factory=WriteLocks)

@@ -13,7 +13,7 @@ from gateway.domain.events import MaterialConsumed
 from gateway.domain.expressions import Inputs
 from gateway.domain.genealogy import OpenLink, ScanMemory, ScanSpec, consume, end_link, newest_scan
 from gateway.domain.history import History, PastEnergy, PastSample
-from gateway.domain.materials import MaterialMemory, MaterialSpec, follow_container, use
+from gateway.domain.materials import MaterialMemory, MaterialSpec, follow_container, shortage, use
 from gateway.domain.orders import Run
 from gateway.domain.production import ClosedWindow
 from gateway.domain.quality import Limits, SampleSpec, newest_subgroup
@@ -56,6 +56,7 @@ class Usage:
         recorder: Recorder,
         inputs: Inputs,
         delivered: Mapping[str, str],
+        arrivals: Mapping[str, str],
         history: History,
     ) -> None:
         self.spec = spec
@@ -63,6 +64,7 @@ class Usage:
         self.recorder = recorder
         self._inputs = inputs
         self._delivered = delivered
+        self._arrivals = arrivals
         self._history = history
         self._meter = Meter(spec.energy, memory.energy) if spec.energy else None
 
@@ -133,7 +135,18 @@ class Usage:
         self._tell(consume(link, _lot(run), memory.lot, pieces), run, at, now)  # what was made until now
         follow_container(spec, memory, self._inputs, self._delivered.get(spec.material))
         self._tell(consume(link, _lot(run), memory.lot, 0), run, at, now)
-        self._tell(use(spec, memory, pieces, pieces * 1000 / elapsed if elapsed > 0 else 0.0), run, at, now)
+        low = use(spec, memory, pieces, pieces * 1000 / elapsed if elapsed > 0 else 0.0)
+        if low is not None:
+            memory.runs_out = at + low.runout_in_s * 1000 if low.runout_in_s is not None else None
+            self._tell(low, run, at, now)
+            self.judge_supply(spec.material, run, at, now)
+
+    def judge_supply(self, material: str, run: Run | None, at: Timestamp, now: Timestamp) -> None:
+        """Tell if what is announced of a material comes later than the container on the machine lasts."""
+        for spec in self.spec.materials:
+            memory = self.memory.materials.get(spec.material)
+            if spec.material == material and memory is not None:
+                self._tell(shortage(spec, memory, self._arrivals.get(material)), run, at, now)
 
     def _wear(self, spec: ToolSpec, run: Run | None, steps: Mapping[str, Step], at: Timestamp, now: Timestamp) -> None:
         memory = self.memory.tools.setdefault(spec.name, ToolMemory())

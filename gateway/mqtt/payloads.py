@@ -8,7 +8,7 @@ import msgspec
 
 from gateway.domain.envelope import Answer, Event, Telemetry
 from gateway.domain.objections import Objection
-from gateway.domain.requests import COMMAND_TYPES, Command, ParamsDownload
+from gateway.domain.requests import COMMAND_TYPES, Command, ParamsDownload, ParamsRelease
 from gateway.domain.times import format_timestamp, parse_timestamp
 
 MAX_COMMAND_BYTES = 256_000
@@ -84,12 +84,12 @@ def decode_command(kind: str, payload: bytes) -> Command | Refused:
 def _checked(command: Command, raw: dict[str, Any]) -> Command | Refused:
     if command.valid_until is not None:
         parse_timestamp(command.valid_until)
-    if isinstance(command, ParamsDownload) and command.hash is not None:
-        actual = items_hash(raw["items"])
-        if command.hash.lower() != actual:
-            return Refused(
-                command.cmd, Objection("hash", f"the items hash to {actual}, the command says {command.hash}")
-            )
+    sets = raw["sets"] if isinstance(command, ParamsRelease) else [raw] if isinstance(command, ParamsDownload) else []
+    for given in sets:
+        told, actual = given.get("hash"), items_hash(given["items"])
+        if told is not None and told.lower() != actual:
+            text = f"{given['set']} {given['rev']}: the items hash to {actual}, the command says {told}"
+            return Refused(command.cmd, Objection("hash", text))
     return command
 
 

@@ -1,0 +1,107 @@
+"""Lots on hold: their machines are asked to stop, by a bit, also one that begins with such a lot later.
+
+The bit follows the order that the machine runs. A hold whose bit could not be written, because the link broke or a
+lock holds, is written at the next scan after that.
+"""
+
+from collections.abc import Collection, Iterator
+from typing import Final
+
+from gateway.domain import purposes
+from gateway.domain.effects import Recorder
+from gateway.domain.equipment import Equipment
+from gateway.domain.objections import Objection
+from gateway.domain.operations import Operation, OperationResult, Purpose
+from gateway.domain.requests import QualityHold, QualityRelease
+from gateway.domain.shared import SharedRecord
+from gateway.domain.values import TagWrite
+
+MARK: Final = "hold:"
+"""What the tokens of these operations have behind the equipment."""
+
+
+class Holds:
+    """Takes holds and releases; which bits were set is in the record."""
+
+    def __init__(self, record: SharedRecord, equipment: Collection[Equipment], site: Recorder) -> None:
+        self._record = record
+        self._equipment = equipment
+        self._site = site
+
+    def hold(self, command: QualityHold) -> list[Objection]:
+        """This lot is on hold; the machines that run it are told now."""
+        lot = command.scope.lot
+        running = [item for item in self._equipment if _lot(item) == lot]
+        if locked := list(self._locked(running)):
+            return locked
+        if lot not in self._record.held_lots:
+            self._record.held_lots.append(lot)
+        for item in running:
+            self._set(item, lot, purposes.of_hold(command, _order(item)))
+        return []
+
+    def release(self, command: QualityRelease) -> list[Objection]:
+        """The lot may go on; every bit that was set for it is taken back, whatever runs there now."""
+        lot, bits = command.scope.lot, self._record.hold_bits
+        held = [item for item in self._equipment if bits.get(item.spec.path) == lot or _lot(item) == lot]
+        if locked := list(self._locked(held)):
+            return locked
+        if lot in self._record.held_lots:
+            self._record.held_lots.remove(lot)
+        for item in held:
+            self._set(item, None, purposes.of_hold(command, _order(item)))
+        return []
+
+    def follow(self, equipment: Equipment) -> None:
+        """A scan is over: the bit belongs to the order that runs now. Without holds this costs nothing."""
+        held, bits = self._record.held_lots, self._record.hold_bits
+        if not (held or bits):
+            return
+        told = bits.get(equipment.spec.path)
+        lot = told if equipment.orders.memory.current is None else _lot(equipment)
+        wanted = lot if lot in held else None
+        if wanted != told and not list(self._locked([equipment])):
+            action = "hold" if wanted is not None else "release"
+            self._set(equipment, wanted, Purpose(type="quality.hold", order=_order(equipment), action=action))
+
+    def handle_result(self, result: OperationResult) -> None:
+        """The bit was written, or not: then it is not taken for written, and `follow` writes it again."""
+        path, mark, rest = result.token.partition(f"|{MARK}")
+        if not mark or not (result.lost or result.refused is not None):
+            return
+        lot, _, was_set = rest.rpartition("|")
+        if was_set == "1":
+            self._record.hold_bits.pop(path, None)
+        else:
+            self._record.hold_bits[path] = lot
+        self._site.changed = True
+
+    def _set(self, equipment: Equipment, lot: str | None, purpose: Purpose) -> None:
+        tag, path, bits = equipment.spec.hold, equipment.spec.path, self._record.hold_bits
+        if tag is None:
+            return
+        token = f"{path}|{MARK}{lot or bits.get(path)}|{int(lot is not None)}"
+        if lot is None:
+            bits.pop(path, None)
+        else:
+            bits[path] = lot
+        writes = (TagWrite(tag.tag_id, lot is not None),)
+        self._site.effects.operations.append(Operation(tag.device, token, writes=writes, purpose=purpose))
+        self._site.changed = True
+
+    def _locked(self, machines: Collection[Equipment]) -> Iterator[Objection]:
+        """Why a machine cannot be told: then nobody shall believe that it was."""
+        for item in machines:
+            locked = self._record.locks.objection(item.spec.hold.device) if item.spec.hold is not None else None
+            if locked is not None:
+                yield locked
+
+
+def _lot(equipment: Equipment) -> str | None:
+    run = equipment.orders.memory.current
+    return run.order.lot if run is not None else None
+
+
+def _order(equipment: Equipment) -> str:
+    run = equipment.orders.memory.current
+    return run.order.id if run is not None else ""

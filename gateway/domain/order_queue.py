@@ -1,0 +1,70 @@
+"""Which of the dispatched orders is next on an equipment.
+
+The queue is a pure function of the record: orders with a higher `prio` first (50 if the dispatch says none), then by
+their planned start (the moment of the dispatch if it says none), then by their dispatch, then by their name. Not in it
+are orders on hold, orders of a lot on hold, and those that were loaded or have run there.
+"""
+
+from collections.abc import Collection, Iterable
+from typing import Final
+
+from gateway.domain.equipment import Equipment
+from gateway.domain.orders import KnownOrder
+from gateway.domain.shared import SharedRecord
+
+USUAL_PRIORITY: Final = 50
+
+
+def rank(order: KnownOrder) -> tuple[int, int, int, str]:
+    """What orders are sorted by: the smallest is next."""
+    priority = USUAL_PRIORITY if order.prio is None else order.prio
+    start = order.dispatched if order.start is None else order.start
+    return -priority, start, order.dispatched, order.order
+
+
+class OrderQueue:
+    """The orders that wait to be brought to an equipment by the gateway itself. Sorted once after every command."""
+
+    def __init__(self, record: SharedRecord) -> None:
+        self._record = record
+        self._waiting: dict[str, list[KnownOrder]] = {}
+
+    def refresh(self) -> None:
+        """The record changed."""
+        self._waiting.clear()
+
+    def next_for(self, equipment: Equipment) -> KnownOrder | None:
+        """The order whose set the equipment gets next."""
+        unit, memory = equipment.spec.unit, equipment.orders.memory
+        waiting = self._waiting.get(unit)
+        if waiting is None:
+            waiting = self._waiting[unit] = sorted(self._candidates(unit), key=rank)
+        while waiting and (waiting[0].order in memory.loaded or memory.has_run(waiting[0].order)):
+            del waiting[0]  # what has run has run; a new dispatch makes a new queue
+        return next((order for order in waiting if not is_loaded(equipment, order.order)), None)
+
+    def _candidates(self, unit: str) -> Iterable[KnownOrder]:
+        for order in self._record.orders.values():
+            if order.automatic is None or order.over is not None or order.held or unit not in order.sets:
+                continue
+            if order.lot is None or order.lot not in self._record.held_lots:
+                yield order
+
+
+def is_loaded(equipment: Equipment, order: str) -> bool:
+    """True if the order's parameters are or were on the equipment, or it ever ran there."""
+    memory = equipment.orders.memory
+    is_armed = memory.armed is not None and memory.armed.order == order
+    return is_armed or order in memory.loaded or memory.has_run(order)
+
+
+def begun_orders(record: SharedRecord, equipment: Collection[Equipment]) -> list[str]:
+    """The orders that are not over and were loaded on some machine, are being loaded, or have run on some."""
+    active = set[str]()
+    for item in equipment:
+        memory, download = item.orders.memory, item.memory.download
+        active |= {run.order.id for run in (memory.current, *memory.closing) if run is not None}
+        if download is not None and download.order is not None:
+            active.add(download.order)
+    waiting = (order.order for order in record.orders.values() if order.over is None)
+    return sorted(active | {name for name in waiting if any(is_loaded(item, name) for item in equipment)})
