@@ -5,6 +5,7 @@ says, which is looked at right after the call and until the deadline, and after 
 """
 
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 from gateway.domain.answers import Answers
 from gateway.domain.download_spec import DownloadSpec
@@ -21,8 +22,10 @@ from gateway.domain.requests import JobControl, OrderStart
 from gateway.domain.shared import SharedRecord
 from gateway.domain.values import CallResult, MethodCall, Timestamp, is_bad
 
-PREFIX = "job.control|"
+PREFIX: Final = "job.control|"
 """How the tokens of these operations begin."""
+_LOOK_AGAIN: Final = 5_000
+"""Milliseconds after a request that was lost, for the link may have stayed up."""
 
 
 class JobCommands:
@@ -80,7 +83,7 @@ class JobCommands:
         """The device is in reach again: its list says what became of the call."""
         for equipment, asked in self._under_way():
             if _spec(equipment).device == device and asked.give_up is not None:
-                asked.give_up = None
+                asked.next_look = None
                 self._submit(equipment, asked)
 
     def handle_timer(self, now: Timestamp) -> None:
@@ -89,13 +92,13 @@ class JobCommands:
             if asked.give_up is not None and now >= asked.give_up:
                 device = _spec(equipment).device
                 self._end(equipment, asked, ["in_doubt"], [f"{device} did not come back; its list is unknown"], now)
-            elif asked.give_up is None and asked.next_look is not None and now >= asked.next_look:
+            elif asked.next_look is not None and now >= asked.next_look:
                 asked.next_look = None
                 self._submit(equipment, asked)
 
     def next_timer(self) -> Timestamp | None:
         """When `handle_timer` wants to be called."""
-        timers = [asked.give_up or asked.next_look for _, asked in self._under_way()]
+        timers = [at for _, asked in self._under_way() for at in (asked.give_up, asked.next_look)]
         return min((timer for timer in timers if timer is not None), default=None)
 
     # --- judging ------------------------------------------------------------------------------------------------
@@ -150,7 +153,9 @@ class JobCommands:
         equipment.recorder.changed = True
         if result.lost:
             self._lose(equipment, asked, now)
+            asked.next_look = now + _LOOK_AGAIN
             return
+        asked.give_up = None
         if result.refused is not None:
             self._end(equipment, asked, [result.refused.code], [result.refused.detail], now)
             return

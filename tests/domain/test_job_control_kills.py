@@ -97,6 +97,17 @@ def test_a_command_ends_in_what_the_list_shows_whenever_the_gateway_dies(
     assert machine.receiver.called.count((EFFECTS[action].method, "4711")) == (0 if death == DEATHS[0] else 1)
 
 
+def test_a_request_that_was_lost_on_a_link_that_stayed_up_is_looked_after(tmp_path: Path) -> None:
+    machine = JobMachine(tmp_path)
+    machine.receiver.entries["4711"] = Entry("4711", {}, None)
+    machine.show("06:00:02")
+    machine.stage.command("job.control", cmd="J-1", eq="M1", order="4711", action="start")
+    machine.perform(lost=True)
+    machine.stage.pass_time("06:00:08")
+    machine.settle()
+    assert (machine.final("J-1"), machine.receiver.called) == (("done", ()), [("Start", "4711")])
+
+
 @pytest.mark.parametrize("kind", ["download", "command"])
 def test_nobody_waits_for_a_machine_for_ever(tmp_path: Path, kind: str) -> None:
     machine = JobMachine(tmp_path, "contact_timeout: 60s")
