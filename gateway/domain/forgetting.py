@@ -60,6 +60,7 @@ def _active(equipment: Equipment) -> set[str]:
     """The orders that this equipment runs, is settling, was loaded for or is being loaded for."""
     memory, download = equipment.orders.memory, equipment.memory.download
     orders = {run.order.id for run in (*memory.closing, *([memory.current] if memory.current else []))}
+    orders |= memory.prepared.keys()
     if memory.armed is not None:
         orders.add(memory.armed.order)
     if download is not None and download.order is not None:
@@ -70,5 +71,6 @@ def _active(equipment: Equipment) -> set[str]:
 def _revisions_in_use(equipment: Equipment) -> set[tuple[str, str]]:
     """The sets and revisions that are on this equipment or on their way there."""
     held, download = equipment.orders.memory.parameters, equipment.memory.download
-    found = {(held["set"], held["rev"])} if held else set()
+    waiting = equipment.orders.memory.prepared.values()
+    found = {(one["set"], one["rev"]) for one in (*([held] if held else []), *waiting)}
     return found | ({(download.set, download.rev)} if download is not None else set())

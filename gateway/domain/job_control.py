@@ -17,7 +17,7 @@ from gateway.domain.job_progress import AskedAction
 from gateway.domain.job_spec import JobSpec, OrderFacts
 from gateway.domain.job_states import EFFECTS, Action, JobState, return_codes
 from gateway.domain.objections import Objection
-from gateway.domain.operations import Operation, OperationResult, Purpose
+from gateway.domain.operations import CommandEnd, Operation, OperationResult, Purpose
 from gateway.domain.requests import JobControl, OrderStart
 from gateway.domain.shared import SharedRecord
 from gateway.domain.values import CallResult, MethodCall, Timestamp, is_bad
@@ -64,6 +64,9 @@ class JobCommands:
             command.cmd, command.type, "rejected" if against else "accepted", path, now, objections=against
         )
         if against:
+            purpose = Purpose(cmd=command.cmd, type=command.type, order=command.order, corr=command.corr, action=action)
+            codes, detail = [one.code for one in against], [one.detail for one in against]
+            self._tell_audit(purpose, equipment, "rejected", codes, detail)
             return
         job = _find(equipment, command.order)
         assert job is not None
@@ -142,10 +145,7 @@ class JobCommands:
             Operation(
                 spec.device, f"{PREFIX}{asked.cmd}", reads=(job.list_tag, job.capacity_tag),
                 calls=(call,) if call is not None else (),
-                purpose=Purpose(
-                    cmd=asked.cmd, type=asked.type, order=order_of(job.id, asked.job), corr=asked.corr,
-                    action=asked.action,
-                ),
+                purpose=_purpose(asked, job),
             )
         )  # fmt: skip
 
@@ -193,10 +193,25 @@ class JobCommands:
         equipment.recorder.changed = True
         verdict = "failed" if codes else "done"
         self._answers.end(asked.cmd, asked.type, verdict, codes, detail, equipment.spec.path, now)
+        self._tell_audit(_purpose(asked, _job(_spec(equipment))), equipment, verdict, codes, detail)
+
+    def _tell_audit(
+        self, purpose: Purpose, equipment: Equipment, result: str, codes: list[str], detail: list[str]
+    ) -> None:
+        spec = equipment.spec.download
+        device = spec.device if spec is not None else None
+        self._site.effects.ends.append(
+            CommandEnd(purpose=purpose, device=device, result=result, codes=codes, detail=detail)
+        )
 
     def _under_way(self) -> list[tuple[Equipment, AskedAction]]:
         items = self._equipment.values()
         return [(item, item.memory.jobs.asked) for item in items if item.memory.jobs.asked is not None]
+
+
+def _purpose(asked: AskedAction, job: JobSpec) -> Purpose:
+    order = order_of(job.id, asked.job)
+    return Purpose(cmd=asked.cmd, type=asked.type, order=order, corr=asked.corr, action=asked.action)
 
 
 def _spec(equipment: Equipment) -> DownloadSpec:

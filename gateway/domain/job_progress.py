@@ -90,6 +90,7 @@ class JobProgress:
                 self._interrupt(name, job, attribution, at, now)
         for name in self._memory.shown.keys() - jobs.keys():
             self._memory.loaded.pop(name, None)
+            attribution.memory.order.prepared.pop(order_of(self._spec.id, name), None)
         self._memory.shown = {name: Shown(job.state, job.substate) for name, job in jobs.items()}
 
     def _tell(self, name: str, before: Shown | None, job: ListedJob | None, at: Timestamp, now: Timestamp) -> None:

@@ -15,6 +15,9 @@ from gateway.domain.values import Timestamp
 KEPT_INTERVALS = 16
 """Closed intervals that are remembered, so that a late transition still finds its order."""
 
+KEPT_PREPARED = 1_000
+"""Orders in a machine's own list whose parameters are remembered; one that is cancelled there never comes to run."""
+
 KEPT_NUMBERS = 1_000
 """Orders whose runs are counted, the last ones that ran: by run number an event of an order that runs again is told
 from one of its first run, so they are not forgotten by age."""
@@ -135,6 +138,8 @@ class OrderMemory(msgspec.Struct):
     past: list[Interval] = field(default_factory=list)
     numbers: dict[str, int] = field(default_factory=dict)
     parameters: dict[str, str] | None = None
+    prepared: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Set and revision of the orders that wait in the machine's own list."""
     loaded: list[str] = field(default_factory=list)
     """Orders whose automatic download was tried: it is tried once."""
     planned: list[tuple[Timestamp, str]] = field(default_factory=list)
@@ -155,12 +160,22 @@ class OrderTracker:
 
     def arm(self, order: str, parameter_set: str, rev: str) -> None:
         """The order's parameters are active on the machine."""
-        self.memory.parameters = {"set": parameter_set, "rev": rev}
         current = self.memory.current
+        if self.spec.source is OrderSource.JOB_CONTROL and (current is None or current.order.id != order):
+            self._prepare(order, {"set": parameter_set, "rev": rev})
+            return
+        self.memory.parameters = {"set": parameter_set, "rev": rev}
         if current is not None and current.order.id == order:
             current.parameters = self.memory.parameters
         elif self.spec.source is OrderSource.DOWNLOAD:
             self.memory.armed = Armed(order, parameter_set, rev)
+
+    def _prepare(self, order: str, parameters: dict[str, str]) -> None:
+        """The machine has the order in a list, with parameters of its own that hold once it runs."""
+        prepared = self.memory.prepared
+        prepared[order] = parameters
+        for oldest in list(prepared)[:-KEPT_PREPARED]:
+            del prepared[oldest]
 
     def start(self, order: str, known: KnownOrder | None, at: Timestamp, trigger: str) -> Run:
         """Open a run; the one before must be ended."""
@@ -182,7 +197,7 @@ class OrderTracker:
             start=at,
             trigger=trigger,
             planned=known.planned if known else None,
-            parameters=self.memory.parameters,
+            parameters=self.memory.prepared.pop(order, None) or self.memory.parameters,
         )
 
     def end(self, at: Timestamp) -> None:

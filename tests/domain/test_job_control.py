@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from gateway.domain.forgetting import _active, _revisions_in_use
 from gateway.domain.job_list import order_of, read_job_list
 from gateway.domain.job_states import EFFECTS, Action, JobState, ReturnCode, job_state, return_codes
 from simulators.models.job_control import _TRANSITIONS, Entry, Fault, State
-from tests.domain.job_machine import JobMachine
+from tests.domain.job_machine import PATH, JobMachine
 
 
 def names(machine: JobMachine) -> list[str]:
@@ -303,6 +304,31 @@ def test_the_running_order_stays_the_machines_while_others_come_and_go(tmp_path:
     started = [event.order.id for event in machine.stage.events if event.type == "order.started" and event.order]
     assert started == ["1", "2"]
     assert [clock for clock, _ in machine.stage.told("order.completed")] == ["06:00:30"]
+
+
+def test_an_order_starts_with_the_set_that_it_was_loaded_with_whatever_was_loaded_since(tmp_path: Path) -> None:
+    machine = JobMachine(tmp_path)
+    for order, revision in (("4711", "C"), ("4712", "D")):
+        items = [{"name": "speed", "value": 100}]
+        machine.stage.command("params.download", cmd=order, eq="M1", set="PS-1", rev=revision, order=order, items=items)
+        machine.settle()
+    for second, order in enumerate(("4711", "4712")):
+        machine.receiver.entries[order].state = State.RUNNING
+        machine.show(f"06:00:1{2 * second}")
+        machine.receiver.entries[order].state = State.ENDED
+        machine.show(f"06:00:1{2 * second + 1}")
+    told = [data["params"] for _, data in machine.stage.told("order.started")]
+    assert told == [{"set": "PS-1", "rev": "C"}, {"set": "PS-1", "rev": "D"}]
+    machine.download("4713", "4713")
+    machine.settle()
+    machine.show("06:01:00")
+    equipment = machine.stage.core.equipment[PATH]
+    prepared = equipment.memory.production.order.prepared
+    assert list(prepared) == ["4713"]
+    assert ("4713" in _active(equipment), ("PS-1", "C") in _revisions_in_use(equipment)) == (True, True)
+    machine.receiver.entries.clear()
+    machine.show("06:01:01")
+    assert prepared == {}, "what was cancelled there will never run"
 
 
 # --- names and numbers ----------------------------------------------------------------------------------------------
