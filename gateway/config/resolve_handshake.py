@@ -68,11 +68,13 @@ class HandshakeResolver:
         """The handshake as the domain takes it; what is wrong was reported."""
         if self._profile.calls:
             return self._method()
+        self._check_readback()
         layout = self._layout() if "checksum" in self._profile.signals else None
         tags = self._tags()
         self._check_keys([*LAYOUT] if layout is not None else [])
         return Handshake(
-            self._profile, tags, self._settings(), self._times(), highest=self._highest(), layout=layout
+            self._profile, tags, self._settings(), self._times(), highest=self._highest(), bits=self._bits(),
+            layout=layout,
         )  # fmt: skip
 
     def _tags(self) -> dict[str, str]:
@@ -99,6 +101,17 @@ class HandshakeResolver:
             self._report(name, f"{self._given[name]} is not {kind}")
         elif tag is not None and tag.bit is not None and self._profile.signals[name].is_ours:
             self._report(name, f"{self._given[name]} is one bit of a word, which cannot be written alone")
+
+    def _bits(self) -> dict[str, int]:
+        """The signals that are one bit of a word; the driver gives the word."""
+        sections = {name: self._names.tag_section(str(self._given.get(name))) for name in self._profile.signals}
+        return {name: tag.bit for name, tag in sections.items() if tag is not None and tag.bit is not None}
+
+    def _check_readback(self) -> None:
+        for parameter in self._parameters if self._profile.needs_readback else ():
+            if not parameter.is_echoed:
+                text = f"{self._type} alone does not tell that a value was taken; name the tag that shows it: readback"
+                self._names.report(("download", "parameters", parameter.name), text)
 
     def _settings(self) -> dict[str, PlainValue]:
         settings: dict[str, PlainValue] = {}

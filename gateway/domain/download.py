@@ -10,12 +10,10 @@ writes nothing that the device holds.
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-import msgspec
-
-from gateway.domain.download_memory import DownloadMemory, Outcome, Step
+from gateway.domain.download_conversation import Conversation, unreadable, values_of
+from gateway.domain.download_memory import LOOK_AGAIN, DownloadMemory, Outcome, Step
 from gateway.domain.download_spec import DownloadSpec
 from gateway.domain.download_values import DownloadValues
-from gateway.domain.events import ParamItem
 from gateway.domain.handshake_player import Failure, HandshakePlayer, Next, Part, Verdict
 from gateway.domain.objections import Objection
 from gateway.domain.operations import Operation, OperationResult
@@ -25,16 +23,24 @@ from gateway.domain.values import (
     CallResult,
     MethodCall,
     PlainValue,
+    StatusCode,
     TagChange,
     TagId,
     TagWrite,
     Timestamp,
     WriteResult,
     is_bad,
-    plain,
 )
 
 _STEPS: Final = {Part.CLEAR: Step.CLEAR, Part.COMMIT: Step.COMMIT, Part.RELEASE: Step.RELEASE}
+
+IN_DOUBT: Final = frozenset({"ack_timeout", "done_timeout", "interrupted"})
+"""After these nobody knows whether the machine took the values, or still will."""
+
+UNCERTAIN: Final = frozenset(
+    {StatusCode.BAD_TIMEOUT, StatusCode.BAD_COMMUNICATION_ERROR, StatusCode.BAD_INTERNAL_ERROR}
+)
+"""Codes of a write that may have reached the machine all the same; any other is its refusal."""
 
 Move = Operation | Outcome | None
 """What a download does next: an operation, its end, or nothing until `next_timer` or the next fact."""
@@ -46,10 +52,9 @@ class Download:
     def __init__(self, spec: DownloadSpec, memory: DownloadMemory, prefix: str) -> None:
         self.spec = spec
         self.memory = memory
-        self._prefix = prefix
-        self._turn = 0
         self._held = DownloadValues(spec, memory)
         self._player = HandshakePlayer(spec.handshake, memory.handshake, self._held.buffer)
+        self._ask = Conversation(spec, memory, self._held, self._player.tags, prefix)
 
     # --- facts --------------------------------------------------------------------------------------------------
 
@@ -70,41 +75,58 @@ class Download:
         if self.memory.step is not Step.WAIT_PERMIT and self.memory.give_up is None:
             self.memory.give_up = now + self.spec.contact_timeout
 
+    @property
+    def device(self) -> str:
+        """The device that is talked with at this step."""
+        return (
+            self.spec.readback_device
+            if self.memory.step is Step.READBACK and not self.memory.looks
+            else self.spec.device
+        )
+
     def waits_for(self, device: str) -> bool:
         """True if that device, now in reach again, is one that this download talks with."""
         step = self.memory.step
         reads_back = step is Step.READBACK and device == self.spec.readback_device
         return step is not Step.WAIT_PERMIT and (device == self.spec.device or reads_back)
 
-    def resume(self) -> Move:
-        """The device is in reach again: look at it, then decide."""
+    def resume(self, now: Timestamp) -> Move:
+        """The device is in reach again: look at it, then decide. What was not begun is begun anew, if it still may."""
         memory = self.memory
-        memory.give_up = memory.next_look = None
+        memory.next_look = None
+        self._player.stop()
         if not memory.is_written:
-            return self._take_snapshot()
+            memory.step, memory.give_up = Step.WAIT_PERMIT, None
+            memory.deadline = now + self.spec.permit_timeout
+            return None
         memory.looks = True
-        return self._read([*memory.targets])
+        return self._ask.read([*memory.targets])
+
+    def look_again(self, now: Timestamp) -> None:
+        """The device did not say enough; it is looked at again soon."""
+        self.lose(now)
+        self.memory.next_look = now + LOOK_AGAIN
 
     def handle_timer(self, now: Timestamp) -> Move:
         """A deadline or the next look at the machine's answer."""
         memory = self.memory
+        looks = memory.next_look is not None and now >= memory.next_look
         if memory.give_up is not None:
-            return self._give_up() if now >= memory.give_up else None
+            return self._give_up() if now >= memory.give_up else self.resume(now) if looks else None
         if memory.looks:
             return None
         if memory.step is Step.WAIT_PERMIT:
             late = memory.deadline is not None and now >= memory.deadline
             return self._end("REJECTED", "permit_timeout") if late else None
         if memory.step is Step.READBACK:
-            due = memory.next_look is not None and now >= memory.next_look
-            return self._read_back() if due else None
+            return self._read_back() if looks else None
         return self._do(self._player.handle_timer(now), now)
 
     def next_timer(self) -> Timestamp | None:
         """When `handle_timer` wants to be called."""
         memory = self.memory
         if memory.give_up is not None:
-            return memory.give_up
+            return memory.give_up if memory.next_look is None else min(memory.give_up, memory.next_look)
         if memory.looks:
             return None
         if memory.step is Step.WAIT_PERMIT:
@@ -114,7 +136,7 @@ class Download:
     def handle_result(self, result: OperationResult, state: State | None, now: Timestamp) -> Move:
         """Take in what an operation brought. A result of an earlier turn is ignored."""
         memory = self.memory
-        if result.token != self._token():
+        if result.token != self._ask.token:
             return None
         if result.lost:
             self.lose(now)
@@ -122,15 +144,15 @@ class Download:
         if result.refused is not None:
             return self._handle_refused(result.refused, now)
         if memory.looks:
-            memory.looks = False
-            return self._handle_resumed(_values(result.reads), now)
+            return self._handle_look(result.reads, now)
+        memory.give_up = None
         match memory.step:
             case Step.SNAPSHOT:
                 return self._handle_snapshot(result.reads, state, now)
             case Step.WRITE:
                 return self._handle_written(result.writes, now)
             case Step.READBACK:
-                return self._handle_readback(_values(result.reads), now)
+                return self._handle_readback(values_of(result.reads), now)
             case Step.CLEAR | Step.COMMIT | Step.WAIT_ACK | Step.RELEASE:
                 return self._handle_handshake(result, now)
         return None
@@ -139,13 +161,12 @@ class Download:
 
     def _take_snapshot(self) -> Move:
         self.memory.step = Step.SNAPSHOT
-        return self._read(self._held.touched)
+        return self._ask.read(self._held.touched)
 
     def _handle_snapshot(self, reads: Sequence[TagChange], state: State | None, now: Timestamp) -> Move:
-        memory, values = self.memory, _values(reads)
-        unreadable = [change.tag_id for change in reads if is_bad(change.status_code)]
-        if unreadable:
-            return self._end("REJECTED", "unreadable", [f"{tag_id} cannot be read" for tag_id in unreadable])
+        memory, values = self.memory, values_of(reads)
+        if missing := unreadable(reads):
+            return self._end("REJECTED", "unreadable", missing)
         memory.snapshot = {name: values[self._held.tag(name)] for name in self._held.touched}
         if against := [o for name in self._held.changed() if (o := self._frozen(name, state)) is not None]:
             memory.codes.extend(objection.code for objection in against)
@@ -159,7 +180,7 @@ class Download:
         memory.is_written = True
         memory.step = Step.WRITE
         writes = self._held.writes(held)
-        return self._write(writes) if writes else self._handle_written((), now)
+        return self._ask.write(writes) if writes else self._handle_written((), now)
 
     def _handle_written(self, results: Sequence[WriteResult], now: Timestamp) -> Move:
         memory = self.memory
@@ -180,18 +201,19 @@ class Download:
 
     def _handle_handshake(self, result: OperationResult, now: Timestamp) -> Move:
         if result.reads:
-            return self._do(self._player.look(_values(result.reads), now), now)
+            return self._do(self._player.look(values_of(result.reads), now), now)
         if result.calls:
             return self._handle_called(result.calls[0], now)
-        if any(is_bad(written.status_code) for written in result.writes):
-            detail = [f"{w.tag_id}: status 0x{w.status_code:08X}" for w in result.writes if is_bad(w.status_code)]
-            return self._fail("commit_refused", detail, now)
+        if bad := [written for written in result.writes if is_bad(written.status_code)]:
+            self.memory.is_committed &= self.memory.is_rolling_back or any(w.status_code in UNCERTAIN for w in bad)
+            return self._fail("commit_refused", [f"{w.tag_id}: status 0x{w.status_code:08X}" for w in bad], now)
         return self._do(self._player.done(now), now)
 
     def _handle_called(self, answer: CallResult, now: Timestamp) -> Move:
         method = self.spec.handshake.method
         assert method is not None
         refusal = method.refusal(answer)
+        self.memory.is_unconfirmed |= refusal is not None and not method.is_certain(answer)
         if refusal is not None:
             return self._fail("device_error", [f"the machine refused {method.call.method} with {refusal}"], now)
         return self._do(self._player.done(now), now)
@@ -202,12 +224,12 @@ class Download:
         match step:
             case TagWrite():
                 self.memory.step = _STEPS[part]
-                return self._write([step])
+                return self._ask.write([step])
             case MethodCall():
                 self.memory.step = _STEPS[part]
-                return self._operation(Operation(self.spec.device, "", calls=(self._filled_in(step),)))
+                return self._ask.call(step)
             case Verdict.LOOK:
-                return self._read(())
+                return self._ask.look()
             case Verdict.PASSED:
                 return self._end_part(part, now)
             case Failure(code, detail):
@@ -233,13 +255,12 @@ class Download:
     def _read_back(self) -> Move:
         self.memory.step = Step.READBACK
         self.memory.next_look = None
-        tags = tuple(self._held.readback(name) for name in self.memory.targets)
-        return self._operation(Operation(self.spec.readback_device, "", reads=tags))
+        return self._ask.read_back()
 
     def _handle_readback(self, values: Mapping[TagId, PlainValue], now: Timestamp) -> Move:
         memory, wanted = self.memory, self._held.wanted
         actual = {name: values.get(self._held.readback(name)) for name in wanted}
-        wrong = [name for name, value in wanted.items() if not self._held.is_same(name, value, actual[name])]
+        wrong = [name for name, value in wanted.items() if not self._held.is_shown(name, value, actual[name])]
         if not memory.is_rolling_back:
             memory.actual = actual
         if wrong and memory.deadline is not None and now < memory.deadline:
@@ -248,11 +269,13 @@ class Download:
         if not memory.is_rolling_back:
             code = "interrupted" if memory.in_doubt else "readback"
             return self._fail(code, self._held.differences(wrong), now) if wrong else self._end("ACTIVE")
-        if not wrong:
-            return self._end("FAILED", rolled_back={name: memory.snapshot[name] for name in memory.targets})
-        if memory.is_committed and not memory.is_recommitted:
+        if wrong and memory.is_committed and not memory.is_recommitted:
             return self._recommit(now)
-        return self._end("FAILED", "rollback_failed", [f"{name} is not back at its old value" for name in wrong])
+        if wrong:
+            return self._end("FAILED", "rollback_failed", [f"{name} is not back at its old value" for name in wrong])
+        if memory.is_unconfirmed and not self._held.all_echoed():
+            return self._end("FAILED", "rollback_failed", ["the machine did not say that it took the old values back"])
+        return self._end("FAILED", rolled_back=True)
 
     # --- what goes wrong ----------------------------------------------------------------------------------------
 
@@ -263,6 +286,8 @@ class Download:
             memory.is_restored = True  # tried once: reading tells what the device holds now
         elif memory.step is Step.WRITE:
             memory.is_written = False
+        elif memory.step is Step.COMMIT and not memory.is_rolling_back:
+            memory.is_committed = False
         return self._fail(objection.code, [d for d in [objection.detail] if d not in memory.detail], now)
 
     def _fail(self, code: str, detail: Sequence[str], now: Timestamp) -> Move:
@@ -277,13 +302,15 @@ class Download:
             return self._fail_again(now)
         memory.is_rolling_back = True
         is_raised = memory.is_committed and memory.handshake.part is Part.COMMIT
-        if code == "device_error":
+        if code == "device_error" and not memory.is_unconfirmed:
             memory.is_committed = False  # what the machine did not take needs no second commit
+        memory.is_unconfirmed |= is_raised and code in IN_DOUBT
         return self._do(self._player.begin(Part.RELEASE, now, fresh=True), now) if is_raised else self._restore(now)
 
     def _fail_again(self, now: Timestamp) -> Move:
         """Also the way back has failed: take back what is raised, and tell what the device holds."""
         memory = self.memory
+        memory.is_unconfirmed |= memory.is_committed
         memory.is_recommitted = True
         if not memory.is_restored:
             return self._write_values(now=now)
@@ -302,6 +329,14 @@ class Download:
         if not self.memory.is_written:
             return self._end("REJECTED", "no_contact", [f"{self.spec.device} did not come back"])
         return self._end("FAILED", "in_doubt", [f"{self.spec.device} did not come back; what it holds is unknown"])
+
+    def _handle_look(self, reads: Sequence[TagChange], now: Timestamp) -> Move:
+        """After a crash or a lost link; what the device cannot tell yet is asked again."""
+        if unreadable(reads):
+            self.look_again(now)
+            return None
+        self.memory.looks, self.memory.give_up = False, None
+        return self._handle_resumed(values_of(reads), now)
 
     def _handle_resumed(self, values: Mapping[TagId, PlainValue], now: Timestamp) -> Move:
         """The device tells how far the download got: taken, being taken, or never committed."""
@@ -326,8 +361,9 @@ class Download:
             return self._do(step, now)
         if memory.is_rolling_back:
             memory.is_recommitted = step is Verdict.NOT_MADE
+            memory.is_unconfirmed |= not memory.is_recommitted
             return self._do(self._player.repeat(), now) if memory.is_recommitted else self._begin_readback(now)
-        if step is Verdict.IN_DOUBT and all(self.spec.parameters[name].is_echoed for name in memory.targets):
+        if step is Verdict.IN_DOUBT and self._held.all_echoed():
             memory.in_doubt = True
             return self._begin_readback(now)
         memory.is_committed = step is Verdict.IN_DOUBT
@@ -336,63 +372,19 @@ class Download:
     def _fail_interrupted(self, values: Mapping[TagId, PlainValue], now: Timestamp) -> Move:
         """Nothing was taken: what the device was given goes back, and only that."""
         if self.memory.is_committed:
+            self.memory.is_unconfirmed = True
             return self._fail("interrupted", (), now)
         self.memory.is_rolling_back = True
         self.memory.codes.append("interrupted")
         return self._write_values(values, now)
 
     def _end(
-        self,
-        result: str,
-        code: str | None = None,
-        detail: Sequence[str] = (),
-        rolled_back: Mapping[str, PlainValue] | None = None,
+        self, result: str, code: str | None = None, detail: Sequence[str] = (), *, rolled_back: bool = False
     ) -> Outcome:
-        memory = self.memory
-        memory.step = Step.ENDED
-        items = tuple(
-            ParamItem(name, requested, self._held.engineering(name, memory.actual.get(name)))
-            for name, requested in memory.requested.items()
-        )
-        held = {name: self._held.engineering(name, raw) for name, raw in rolled_back.items()} if rolled_back else None
-        codes = dict.fromkeys([*memory.codes, code] if code else memory.codes)
-        return Outcome(result, tuple(codes), (*memory.detail, *detail), items, held)
-
-    # --- operations ---------------------------------------------------------------------------------------------
-
-    def _read(self, names: Sequence[str]) -> Operation:
-        """These parameters, as they were or shall be written, and the tags of the handshake."""
-        tags = (*(self._held.tag(name) for name in names), *self._player.tags)
-        return self._operation(Operation(self.spec.device, "", reads=tuple(dict.fromkeys(tags))))
-
-    def _write(self, writes: list[TagWrite]) -> Operation:
-        return self._operation(Operation(self.spec.device, "", writes=tuple(writes)))
-
-    def _filled_in(self, call: MethodCall) -> MethodCall:
-        """The call with the names of this download in its arguments."""
-        memory = self.memory
-        names = {"{order}": memory.order or "", "{set}": memory.set, "{rev}": memory.rev}
-        given = tuple(
-            msgspec.structs.replace(argument, value=names.get(argument.value, argument.value))
-            if isinstance(argument.value, str)
-            else argument
-            for argument in call.arguments
-        )
-        return msgspec.structs.replace(call, arguments=given)
-
-    def _operation(self, operation: Operation) -> Operation:
-        """The next turn: results of earlier ones count no more."""
-        self._turn += 1
-        return msgspec.structs.replace(operation, token=self._token())
-
-    def _token(self) -> str:
-        return f"{self._prefix}|{self.memory.cmd}|{self._turn}"
+        self.memory.step = Step.ENDED
+        return self._held.outcome(result, code, detail, rolled_back=rolled_back)
 
     def _frozen(self, name: str, state: State | None) -> Objection | None:
         """Why this parameter may not change now, by its classes in the YAML and in the set."""
         held = classes(self.spec.parameters[name].parameter_class, self.memory.classes.get(name))
         return frozen(name, held, state, self.memory.by)
-
-
-def _values(reads: Sequence[TagChange]) -> dict[TagId, PlainValue]:
-    return {change.tag_id: plain(change.value) for change in reads if not is_bad(change.status_code)}

@@ -1,6 +1,7 @@
 """What is journalled of a download, and how it ends."""
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 from msgspec import field
@@ -8,6 +9,9 @@ from msgspec import field
 from gateway.domain.events import ParamItem
 from gateway.domain.handshake_player import HandshakeMemory
 from gateway.domain.values import PlainValue, Timestamp
+
+LOOK_AGAIN: Final = 1_000
+"""Milliseconds until a device is looked at again that did not say enough, or whose link broke only for one request."""
 
 
 class Step(StrEnum):
@@ -29,7 +33,8 @@ class DownloadMemory(msgspec.Struct):
 
     `is_written` says that the first value may be in the machine, `is_committed` that the machine may have taken them;
     `is_restored` and `is_recommitted` say the same of the way back. `looks` is set while the device is read to find
-    out how far it got, `in_doubt` when only the read-back can tell whether it was taken.
+    out how far it got, `in_doubt` when only the read-back can tell whether it was taken, `is_unconfirmed` when the same
+    holds for the old values. `spec` is the fingerprint of the configuration that it was begun with.
     """
 
     cmd: str
@@ -39,6 +44,7 @@ class DownloadMemory(msgspec.Struct):
     rev: str
     requested: dict[str, PlainValue]
     targets: dict[str, PlainValue]
+    spec: str = ""
     corr: str | None = None
     by: str | None = None
     classes: dict[str, str] = field(default_factory=dict)
@@ -52,6 +58,7 @@ class DownloadMemory(msgspec.Struct):
     is_recommitted: bool = False
     looks: bool = False
     in_doubt: bool = False
+    is_unconfirmed: bool = False
     deadline: Timestamp | None = None
     next_look: Timestamp | None = None
     give_up: Timestamp | None = None

@@ -25,6 +25,8 @@ class ParameterSpec(msgspec.Struct, frozen=True):
     maximum: float
     parameter_class: str = "golden"
     unit: str | None = None
+    shown: Conversion | None = None
+    """The conversion of `readback` where it is another one."""
 
     @property
     def is_echoed(self) -> bool:

@@ -1,10 +1,12 @@
 """The values of one download: what is asked for, what the device held before, and whether the two are the same."""
 
+import math
 from collections.abc import Mapping, Sequence
 
-from gateway.domain.conversion import same_value, to_engineering
-from gateway.domain.download_memory import DownloadMemory
+from gateway.domain.conversion import Conversion, same_value, to_engineering
+from gateway.domain.download_memory import DownloadMemory, Outcome
 from gateway.domain.download_spec import DownloadSpec
+from gateway.domain.events import ParamItem
 from gateway.domain.recipe_buffer import buffer_bytes
 from gateway.domain.values import PlainValue, TagChange, TagId, TagWrite, plain
 
@@ -53,8 +55,26 @@ class DownloadValues:
         return self._spec.parameters[name].readback
 
     def engineering(self, name: str, raw: PlainValue) -> PlainValue:
-        """In the unit that people know."""
-        return plain(to_engineering(TagChange("", raw), self._spec.parameters[name].conversion)[0])
+        """What is written, in the unit that people know."""
+        return _in_engineering(raw, self._spec.parameters[name].conversion)
+
+    def shown(self, name: str, raw: PlainValue) -> PlainValue:
+        """What is read back, in the unit that people know."""
+        parameter = self._spec.parameters[name]
+        return _in_engineering(raw, parameter.shown or parameter.conversion)
+
+    def is_shown(self, name: str, value: PlainValue, shown: PlainValue) -> bool:
+        """Whether the machine works with the raw value, by what it shows, maybe in another type or scale."""
+        if self._spec.parameters[name].shown is None:
+            return self.is_same(name, value, shown)
+        wanted, actual = self.engineering(name, value), self.shown(name, shown)
+        if isinstance(wanted, int | float) and isinstance(actual, int | float):
+            return math.isclose(wanted, actual, rel_tol=1e-6, abs_tol=1e-9)
+        return wanted == actual
+
+    def all_echoed(self) -> bool:
+        """Whether the machine shows all that it works with elsewhere than where it is written."""
+        return all(self._spec.parameters[name].is_echoed for name in self._memory.targets)
 
     def is_same(self, name: str, value: PlainValue, other: PlainValue) -> bool:
         """Whether the device cannot tell the two apart."""
@@ -68,4 +88,19 @@ class DownloadValues:
     def differences(self, names: Sequence[str]) -> list[str]:
         """What was read back and is not what was asked for, in words."""
         requested, actual = self._memory.requested, self._memory.actual
-        return [f"{n}: requested {requested[n]!r}, the device holds {self.engineering(n, actual[n])!r}" for n in names]
+        return [f"{n}: requested {requested[n]!r}, the device holds {self.shown(n, actual[n])!r}" for n in names]
+
+    def outcome(self, result: str, code: str | None, detail: Sequence[str], *, rolled_back: bool = False) -> Outcome:
+        """How it ended, in the units that people know; with `rolled_back` the old values are known to be back."""
+        memory = self._memory
+        items = tuple(
+            ParamItem(name, requested, self.shown(name, memory.actual.get(name)))
+            for name, requested in memory.requested.items()
+        )
+        held = {name: self.engineering(name, memory.snapshot[name]) for name in memory.targets} if rolled_back else None
+        codes = dict.fromkeys([*memory.codes, code] if code else memory.codes)
+        return Outcome(result, tuple(codes), (*memory.detail, *detail), items, held)
+
+
+def _in_engineering(raw: PlainValue, conversion: Conversion) -> PlainValue:
+    return plain(to_engineering(TagChange("", raw), conversion)[0])

@@ -99,14 +99,17 @@ class Downloads:
         """A device operation ended; that of a hold bit carries no download."""
         path = result.token.split("|", 1)[0]
         download = self._active.get(path)
-        if download is not None:
-            self._proceed(path, download.handle_result(result, self._equipment[path].state, now), now)
+        if download is None:
+            return
+        self._proceed(path, download.handle_result(result, self._equipment[path].state, now), now)
+        if result.lost and self._links.get(download.device, False):
+            download.look_again(now)  # one request was lost, and no new link will come that could tell
 
     def handle_link_up(self, device: str, now: Timestamp) -> None:
         """The device is in reach again: a download that was under way looks at it and goes on."""
         for path, download in list(self._active.items()):
             if download.waits_for(device):
-                self._proceed(path, download.resume(), now)
+                self._proceed(path, download.resume(now), now)
 
     def handle_scan(self, path: str, now: Timestamp) -> None:
         """An equipment's inputs changed: perhaps the operator gave the permit, or a dispatched order can be loaded."""
@@ -132,6 +135,8 @@ class Downloads:
         """Deadlines, and the next look at an acknowledgement."""
         for path, download in list(self._active.items()):
             timer = download.next_timer()
+            if download.memory.give_up is not None and not self._links.get(download.device, False):
+                download.memory.next_look = None
             if timer is not None and timer <= now:
                 self._proceed(path, download.handle_timer(now), now)
 

@@ -7,6 +7,7 @@ and after a bad one. The profiles themselves are in `profiles`; `download` plays
 
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
@@ -43,7 +44,7 @@ class Sent(msgspec.Struct, frozen=True):
 
 
 class Following(msgspec.Struct, frozen=True):
-    """The number after the one that was sent last, and after the acknowledged one to begin with; 0 is never used."""
+    """The number after the acknowledged one; 0 is never used."""
 
     acknowledged: str
 
@@ -113,13 +114,29 @@ class Call(msgspec.Struct, frozen=True):
 
 Move = Put | Wait | Pause | Call
 
+_NEVER_RUN: Final = frozenset(
+    {
+        0x801F0000,  # BadUserAccessDenied
+        0x80340000,  # BadNodeIdUnknown
+        0x803D0000,  # BadNotSupported
+        0x80400000,  # BadNotImplemented
+        0x80750000,  # BadMethodInvalid
+        0x80760000,  # BadArgumentsMissing
+        0x80E50000,  # BadTooManyArguments
+        0x80AB0000,  # BadInvalidArgument
+        0x81110000,  # BadNotExecutable
+    }
+)
+"""Status codes by which a server says that it did not run the method (OPC 10000-4 §5.12.2)."""
+
 
 class Profile(msgspec.Struct, frozen=True):
     """One way in which machines take parameters.
 
     `settings` and `times` (milliseconds) are what the YAML may give, with their defaults; None is one it must give.
-    With `is_whole` the machine takes all parameters together, whichever of them a set names. `asks` is the tag by
-    which the machine itself asks for its parameters, `declines` the one that tells it there are none.
+    With `needs_readback` nothing but what the machine shows tells that it took the values. With `is_whole` it takes all
+    parameters together, whichever of them a set names. `asks` is the tag by which the machine itself asks for its
+    parameters, `declines` the one that tells it there are none.
     """
 
     signals: Mapping[str, Signal]
@@ -129,6 +146,7 @@ class Profile(msgspec.Struct, frozen=True):
     settings: Mapping[str, PlainValue] = {}
     times: Mapping[str, int] = {}
     is_whole: bool = False
+    needs_readback: bool = False
     asks: str | None = None
     declines: str | None = None
     calls: bool = False
@@ -150,6 +168,10 @@ class MethodCommit(msgspec.Struct, frozen=True):
         given = plain(answer.results[0]) if answer.results else None
         return None if self.result is None or given == self.result else f"the answer {given!r}, not {self.result!r}"
 
+    def is_certain(self, answer: CallResult) -> bool:
+        """True if a machine that answers so has surely not taken the values; a timeout, for one, says nothing."""
+        return is_good(answer.status_code) or answer.status_code in _NEVER_RUN
+
 
 class BufferLayout(msgspec.Struct, frozen=True):
     """How the machine computes the checksum of its buffer: over its parameters in the order of the YAML."""
@@ -159,13 +181,17 @@ class BufferLayout(msgspec.Struct, frozen=True):
 
 
 class Handshake(msgspec.Struct, frozen=True):
-    """A profile with the tags and numbers of one machine. `highest` is the last number before 1 comes again."""
+    """A profile with the tags and numbers of one machine. `highest` is the last number before 1 comes again.
+
+    `bits` are the signals that are one bit of a word.
+    """
 
     profile: Profile
     tags: Mapping[str, TagId]
     settings: Mapping[str, PlainValue] = {}
     times: Mapping[str, int] = {}
     highest: int = 0
+    bits: Mapping[str, int] = {}
     layout: BufferLayout | None = None
     method: MethodCommit | None = None
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 from msgspec import field
@@ -55,6 +56,9 @@ class Failure(msgspec.Struct, frozen=True):
     detail: tuple[str, ...] = ()
 
 
+SECOND_LOOK: Final = 4
+"""The part of the pause between two looks after which an answer that may be old is looked at again."""
+
 Next = TagWrite | MethodCall | Verdict | Failure | None
 """What is to be done; None is to wait for `next_timer`."""
 
@@ -66,8 +70,13 @@ class HandshakeMemory(msgspec.Struct):
     move: int = 0
     seen: dict[str, PlainValue] = field(default_factory=dict)
     sent: dict[str, PlainValue] = field(default_factory=dict)
+    before: dict[str, PlainValue] = field(default_factory=dict)
+    """What was seen when this part began: no answer to what it says, until it was seen to be something else."""
+    moved: list[str] = field(default_factory=list)
     deadline: Timestamp | None = None
     next_look: Timestamp | None = None
+    is_last_look: bool = False
+    is_second_look: bool = False
 
 
 class HandshakePlayer:
@@ -84,13 +93,20 @@ class HandshakePlayer:
         return tuple(self._handshake.tags.values())
 
     def see(self, values: Mapping[TagId, PlainValue]) -> None:
-        """The tags were read."""
-        self._memory.seen = {name: values.get(tag_id) for name, tag_id in self._handshake.tags.items()}
+        """The tags were read; what is not among the values could not be."""
+        memory = self._memory
+        memory.seen = {name: self._signal(name, values.get(tag)) for name, tag in self._handshake.tags.items()}
+        memory.moved += [
+            name
+            for name, value in memory.seen.items()
+            if name not in memory.moved and value is not None and value != memory.before.get(name)
+        ]
 
     def begin(self, part: Part, now: Timestamp, *, fresh: bool) -> Next:
         """Play this part; `fresh` says that what was seen is from now."""
         memory = self._memory
         memory.part, memory.move = part, 0
+        memory.before, memory.moved = dict(memory.seen), []
         self._end_move()
         return self._go_on(now, fresh=fresh)
 
@@ -111,13 +127,7 @@ class HandshakePlayer:
         """A deadline, or the next look."""
         memory = self._memory
         if memory.deadline is not None and now >= memory.deadline:
-            move = self._moves[memory.move]
-            self._end_move()
-            if isinstance(move, Wait) and move.code is not None:
-                error = memory.seen.get("error")
-                return Failure(move.code, (f"the machine's error is {error!r}",) if error else ())
-            memory.move += 1
-            return self._go_on(now, fresh=False)
+            return self._end_time(self._moves[memory.move], now)
         if memory.next_look is not None and now >= memory.next_look:
             memory.next_look = None
             return Verdict.LOOK
@@ -129,7 +139,7 @@ class HandshakePlayer:
 
     def stop(self) -> None:
         """Nothing is waited for any more."""
-        self._memory.deadline = self._memory.next_look = None
+        self._end_move()
 
     # --- after a crash or a lost link ---------------------------------------------------------------------------
 
@@ -148,7 +158,7 @@ class HandshakePlayer:
                 return Verdict.IN_DOUBT if is_consumed else Verdict.NOT_MADE
             memory.move += 1
         elif not is_there and not is_consumed:
-            return Verdict.NOT_MADE
+            return Verdict.IN_DOUBT  # it had been there: the machine may have taken the values and forgotten the signal
         return self._go_on(now, fresh=True)
 
     def repeat(self) -> Next:
@@ -156,6 +166,11 @@ class HandshakePlayer:
         last = next(move for move in reversed(self._moves[: self._memory.move + 1]) if isinstance(move, Put))
         self._memory.move = self._moves.index(last)
         return TagWrite(self._handshake.tags[last.tag], self._memory.sent[last.tag])
+
+    def _signal(self, name: str, value: PlainValue) -> PlainValue:
+        """The value of a signal; one that is a bit of a word arrives as the word."""
+        bit = self._handshake.bits.get(name)
+        return value if bit is None or not isinstance(value, int) else bool(value >> bit & 1)
 
     # --- moves --------------------------------------------------------------------------------------------------
 
@@ -189,7 +204,11 @@ class HandshakePlayer:
     def _put(self, move: Put) -> Next:
         if move.tag not in self._handshake.tags:
             return Verdict.PASSED
-        value = self._value(move.value, move.tag)
+        value = self._value(move.value)
+        if value is None:
+            return Failure(
+                "unreadable", (f"what {move.tag} must be cannot be told: a tag of the handshake is unreadable",)
+            )
         self._memory.sent[move.tag] = value
         if self._memory.seen.get(move.tag) == value:
             return Verdict.PASSED
@@ -200,15 +219,40 @@ class HandshakePlayer:
         until, refused = self._handshake.tests(move.until), self._handshake.tests(move.refused)
         if not until:
             return Verdict.PASSED
-        if fresh and refused and all(map(self._holds, refused)):
+        if fresh and refused and all(map(self._holds, refused)) and self._believes(refused, now):
             self.stop()
             return Failure("device_error", (f"the machine rejected it with error {memory.seen.get('error')!r}",))
-        if fresh and all(map(self._holds, until)):
+        if fresh and all(map(self._holds, until)) and self._believes(until, now):
             return Verdict.PASSED
+        if memory.is_last_look:
+            error = memory.seen.get("error")
+            missed = Failure(move.code or "", (f"the machine's error is {error!r}",) if error else ())
+            return Verdict.PASSED if move.code is None else missed
         if memory.deadline is None:
             memory.deadline = now + times[move.within]
-        memory.next_look = now + times["poll"]
+        if memory.next_look is None or memory.next_look <= now:
+            memory.next_look = now + times["poll"]
         return None
+
+    def _believes(self, tests: tuple[Test, ...], now: Timestamp) -> bool:
+        """What was so already before the machine was told anything may be old: it is believed at a second look."""
+        memory, signals = self._memory, self._handshake.profile.signals
+        is_new = any(signals[test.tag].is_ours or test.tag in memory.moved for test in tests)
+        if is_new or memory.is_second_look or memory.is_last_look or memory.part is not Part.COMMIT:
+            return True
+        memory.is_second_look = True
+        memory.next_look = now + self._handshake.times["poll"] // SECOND_LOOK
+        return False
+
+    def _end_time(self, move: Move, now: Timestamp) -> Next:
+        """The time of a wait is over: the machine is looked at once more before it is said to be late."""
+        memory = self._memory
+        self._end_move()
+        if isinstance(move, Wait):
+            memory.is_last_look = True
+            return Verdict.LOOK
+        memory.move += 1
+        return self._go_on(now, fresh=False)
 
     def _pause(self, move: Pause, now: Timestamp) -> Next:
         if self._memory.deadline is None:
@@ -216,15 +260,17 @@ class HandshakePlayer:
         return None
 
     def _end_move(self) -> None:
-        self._memory.deadline = self._memory.next_look = None
+        memory = self._memory
+        memory.deadline = memory.next_look = None
+        memory.is_last_look = memory.is_second_look = False
 
     def _holds(self, test: Test) -> bool:
         actual = self._memory.seen.get(test.tag)
         if actual is None:
             return False
-        return (actual == self._value(test.value, test.tag)) is not test.is_not
+        return (actual == self._value(test.value)) is not test.is_not
 
-    def _value(self, source: Source, tag: str) -> PlainValue:
+    def _value(self, source: Source) -> PlainValue:
         memory, handshake = self._memory, self._handshake
         match source:
             case Setting(key):
@@ -234,9 +280,10 @@ class HandshakePlayer:
             case Held(other):
                 return memory.seen.get(other)
             case Opposite(other):
-                return not memory.seen.get(other)
+                held = memory.seen.get(other)
+                return None if held is None else not held
             case Following(acknowledged):
-                return handshake.number_after(memory.sent.get(tag, memory.seen.get(acknowledged)))
+                return handshake.number_after(memory.seen.get(acknowledged))
             case Checksum():
                 assert handshake.layout is not None
                 return CHECKSUMS[handshake.layout.algorithm](self._buffer())

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from gateway.domain.conversion import same_value
-from gateway.domain.download_memory import DownloadMemory, Outcome, Step
+from gateway.domain.download_memory import LOOK_AGAIN, DownloadMemory, Outcome, Step
 from gateway.domain.download_spec import DownloadSpec
 from gateway.domain.events import ParamItem
 from gateway.domain.job_list import JobList, ListedJob, read_job_list
@@ -94,26 +94,37 @@ class JobDownload:
         if memory.step is not Step.WAIT_PERMIT and memory.give_up is None:
             memory.give_up = now + self.spec.contact_timeout
 
+    @property
+    def device(self) -> str:
+        """The device that is talked with."""
+        return self.spec.device
+
     def waits_for(self, device: str) -> bool:
         """True if that device, now in reach again, is the one that this download talks with."""
         return self.memory.step is not Step.WAIT_PERMIT and device == self.spec.device
 
-    def resume(self) -> Move:
+    def look_again(self, now: Timestamp) -> None:
+        """One request was lost on a link that stayed up; the list is looked at again soon."""
+        self.lose(now)
+        self.memory.next_look = now + LOOK_AGAIN
+
+    def resume(self, _now: Timestamp) -> Move:
         """The device is in reach again: look at its list, then decide."""
         memory = self.memory
-        memory.give_up = memory.next_look = memory.deadline = None
+        memory.next_look = memory.deadline = None
         memory.in_doubt = memory.is_written
         return self._look(memory.step)
 
     def handle_timer(self, now: Timestamp) -> Move:
         """A deadline, or the next look at the list."""
         memory = self.memory
+        looks = memory.next_look is not None and now >= memory.next_look
         if memory.give_up is not None:
-            return self._give_up() if now >= memory.give_up else None
+            return self._give_up() if now >= memory.give_up else self.resume(now) if looks else None
         if memory.step is Step.WAIT_PERMIT:
             late = memory.deadline is not None and now >= memory.deadline
             return self._end("REJECTED", "permit_timeout") if late else None
-        if memory.next_look is not None and now >= memory.next_look:
+        if looks:
             memory.next_look = None
             return self._look(memory.step)
         return None
@@ -122,7 +133,7 @@ class JobDownload:
         """When `handle_timer` wants to be called."""
         memory = self.memory
         if memory.give_up is not None:
-            return memory.give_up
+            return memory.give_up if memory.next_look is None else min(memory.give_up, memory.next_look)
         return memory.deadline if memory.step is Step.WAIT_PERMIT else memory.next_look
 
     def handle_result(self, result: OperationResult, _state: State | None, now: Timestamp) -> Move:
@@ -132,6 +143,7 @@ class JobDownload:
         if result.lost:
             self.lose(now)
             return None
+        self.memory.give_up = None
         values = {change.tag_id: change.value for change in result.reads if not is_bad(change.status_code)}
         jobs = read_job_list(values.get(self._job.list_tag))
         capacity = values.get(self._job.capacity_tag)

@@ -35,7 +35,8 @@ _READ_BACK: Final = {"readback_timeout": 2_000}
 
 PROFILES: Final[dict[str, Profile]] = {
     # Values, then a number the machine has not seen; it says which number it is at, and how that went. Survives lost
-    # messages and restarts of either side, since nothing is told by an edge.
+    # messages and restarts of either side, since nothing is told by an edge. A number that the machine has not
+    # answered is waited for, and then taken back.
     "sequence_number": Profile(
         signals={
             "command": Signal(Kind.INTEGER, is_ours=True),
@@ -43,6 +44,10 @@ PROFILES: Final[dict[str, Profile]] = {
             "status": Signal(Kind.INTEGER),
             "error": _READ_ANY,
         },
+        clear=(
+            Wait((Test("acknowledged", Held("command")),), "acknowledge_timeout", None),
+            Put("command", Held("acknowledged")),
+        ),
         commit=(
             Put("command", Following("acknowledged")),
             Wait((Test("acknowledged", Sent("command")),), "acknowledge_timeout", "ack_timeout"),
@@ -62,6 +67,7 @@ PROFILES: Final[dict[str, Profile]] = {
         clear=(
             Put("request", False),
             Wait((Test("acknowledged", False), Test("done", False)), "acknowledge_timeout", "stale_answer"),
+            Wait((Test("error", 0),), "poll", None),
         ),
         commit=(
             Put("request", True),
@@ -112,6 +118,7 @@ PROFILES: Final[dict[str, Profile]] = {
         release=(Put("request", False),),
         settings={"value": None, "reached": None},
         times=_ANSWERED | _READ_BACK,
+        needs_readback=True,
     ),
     # A buffer with checksum and length; the machine checks both, copies the buffer to the active recipe when that is
     # safe, and drops the trigger.
@@ -149,7 +156,11 @@ PROFILES: Final[dict[str, Profile]] = {
             "answered": _WRITE_BOOL,
             "refused": Signal(Kind.BOOL, is_ours=True, is_optional=True),
         },
-        clear=(Put("answered", False), Put("refused", False)),
+        clear=(
+            Put("answered", False),
+            Put("refused", False),
+            Wait((Test("request", True),), "poll", "not_asked"),
+        ),
         commit=(
             Put("answered", True),
             Wait((Test("request", False),), "done_timeout", "done_timeout"),
@@ -177,6 +188,7 @@ PROFILES: Final[dict[str, Profile]] = {
         ),
         release=(Put("trigger", False),),
         times={**_ANSWERED, "pulse": 500, "readback_timeout": 5_000},
+        needs_readback=True,
     ),
     # The values alone. What the machine shows afterwards is all that tells.
     "none": Profile(signals={}, times={"poll": 200, **_READ_BACK}),

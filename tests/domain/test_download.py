@@ -53,7 +53,7 @@ def test_a_good_download_writes_commits_waits_reads_back_and_answers_once() -> N
     stage.pass_time("06:06:30.3")
     stage.answer_operation(reads={**device, "ack_seq": 8, "cmd_status": 1})
     stage.pass_time("06:06:30.6")
-    stage.answer_operation(reads={**device, "ack_seq": 8, "cmd_status": 2})
+    stage.answer_operation(reads={**device, "cmd_seq": 8, "ack_seq": 8, "cmd_status": 2})
     stage.answer_operation(reads={**device, "oven_sp": 1750, "cmd_seq": 8, "ack_seq": 8})
     assert results(stage) == [("ACTIVE", ())]
     assert [(a.answer, a.final) for a in stage.answers if a.cmd == "C3"] == [("accepted", False), ("done", True)]
@@ -66,7 +66,7 @@ def test_the_same_id_again_gets_the_stored_answer_and_nothing_is_written_also_af
     download(stage)
     answer_until(stage, device := dict(HELD), last="cmd_seq")
     stage.pass_time("06:06:31")
-    stage.answer_operation(reads={**device, "ack_seq": 8, "cmd_status": 2})
+    stage.answer_operation(reads={**device, "cmd_seq": 8, "ack_seq": 8, "cmd_status": 2})
     stage.answer_operation(reads=device)
     assert results(stage) == [("ACTIVE", ())]
     for _ in range(2):
@@ -164,12 +164,13 @@ def test_a_clamp_is_a_failure_and_the_old_values_are_back_and_verified() -> None
     stage.answer_operation()
     stage.answer_operation()
     stage.pass_time("06:06:33")
-    stage.answer_operation(reads={**device, "ack_seq": 8, "cmd_status": 2})
+    stage.answer_operation(reads={**device, "cmd_seq": 8, "ack_seq": 8, "cmd_status": 2})
     stage.answer_operation(reads={**device, "oven_sp": 1800, "ack_seq": 8})
     assert writes_of(stage.answer_operation()) == {"oven_sp": 1700}
     assert writes_of(stage.answer_operation()) == {"cmd_seq": 9}
-    stage.pass_time("06:06:36")
-    stage.answer_operation(reads={**device, "ack_seq": 9, "cmd_status": 2})
+    for moment in ("06:06:36", "06:06:36.100"):  # the status was 2 before, so it is looked at twice
+        stage.pass_time(moment)
+        stage.answer_operation(reads={**device, "cmd_seq": 9, "ack_seq": 9, "cmd_status": 2})
     stage.answer_operation(reads={**device, "oven_sp": 1700})
     ((_, result),) = stage.told("param.result")
     assert (result["result"], tuple(result["codes"]), result["rolled_back"]) == (
@@ -215,12 +216,13 @@ def test_a_rollback_that_does_not_hold_is_not_called_one() -> None:
     for _ in range(3):
         stage.answer_operation(reads=device)
     stage.pass_time("06:06:33")
-    stage.answer_operation(reads={**device, "ack_seq": 8, "cmd_status": 2})
+    stage.answer_operation(reads={**device, "cmd_seq": 8, "ack_seq": 8, "cmd_status": 2})
     stage.answer_operation(reads={**device, "oven_sp": 1800})
     stage.answer_operation()
     stage.answer_operation()
-    stage.pass_time("06:06:36")
-    stage.answer_operation(reads={**device, "ack_seq": 9, "cmd_status": 2})
+    for moment in ("06:06:36", "06:06:36.100"):  # the status was 2 before, so it is looked at twice
+        stage.pass_time(moment)
+        stage.answer_operation(reads={**device, "cmd_seq": 9, "ack_seq": 9, "cmd_status": 2})
     stage.answer_operation(reads={**device, "oven_sp": 1800})
     ((_, result),) = stage.told("param.result")
     assert (result["result"], tuple(result["codes"])) == ("FAILED", ("readback", "rollback_failed"))
@@ -300,4 +302,4 @@ def test_an_automatic_download_waits_for_the_operator_whatever_the_dispatch_says
     stage.show("LBL01", "06:06:30", word=0b00100000)
     assert stage.operations == [], "remote, but no permit"
     stage.show("LBL01", "06:06:40", word=0b10100000)
-    assert stage.operations[0].token.startswith("ACME/HZ/PACK/L1/LBL01|auto:4711:0020:1")
+    assert stage.operations[0].token.startswith("ACME/HZ/PACK/L1/LBL01|download|auto:4711:0020:1")

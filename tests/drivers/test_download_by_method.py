@@ -123,7 +123,6 @@ async def test_the_values_are_written_then_taken_then_read_back(machine: Machine
         ([ua.Variant(7, ua.VariantType.Int32)], "the answer 7, not 0"),
         ([], "the answer None, not 0"),
         (ua.StatusCode(ua.StatusCodes.BadNotExecutable), "status 0x81110000"),
-        (ua.StatusCode(ua.StatusCodes.UncertainInitialValue), "status 0x40920000"),
     ],
 )
 async def test_what_the_machine_refuses_is_undone_without_asking_it_again(
@@ -136,6 +135,18 @@ async def test_what_the_machine_refuses_is_undone_without_asking_it_again(
     assert results(stage) == [("FAILED", ("device_error",), {"speed": 100})]
     assert says in stage.answers[-1].detail[0]
     assert (machine.applied, await machine.values()) == ([150], (100, 100))
+
+
+@pytest.mark.parametrize("answer", [ua.StatusCodes.UncertainInitialValue, ua.StatusCodes.BadTimeout])
+async def test_an_answer_that_leaves_it_open_is_no_refusal_so_the_old_values_are_given_again(
+    machine: Machine, tmp_path: Path, answer: int
+) -> None:
+    machine.answer = ua.StatusCode(answer)
+    async with gateway(machine, tmp_path) as (stage, driver):
+        while stage.operations:
+            await perform(stage, driver)
+    assert results(stage) == [("FAILED", ("device_error",), {"speed": 100})]
+    assert (machine.applied, await machine.values()) == ([150, 100], (100, 100))
 
 
 @pytest.mark.parametrize(
