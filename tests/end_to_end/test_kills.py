@@ -1,10 +1,14 @@
 """The promise that everything else rests on: whatever kills the gateway, no piece is lost and none is doubled."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from gateway.audit.folder import AuditFolder
+from gateway.audit.trail import audit_folder
+from gateway.audit.verify import lines, verify
 from tests.brokers import Mosquitto
 from tests.end_to_end.playing import DEVICES, PlayedLine
 
@@ -22,7 +26,28 @@ KILLS = [
 ]
 
 
-@pytest.mark.case("R01")
+def written_by_the_audit(line: PlayedLine) -> list[tuple[str, object]]:
+    """Place and value of every write in the audit, which must be whole over all kills."""
+    folder = AuditFolder(audit_folder(line.folder / "gateway.db"))
+    head = folder.head()
+    assert head is not None
+    assert verify(folder, [head]).flaw is None
+    return [(str(c.address), c.new) for told in lines(folder) if told.kind == "intent" for c in told.changes]
+
+
+def written_by_the_machines(line: PlayedLine, places: set[str]) -> list[tuple[str, object]]:
+    """The same by the machines' own ledger; of a block of registers those that the audit names, not its checksum."""
+    found: list[tuple[str, object]] = []
+    for write in json.loads(line.ledger.read_text(encoding="utf-8"))["writes"]:
+        if write["machine"] == "LBL01":
+            first = int(write["tag"].removeprefix("HR"))
+            found += [(f"holding {first + offset}", value) for offset, value in enumerate(write["value"])]
+        else:
+            found.append((f"s={write['tag']}", write["value"]))
+    return [(place, value) for place, value in found if place in places]
+
+
+@pytest.mark.case("R01", "S15")
 @pytest.mark.timeout(300)
 def test_ten_kills_while_counting_lose_and_double_nothing(
     mosquitto: Mosquitto, tmp_path: Path, record_property: Callable[[str, object], None]
@@ -49,4 +74,7 @@ def test_ten_kills_while_counting_lose_and_double_nothing(
             event["eq"][-5:]: event["data"]["good"] for event in known.values() if event["type"] == "order.completed"
         }
         assert completed == {"FIL01": 1350, "LBL01": 1340, "PAL01": 1340}
+        audited = written_by_the_audit(line)
+        assert audited == written_by_the_machines(line, {place for place, _ in audited})
+        assert len(audited) == 6
         record_property("figure", f"in small: 0 pieces lost, 0 doubled in {len(KILLS)} kills")
