@@ -143,11 +143,8 @@ def _anchors(folder: "AuditFolder", store: Path) -> "tuple[list[Head], str]":
     anchors = [head] if head is not None else []
     try:
         known = checkpoint(store, AUDIT_KEY)
-    except StoreError:
-        return (
-            anchors,
-            f"{folder.path / 'head'} only, for a gateway runs on the record; stop it to be held against both",
-        )
+    except StoreError as error:
+        return anchors, f"{folder.path / 'head'} only, for the record cannot be asked: {error}"
     if known is None:
         return anchors, f"{folder.path / 'head'}; the record knows of none"
     return [*anchors, msgspec.json.decode(known, type=Head)], "the record"
