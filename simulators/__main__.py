@@ -12,6 +12,7 @@ COMMANDS: Final = {
     "fil01": ("simulators.servers.command", "play the filler alone (OPC UA)"),
     "lbl01": ("simulators.servers.command", "play the labeller alone (Modbus TCP)"),
     "scada": ("simulators.servers.command", "play palletiser and checkweigher alone (OPC UA)"),
+    "job-control": ("simulators.servers.job_command", "play a machine that takes job orders (OPC UA, ISA-95)"),
     "proxy": ("simulators.proxy_command", "carry TCP to a device or broker, and fail on command"),
     "broker": ("simulators.broker", "run an MQTT broker for the demo"),
     "mes": ("simulators.mes", "send a scenario's commands and keep every message"),

@@ -56,13 +56,14 @@ def run(args: argparse.Namespace) -> int:
     try:
         scenario = with_faults(options.scenario(args), args.fault, args.devices[0] if len(args.devices) == 1 else None)
         line = Line(scenario, options.until(args, scenario))
-        asyncio.run(_run_until_signalled(_serve(args, line, PlayClock(scenario, epoch, args.speed), host)))
+        asyncio.run(run_until_signalled(_serve(args, line, PlayClock(scenario, epoch, args.speed), host)))
     except ScenarioError as error:
         raise UsageError(f"{args.scenario}: {error}") from error
     return 0
 
 
-async def _run_until_signalled(work: Coroutine[None, None, None]) -> None:
+async def run_until_signalled(work: Coroutine[None, None, None]) -> None:
+    """Do it until SIGTERM or SIGINT, and let it tidy up."""
     task = asyncio.create_task(work)
 
     def stop() -> None:

@@ -1,6 +1,7 @@
 """A machine with Job Control without a wire: the simulator's list behind the core, and a gateway that may die anywhere."""
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ class JobMachine:
         self.receiver = JobReceiver(**receiver)
         self.stage = Stage(plant(folder, DEVICE, keys, "3s"))
         self.stage.beating = False
-        self.uncertain = self.runs_at_once = False
+        self.uncertain = False
+        self.whim: Callable[[JobReceiver], object] = lambda _receiver: None
+        """What the machine does by itself after each method."""
         self.bad: int | None = None
         self.strange = ""
         self.stage.connect("M1", "06:00:00")
@@ -90,8 +93,7 @@ class JobMachine:
             answer = self.receiver.update(entry) if is_update else self.receiver.store(entry, start="And" in method)
         else:
             answer = self.receiver.change(method, str(call.arguments[0].value))
-        if self.runs_at_once:
-            self.receiver.step()
+        self.whim(self.receiver)
         if self.bad is not None:
             return CallResult(self.bad)
         code = answer.code(zero_is_success=self.receiver.zero_is_success)
