@@ -7,6 +7,7 @@ from gateway.config.models import EquipmentSection, TagSection
 from gateway.config.resolve_handshake import HandshakeResolver, Names
 from gateway.config.resolve_tags import NUMBERS
 from gateway.config.yaml_reader import KeyPath
+from gateway.domain.conversion import Conversion
 from gateway.domain.download_spec import Condition, DownloadSpec, ParameterSpec
 from gateway.domain.expressions import Compiled
 from gateway.domain.handshake import Handshake
@@ -37,6 +38,7 @@ class DownloadResolver:
         ]
         parameters = self._parameters(section)
         handshake = HandshakeResolver(section.handshake, [*parameters.values()], names).resolve()
+        self._check_uses()
         return DownloadSpec(
             device=self._one_device("tag", self._written()),
             parameters=parameters,
@@ -66,6 +68,17 @@ class DownloadResolver:
         signals = [str(given[name]) for name in profile.signals if name in given]
         return [*(parameter.tag for parameter in self._section.parameters.values()), *signals]
 
+    def _check_uses(self) -> None:
+        """A tag that is written has one meaning: that of one parameter, or of one signal."""
+        given = self._section.handshake.model_extra or {}
+        uses = [(parameter.tag, f"parameters > {name}") for name, parameter in self._section.parameters.items()]
+        signals = PROFILES[self._section.handshake.type].signals
+        uses += [(str(given[name]), f"handshake > {name}") for name, signal in signals.items() if name in given]
+        written = {tag: use for tag, use in uses if use.startswith("par") or signals[use.rsplit(" ", 1)[1]].is_ours}
+        for tag, use in uses:
+            if tag in written and written[tag] != use:
+                self._names.report(("download",), f"{tag} is used twice: for {written[tag]} and for {use}")
+
     def _one_device(self, key: str, names: Sequence[str]) -> str:
         """The device of these tags. All are on one, for one conversation carries a download."""
         devices = {device: name for name in reversed(names) if (device := self._names.device_of(name)) is not None}
@@ -87,9 +100,15 @@ class DownloadResolver:
                 name=name, tag_id=self._names.tag_id(parameter.tag),
                 readback=self._names.tag_id(parameter.readback or parameter.tag),
                 conversion=self._names.conversion(parameter.tag), minimum=minimum, maximum=maximum,
+                shown=self._shown(parameter),
                 parameter_class=parameter.parameter_class, unit=tag.unit if tag is not None else None,
             )  # fmt: skip
         return parameters
+
+    def _shown(self, parameter: ParameterSection) -> Conversion | None:
+        """The conversion of what is read back, where it is another one."""
+        written, shown = (self._names.conversion(name) for name in (parameter.tag, parameter.readback or parameter.tag))
+        return None if shown == written else shown
 
     def _limits(self, parameter: ParameterSection, tag: TagSection | None, keys: KeyPath) -> tuple[float, float]:
         """The machine's limits of a parameter, and whether its tag can be one at all."""

@@ -86,9 +86,12 @@ def to_raw(value: Value, conversion: Conversion) -> Value:
         return value
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{value!r} is not a number")
-    if not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{value!r} is not a finite number")
-    raw = (value - conversion.offset) / conversion.scale
+    try:
+        raw = _unscaled(value, conversion)
+    except OverflowError:
+        raise ValueError("has more digits than any type of a device") from None
     if conversion.type not in INTEGER_RANGES:
         return float(raw)
     low, high = INTEGER_RANGES[conversion.type]
@@ -96,6 +99,13 @@ def to_raw(value: Value, conversion: Conversion) -> Value:
     if not low <= whole <= high:
         raise ValueError(f"{value!r} needs the raw value {whole}, which a {conversion.type} cannot hold")
     return whole
+
+
+def _unscaled(value: float, conversion: Conversion) -> float:
+    """The raw number; a whole one that is not scaled stays exact, for a float holds no more than 53 bits."""
+    if isinstance(value, int) and (conversion.scale, conversion.offset) == (1, 0):
+        return value if conversion.type in INTEGER_RANGES else float(value)
+    return (value - conversion.offset) / conversion.scale
 
 
 def same_value(requested: Value, actual: Value, data_type: DataType) -> bool:

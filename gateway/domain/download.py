@@ -168,6 +168,8 @@ class Download:
         if missing := unreadable(reads):
             return self._end("REJECTED", "unreadable", missing)
         memory.snapshot = {name: values[self._held.tag(name)] for name in self._held.touched}
+        if (text := self._held.unsealable()) is not None:
+            return self._end("REJECTED", "unreadable", [text])
         if against := [o for name in self._held.changed() if (o := self._frozen(name, state)) is not None]:
             memory.codes.extend(objection.code for objection in against)
             return self._end("REJECTED", None, [objection.detail for objection in against])

@@ -1,5 +1,6 @@
 """How an equipment takes parameters, as the YAML says it: the write allow-list with its limits, and the handshake."""
 
+import hashlib
 from collections.abc import Mapping
 
 import msgspec
@@ -61,3 +62,10 @@ class DownloadSpec(msgspec.Struct, frozen=True):
     formats: Mapping[str, PlainValue] = {}
     job: JobSpec | None = None
     """Where the set goes into a job order; a parameter's tag is then the id of a JobOrderParameter."""
+
+    @property
+    def fingerprint(self) -> str:
+        """What a download that was begun with this can be gone on with; it is the same over restarts."""
+        parameters = [(p.name, p.tag_id, p.readback, p.conversion, p.shown) for p in self.parameters.values()]
+        facts = (self.device, self.readback_device, parameters, self.handshake, self.job is None)
+        return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]

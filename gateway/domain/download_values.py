@@ -1,6 +1,7 @@
 """The values of one download: what is asked for, what the device held before, and whether the two are the same."""
 
 import math
+import struct
 from collections.abc import Mapping, Sequence
 
 from gateway.domain.conversion import Conversion, same_value, to_engineering
@@ -45,6 +46,16 @@ class DownloadValues:
         held = self._memory.snapshot | self.wanted
         raw = ((parameter.conversion.type, held[name]) for name, parameter in self._spec.parameters.items())
         return buffer_bytes(raw, layout.byte_order)
+
+    def unsealable(self) -> str | None:
+        """Why no checksum can be made over the buffer as it will be; None if one can, or none is asked for."""
+        if self._spec.handshake.layout is None:
+            return None
+        try:
+            self.buffer()
+        except struct.error as error:
+            return f"the machine's buffer holds what its types cannot: {error}"
+        return None
 
     def tag(self, name: str) -> TagId:
         """The tag that a parameter is written to."""

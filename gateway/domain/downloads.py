@@ -1,6 +1,7 @@
 """The parameter downloads that are under way: begun by a command or by a dispatched order, driven, told of, ended."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 import msgspec
 
@@ -13,18 +14,21 @@ from gateway.domain.download_memory import DownloadMemory, Outcome, Step
 from gateway.domain.download_spec import DownloadSpec
 from gateway.domain.effects import Recorder
 from gateway.domain.equipment import Equipment
-from gateway.domain.events import ChangeApplied, ParamResult
+from gateway.domain.events import ChangeApplied, ParamItem, ParamResult
 from gateway.domain.job_download import JobDownload
 from gateway.domain.job_spec import OrderFacts
 from gateway.domain.objections import Objection
 from gateway.domain.operations import CommandEnd, Operation, OperationResult
 from gateway.domain.order_queue import begun_orders
-from gateway.domain.preconditions import objections, permitted
+from gateway.domain.preconditions import may_begin, objections, permitted
 from gateway.domain.pulls import Pulls
 from gateway.domain.requests import ParameterItem, ParamsAdjust, ParamsDownload
 from gateway.domain.set_conditions import AdjustedDownload, machine_objections, set_objections, with_release
 from gateway.domain.shared import SharedRecord
 from gateway.domain.values import PlainValue, Timestamp, plain
+
+FOR_GOOD: Final = frozenset({"not_allowed", "no_items", "duplicate", "unit", "type", "limit"})
+"""Codes against a set that time does not cure."""
 
 _VERDICTS = {"ACTIVE": "done", "REJECTED": "rejected"}
 
@@ -50,9 +54,13 @@ class Downloads:
         self._links = links
         self._pulls = Pulls(equipment)
         self._active: dict[str, Download | JobDownload] = {}
+        self._orphans: list[tuple[Equipment, DownloadMemory]] = []
         for path, item in equipment.items():
-            if item.memory.download is not None and item.spec.download is not None:
-                download = self._active[path] = self._driver(item, item.spec.download, item.memory.download)
+            memory, spec = item.memory.download, item.spec.download
+            if memory is not None and (spec is None or spec.fingerprint != memory.spec):
+                self._orphans.append((item, memory))
+            elif memory is not None and spec is not None:
+                download = self._active[path] = self._driver(item, spec, memory)
                 download.lose(now)
 
     # --- facts --------------------------------------------------------------------------------------------------
@@ -116,7 +124,7 @@ class Downloads:
         download, equipment = self._active.get(path), self._equipment[path]
         if download is None:
             self._look_for_work(equipment, now)
-        elif download.memory.step is Step.WAIT_PERMIT and permitted(equipment):
+        elif download.memory.step is Step.WAIT_PERMIT and may_begin(equipment):
             self._proceed(path, download.permit(), now)
 
     def _look_for_work(self, equipment: Equipment, now: Timestamp) -> None:
@@ -126,13 +134,20 @@ class Downloads:
             due = self._dispatch.due_download(equipment, now) or self._pulls.again(equipment, now)
         else:
             self._pulls.rest(equipment.spec.path)
-        if due is not None and not any(True for _ in self._objections(due, equipment)):
+        against = list(self._objections(due, equipment)) if due is not None else []
+        if due is not None and not against:
+            self._pulls.give(equipment.spec.path)
             self._begin(due, equipment, now)
+        elif due is not None and due.order is not None and any(objection.code in FOR_GOOD for objection in against):
+            equipment.memory.production.order.loaded.append(due.order)
+            self.reject(due, against, equipment, now)
         elif (operation := self._pulls.decline(equipment)) is not None:
             self._site.effects.operations.append(operation)
 
     def handle_timer(self, now: Timestamp) -> None:
-        """Deadlines, and the next look at an acknowledgement."""
+        """Deadlines, the next look at an acknowledgement, and what a new configuration has left behind."""
+        while self._orphans:
+            self._abandon(*self._orphans.pop(), now)
         for path, download in list(self._active.items()):
             timer = download.next_timer()
             if download.memory.give_up is not None and not self._links.get(download.device, False):
@@ -143,6 +158,7 @@ class Downloads:
     def next_timer(self) -> Timestamp | None:
         """When `handle_timer` wants to be called."""
         timers = [download.next_timer() for download in self._active.values()]
+        timers += [0] * len(self._orphans)
         return min((timer for timer in timers if timer is not None), default=None)
 
     def _objections(self, command: ParamsDownload, equipment: Equipment) -> Iterator[Objection]:
@@ -163,7 +179,7 @@ class Downloads:
         assert spec is not None
         memory = DownloadMemory(
             cmd=command.cmd, type=command.type, order=command.order, set=command.set, rev=command.rev,
-            corr=command.corr, by=command.by,
+            spec=spec.fingerprint, corr=command.corr, by=command.by,
             classes={item.name: item.parameter_class for item in command.items if item.parameter_class is not None},
             requested={item.name: item.value for item in command.items}, targets=_targets(command, spec),
         )  # fmt: skip
@@ -194,7 +210,6 @@ class Downloads:
     def _finish(self, equipment: Equipment, outcome: Outcome, now: Timestamp) -> None:
         download = self._active.pop(equipment.spec.path)
         memory = download.memory
-        equipment.memory.download = None
         loaded, is_own = equipment.memory.production.order.loaded, memory.cmd.startswith("auto:")
         if memory.order is not None and memory.order not in loaded and (is_own or outcome.result == "ACTIVE"):
             loaded.append(memory.order)
@@ -202,9 +217,23 @@ class Downloads:
             self._make_active(equipment, memory, outcome)
             if isinstance(download, JobDownload):
                 download.remember(equipment.memory.jobs)
-        self._report(memory, equipment, outcome, now)
+        self._end(memory, equipment, outcome, now)
         if outcome.result == "ACTIVE":
             self._tell_change(memory, now)
+
+    def _abandon(self, equipment: Equipment, memory: DownloadMemory, now: Timestamp) -> None:
+        """The configuration is another than the one it was begun with, so nobody can go on with it."""
+        detail = "the configuration of this machine was changed while it was under way"
+        codes = ("reconfigured", "in_doubt") if memory.is_written else ("reconfigured",)
+        items = tuple(ParamItem(name, value, None) for name, value in memory.requested.items())
+        result = "FAILED" if memory.is_written else "REJECTED"
+        self._end(memory, equipment, Outcome(result, codes, (detail,), items), now)
+
+    def _end(self, memory: DownloadMemory, equipment: Equipment, outcome: Outcome, now: Timestamp) -> None:
+        """The event, and the one final answer."""
+        equipment.memory.download = None
+        equipment.recorder.changed = True
+        self._report(memory, equipment, outcome, now)
         verdict = _VERDICTS.get(outcome.result, "failed")
         self._answers.end(memory.cmd, memory.type, verdict, outcome.codes, outcome.detail, equipment.spec.path, now)
 

@@ -31,6 +31,12 @@ def objections(command: ParamsDownload, equipment: Equipment, links: Mapping[str
         yield from _item_objections(item, equipment)
 
 
+def may_begin(equipment: Equipment) -> bool:
+    """Whether the operator gives the permit and all that must hold does so still."""
+    conditions = equipment.spec.download.conditions if equipment.spec.download else ()
+    return permitted(equipment) and not any(True for _ in _unmet(conditions, equipment))
+
+
 def permitted(equipment: Equipment) -> bool:
     """Whether the operator gives the permit, where one is asked for."""
     permit = equipment.spec.download.permit if equipment.spec.download else None
@@ -76,4 +82,8 @@ def _number(value: PlainValue, data_type: DataType) -> float | None:
     """The number that is held against the limits: a bool of a bool parameter as 0 or 1, and of no other."""
     if not isinstance(value, int | float) or isinstance(value, bool) is not (data_type is DataType.BOOL):
         return None
-    return float(value) if math.isfinite(value) else None
+    try:
+        number = float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return None
+    return number if math.isfinite(number) else None

@@ -7,7 +7,7 @@ it gets the same set again. If there is nothing to give it is told so, until it 
 from collections.abc import Mapping
 
 from gateway.domain.equipment import Equipment
-from gateway.domain.operations import Operation
+from gateway.domain.operations import Operation, Purpose
 from gateway.domain.preconditions import permitted
 from gateway.domain.requests import ParameterItem, ParamsDownload
 from gateway.domain.tag_spec import TagSpec
@@ -31,6 +31,10 @@ class Pulls:
         """The machine asks no more."""
         self._given.discard(path)
 
+    def give(self, path: str) -> None:
+        """What the machine asks for is on its way; it must ask anew for more."""
+        self._given.add(path)
+
     def again(self, equipment: Equipment, now: Timestamp) -> ParamsDownload | None:
         """The set that the running order, or the one to come, has been given already; once for each asking."""
         spec, orders, path = equipment.spec.download, equipment.orders.memory, equipment.spec.path
@@ -41,7 +45,6 @@ class Pulls:
         held, expected = orders.parameters, equipment.deviations.memory.expected
         if order is None or held is None or not expected:
             return None
-        self._given.add(path)
         items = tuple(ParameterItem(name=name, value=value) for name, value in expected.items())
         cmd = f"pull:{order}:{equipment.spec.unit}:{now}"
         return ParamsDownload(
@@ -58,7 +61,8 @@ class Pulls:
         if self._told.get(path, equipment.inputs.values[tag.slot]) == says:
             return None
         self._told[path] = says
-        return Operation(device, f"{path}|declined", writes=(TagWrite(tag.tag_id, says),))
+        purpose = Purpose(action="decline" if says else "decline no more")
+        return Operation(device, f"{path}|declined", writes=(TagWrite(tag.tag_id, says),), purpose=purpose)
 
 
 def _declining_tag(equipment: Equipment) -> TagId | None:
