@@ -120,7 +120,7 @@ class Stage:
             self.connect(device, clock)
             self.show(device, clock, **values)
 
-    def command(self, kind: str, **body: Any) -> list[Answer]:
+    def command(self, kind: str, /, **body: Any) -> list[Answer]:
         """A command arrives as JSON; returns the answers given at once."""
         before = len(self.answers)
         command = decode_command(kind, msgspec.json.encode(body))
