@@ -176,7 +176,9 @@ class Daemon:
         await self._committer.committed()
 
     def operation_done(self, result: OperationResult) -> None:
-        """A device operation ended."""
+        """A device operation ended; where it met a lock, the core knows of that first, and asks for no second one."""
+        if result.refused is not None:
+            self._look_at_locks()
         with self._committer.facts() as core:
             core.handle_operation(result, self._clock.now())
         self._timers.set()

@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,17 @@ def test_two_writers_keep_one_chain(folder: AuditFolder) -> None:
     assert held_against_head(folder).flaw is None
 
 
+def test_writers_that_append_at_the_same_moment_take_turns(folder: AuditFolder) -> None:
+    def write(first: int) -> None:
+        own = AuditFolder(folder.path)
+        for number in range(first, first + 50):
+            own.append([entry(number)])
+
+    with ThreadPoolExecutor(max_workers=4) as writers:
+        list(writers.map(write, (100, 200, 300, 400)))
+    assert (held_against_head(folder).lines, held_against_head(folder).flaw) == (209, None)
+
+
 def test_s15_a_thousand_operations_are_one_chain(folder: AuditFolder, record_property: Callable) -> None:
     for number in range(10, 1_010):
         folder.append([entry(number)])
@@ -214,6 +226,16 @@ def test_what_was_cut_off_stays_visible_when_the_gateway_goes_on(folder: AuditFo
     flaw = held_against_head(folder).flaw
     assert flaw is not None
     assert flaw.reason == "missing: lines 7 to 9 are not there; here stands line 10"
+
+
+def test_an_end_cut_off_with_its_head_put_back_is_known_to_the_record(folder: AuditFolder) -> None:
+    old, size = (folder.path / "head").read_bytes(), the_file(folder).stat().st_size
+    folder.append([entry(10), entry(11)])
+    os.truncate(the_file(folder), size)
+    (folder.path / "head").write_bytes(old)
+    again = AuditFolder(folder.path)
+    again.look(folder.end, APRIL)
+    assert [told.detail[0].partition(" were")[0] for told in again.noticed] == ["lines 10 to 11"]
 
 
 def test_a_rewritten_end_is_told_when_the_gateway_starts(folder: AuditFolder, tmp_path: Path) -> None:

@@ -17,10 +17,12 @@ from typer.testing import CliRunner
 from gateway.cli.app import app
 from gateway.config.load import load_plant
 from gateway.config.problems import ConfigError
+from gateway.domain.acknowledgement import ACKNOWLEDGE
+from gateway.domain.locks import Lock, WriteLocks
 from gateway.domain.operations import OperationResult
 from gateway.domain.values import Batch
 from gateway.runtime.device_link import DeviceLink
-from tests.gates import open_gate
+from tests.gates import Remembered, open_gate
 from tests.stage import Stage
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -46,7 +48,8 @@ class Gateway:
         self.clock = PlantClock()
         self.stage = Stage(plant)
         self.moved = asyncio.Event()
-        self.link = DeviceLink(plant.devices["SCADA"], self, self.clock, open_gate(self.clock))
+        self.audit = Remembered()
+        self.link = DeviceLink(plant.devices["SCADA"], self, self.clock, open_gate(self.clock, self.audit))
 
     def link_changed(self, device: str, up: bool, detail: str | None = None, resumed: bool = False) -> None:
         now = self.clock.now()
@@ -129,6 +132,26 @@ async def alarm(server: Any, made: Gateway, code: str = "2107", **keys: Any) -> 
     await condition.tell()
     await made.until(lambda: made.occurrence.startswith(code))
     return condition
+
+
+async def test_a_locked_server_is_asked_nothing_and_the_audit_names_the_person(server: Any, tmp_path: Path) -> None:
+    async with gateway(server, tmp_path) as made:
+        condition = await alarm(server, made)
+        made.audit.locks = locked = WriteLocks(devices={"SCADA": Lock("new server", "it", 0)})
+        assert await made.ask("A-1") == ["accepted", "failed locked"], "the gate looks for itself"
+        made.stage.core.handle_locks(locked, made.clock.now())
+        assert await made.ask("A-2") == ["rejected locked"]
+        made.audit.locks = WriteLocks()
+        made.stage.core.handle_locks(WriteLocks(), made.clock.now())
+        assert await made.ask("A-3") == ["accepted", "done"]
+    assert condition.asked == [("Acknowledge", "cleared bottle (op17)")]
+    told = [(entry.kind, entry.cmd, entry.by, entry.action) for entry in made.audit.entries]
+    assert told == [(kind, cmd, "op17", "acknowledge") for kind, cmd in (
+        ("refused", "A-1"), ("intent", "A-3"), ("outcome", "A-3"),
+    )]  # fmt: skip
+    (call,) = made.audit.entries[1].changes
+    assert (call.method, call.arguments[1]) == (ACKNOWLEDGE, "cleared bottle (op17)")
+    assert [change.status for change in made.audit.entries[2].changes] == ["Good"]
 
 
 async def test_an_alarm_is_acknowledged_in_a_persons_name_and_the_condition_itself_says_so(

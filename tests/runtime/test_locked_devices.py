@@ -2,6 +2,7 @@
 
 import stat
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,13 @@ def test_each_lock_is_lifted_by_itself(store: Path) -> None:
     assert file.current().objection("PRESS") is None
     with pytest.raises(LockError, match="PRESS is not locked"):
         locks.unlock(store, "PRESS", "maint4", NOON)
+
+
+def test_two_who_lock_at_the_same_moment_both_hold(store: Path) -> None:
+    devices = [f"M{number}" for number in range(24)]
+    with ThreadPoolExecutor(max_workers=4) as people:
+        list(people.map(lambda name: locks.lock(store, name, "knife", "maint3", NOON), devices))
+    assert sorted(LockFile(lock_file(store)).current().devices) == sorted(devices)
 
 
 def test_locks_and_unlocks_are_in_the_audit(store: Path) -> None:
@@ -207,7 +215,8 @@ async def test_a_lock_set_in_the_middle_stops_the_rollback_and_the_answer_says_s
         assert answer["detail"][2] == "force is not back at its old value"
         assert [values for _, _, values in press.writes] == [[450], [60]], "the rollback did not reach the wire"
         assert await press.get(1) == [450], "and what is told is what the press holds"
-    (refused,) = [line for line in audited(tmp_path) if line.kind == "refused"]
+    assert [line.kind for line in audited(tmp_path)] == ["intent", "lock", "outcome", "refused", "verdict"]
+    refused = audited(tmp_path)[3]
     assert (refused.cmd, refused.action, refused.codes) == ("C1", "rollback: write", ("locked",))
     verdict = audited(tmp_path)[-1]
     assert (verdict.kind, verdict.result, verdict.codes) == (
