@@ -1,9 +1,11 @@
 """A gateway core and one machine that takes its parameters by a handshake profile."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from gateway.config.load import load_plant
+from gateway.domain.operations import OperationResult
 from tests.domain.profile_machines import NEW, OLD, ProfileMachine, yaml_of
 from tests.stage import Stage
 
@@ -11,12 +13,27 @@ from tests.stage import Stage
 class Cell:
     """A gateway core and one machine; time passes in steps of 100 ms."""
 
-    def __init__(self, folder: Path, profile: str, *faults: str, extra: str = "", **held: Any) -> None:
-        (folder / "plant.yaml").write_text(yaml_of(profile, extra), encoding="utf-8")
+    def __init__(
+        self,
+        folder: Path,
+        profile: str,
+        *faults: str,
+        extra: str = "",
+        edits: tuple[tuple[str, str], ...] = (),
+        behaves: Callable[[ProfileMachine], None] | None = None,
+        **held: Any,
+    ) -> None:
+        """`edits` replace texts of the YAML; the machine `behaves` otherwise than the profile has it."""
+        text = yaml_of(profile, extra)
+        for old, new in edits:
+            assert old in text, old
+            text = text.replace(old, new)
+        (folder / "plant.yaml").write_text(text, encoding="utf-8")
         self.stage = Stage(load_plant(folder))
         self.stage.beating = False
         self.machine = ProfileMachine(profile, frozenset(faults))
         self.machine.memory |= held
+        self.machine.behaves = behaves
         self.carried_out = 0
         self.stage.connect("M1", "06:00:00")
         self.show()
@@ -52,6 +69,17 @@ class Cell:
             self.machine.scan()
             self.stage.core.handle_deadline(self.stage.now)
             self.stage.commit()
+
+    def break_link(self, seconds: float = 2.0) -> None:
+        """The link is away for a while; what was under way is lost, carried out or not."""
+        while self.stage.operations:
+            token = self.stage.operations.pop(0).token
+            self.stage.core.handle_operation(OperationResult(token, lost=True), self.stage.now)
+        self.stage.core.handle_link("M1", False, self.stage.now, self.stage.now)
+        self.stage.now += round(seconds * 1000)
+        self.machine.scan()
+        self.stage.connect("M1")
+        self.show()
 
     def die(self, *, performed: bool) -> None:
         """Kill the gateway; the operation it was at is carried out or not. It starts again and finds the machine."""

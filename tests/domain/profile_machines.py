@@ -24,6 +24,7 @@ class ProfileMachine:
     def __init__(self, profile: str, faults: frozenset[str] = frozenset()) -> None:
         self.profile = profile
         self.faults = faults
+        self.behaves: Callable[[ProfileMachine], None] | None = None
         self.memory: dict[str, Any] = dict(START[profile])
         for name, value in OLD.items():
             self.memory |= {f"{name}_set": value, f"{name}_now": value}
@@ -68,7 +69,7 @@ class ProfileMachine:
 
     def scan(self) -> None:
         if "deaf" not in self.faults:
-            SCANS[self.profile](self)
+            (self.behaves or SCANS[self.profile])(self)
 
     def restart(self) -> None:
         """The power was away: what the machine works with is kept, its answers are not."""
