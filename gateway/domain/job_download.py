@@ -214,7 +214,6 @@ class JobDownload:
         if self._job.start is not StartPolicy.AUTOMATIC or job is None or job.state is not JobState.NOT_ALLOWED:
             return self._end("ACTIVE")
         self.memory.is_committed = True
-        self._refusal = ()
         return self._call(Step.COMMIT, self._job.call("Start", self._id), now)
 
     def _judge_start(self, job: ListedJob | None, now: Timestamp) -> Move:

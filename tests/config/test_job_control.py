@@ -69,6 +69,16 @@ def test_nothing_may_be_called_that_the_yaml_does_not_ask_for(
     assert made.devices["M1"].tags[1].address.component == (NAMESPACE, "JobOrderList")
 
 
+def test_the_receiver_may_be_on_another_device_and_only_that_one_may_be_called(tmp_path: Path) -> None:
+    other = (
+        '  J1: {driver: opcua, url: "opc.tcp://127.0.0.1:4841", namespace: "urn:j", security: none, structures: true}'
+    )
+    made = load(tmp_path, SECTION + "      device: J1\n", HEAD.replace("  P1:", f"{other}\n  P1:"))
+    assert made.devices["M1"].allowed.methods == frozenset()
+    assert method_node("Store") in made.devices["J1"].allowed.methods
+    assert [tag.tag_id for tag in made.devices["J1"].tags] == ["M1.job_list", "M1.job_capacity"]
+
+
 NUMBER = "      parameters: {fill: {type: float32"
 
 

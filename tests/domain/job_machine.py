@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.config.load import load_plant
 from gateway.domain.operations import Operation, OperationResult
 from gateway.domain.values import Argument, Batch, CallResult, MethodCall, TagChange
 from simulators.models.job_control import Entry, JobReceiver
@@ -120,6 +121,13 @@ class JobMachine:
             stage.core.handle_deadline(stage.now)
             stage.commit()
         raise AssertionError("the core never comes to rest")
+
+    def configure(self, folder: Path, before: str, after: str) -> None:
+        """The gateway starts again with another configuration."""
+        file = folder / "plant.yaml"
+        file.write_text(file.read_text(encoding="utf-8").replace(before, after), encoding="utf-8")
+        self.stage.plant = load_plant(folder)
+        self.restart()
 
     def restart(self) -> None:
         """The gateway died: nothing is left but what was committed. It starts again and finds the machine."""

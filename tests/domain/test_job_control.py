@@ -7,6 +7,10 @@ import pytest
 from gateway.domain.forgetting import _active, _revisions_in_use
 from gateway.domain.job_list import order_of, read_job_list
 from gateway.domain.job_states import EFFECTS, Action, JobState, ReturnCode, job_state, return_codes
+from gateway.domain.locks import Lock, WriteLocks
+from gateway.domain.objections import Objection
+from gateway.domain.operations import OperationResult
+from gateway.domain.requests import JobControl
 from simulators.models.job_control import _TRANSITIONS, Entry, Fault, State
 from tests.domain.job_machine import PATH, JobMachine
 
@@ -67,6 +71,11 @@ def test_an_update_sends_the_order_again_as_it_is_dispatched_now(tmp_path: Path)
     machine.receiver.entries["4712"] = Entry("4712", {}, None)
     machine.show("06:00:20")
     assert machine.control("update", "4712", cmd="J-3") == ("rejected", ("not_loaded",))
+    machine.receiver.entries.clear()
+    machine.show("06:00:30")
+    machine.receiver.entries["4711"] = Entry("4711", {}, None)
+    machine.show("06:00:31")
+    assert machine.control("update", cmd="J-4") == ("rejected", ("not_loaded",)), "another one of the same name"
 
 
 def test_unknown_orders_machines_out_of_reach_and_actions_that_are_not_allowed_are_named(tmp_path: Path) -> None:
@@ -125,6 +134,24 @@ def test_the_list_tells_the_life_of_an_order_and_a_restart_tells_nothing_twice(t
     assert machine.stage.told("order.interrupted")[0][1]["cause"] == "JOB/INTERRUPTED"
 
 
+def test_of_several_begun_orders_the_one_that_runs_is_the_machines_and_a_substate_is_no_second_interruption(
+    tmp_path: Path,
+) -> None:
+    text = (
+        '[{"JobOrder":{"JobOrderID":"1"},"State":[{"StateNumber":4},{"StateNumber":SUB}]},'
+        '{"JobOrder":{"JobOrderID":"2"},"State":[{"StateNumber":STATE}]}]'
+    )
+    machine = JobMachine(tmp_path)
+    for second, (state, substate) in enumerate(((3, 1), (5, 1), (5, 2), (5, 1))):
+        machine.strange = text.replace("STATE", str(state)).replace("SUB", str(substate))
+        machine.show(f"06:00:1{second}")
+    started = [event.order.id for event in machine.stage.events if event.type == "order.started" and event.order]
+    assert started == ["2", "1"]
+    assert len(machine.stage.told("order.interrupted")) == 1
+    substates = [data["substate"] for _, data in machine.stage.told("job.state") if data["order"] == "1"]
+    assert substates == ["Held", "Suspended", "Held"]
+
+
 def test_the_running_order_stays_the_machines_while_others_come_and_go(tmp_path: Path) -> None:
     machine = JobMachine(tmp_path)
     entries = machine.receiver.entries
@@ -136,6 +163,9 @@ def test_the_running_order_stays_the_machines_while_others_come_and_go(tmp_path:
     machine.show("06:00:30")
     del entries["1"]
     machine.show("06:00:40")
+    entries["0"] = Entry("0", {}, None, state=State.INTERRUPTED)
+    machine.receiver.entries = {name: entries[name] for name in ("0", "2")}
+    machine.show("06:00:50")
     started = [event.order.id for event in machine.stage.events if event.type == "order.started" and event.order]
     assert started == ["1", "2"]
     assert [clock for clock, _ in machine.stage.told("order.completed")] == ["06:00:30"]
@@ -214,3 +244,66 @@ def test_an_order_is_found_again_in_the_id_that_was_made_of_it() -> None:
     assert order_of("{order}", "4711") == "4711"
     assert order_of("WO-{order}/{op}", "WO-4711/0010") == "4711"
     assert order_of("WO-{order}/{op}", "typed in at the machine") == "typed in at the machine"
+
+
+# --- what stands in the way -----------------------------------------------------------------------------------------
+
+
+def stored(tmp_path: Path) -> JobMachine:
+    machine = JobMachine(tmp_path)
+    machine.receiver.entries["4711"] = Entry("4711", {}, None)
+    machine.show("06:00:02")
+    return machine
+
+
+def test_an_action_that_the_yaml_does_not_have_is_not_allowed(tmp_path: Path) -> None:
+    machine = stored(tmp_path)
+    machine.configure(tmp_path, "[start, stop, pause,", "[stop, pause,")
+    assert machine.control("start") == ("rejected", ("not_allowed",))
+    assert "start is not among the actions of M1: abort, cancel" in machine.detail("J-1")
+
+
+def test_a_write_lock_and_a_download_that_is_under_way_come_first(tmp_path: Path) -> None:
+    machine = stored(tmp_path)
+    machine.stage.core.memory.record.locks = WriteLocks(everything=Lock("knife", "maint3", 0))
+    assert machine.control("start") == ("rejected", ("locked",))
+    machine.stage.core.memory.record.locks = WriteLocks()
+    machine.download("4712")
+    assert machine.control("start", cmd="J-2") == ("rejected", ("active_download",))
+    assert machine.receiver.called == [("Store", "4712")]
+
+
+def test_what_the_gateway_itself_stops_has_failed_by_that_name(tmp_path: Path) -> None:
+    machine = stored(tmp_path)
+    machine.stage.command("job.control", cmd="J-1", eq="M1", order="4711", action="start")
+    operation = machine.stage.operations.pop(0)
+    stopped = OperationResult(operation.token, refused=Objection("locked", "M1 is locked"))
+    machine.stage.core.handle_operation(stopped, machine.stage.now)
+    machine.stage.commit()
+    assert machine.final("J-1") == ("failed", ("locked",))
+
+
+def test_an_order_that_ran_before_and_is_there_once_more_is_the_one_that_is_not_over(tmp_path: Path) -> None:
+    machine = JobMachine(tmp_path)
+    machine.configure(tmp_path, "job_order:\n", 'job_order:\n        id: "{order}/{op}"\n')
+    machine.receiver.entries["4711/10"] = Entry("4711/10", {}, None, state=State.ENDED)
+    machine.receiver.entries["4711/20"] = Entry("4711/20", {}, None)
+    machine.show("06:00:02")
+    assert machine.control("start") == ("done", ())
+    assert machine.control("clear", "4711/10", cmd="J-2") == ("done", ())
+    assert machine.receiver.called == [("Start", "4711/20"), ("Clear", "4711/10")]
+
+
+def test_what_was_asked_for_and_what_came_of_it_is_for_the_audit(tmp_path: Path) -> None:
+    machine = stored(tmp_path)
+    ends = machine.stage.core.effects.ends
+    machine.stage.core.handle_command(JobControl(cmd="J-0", eq="M1", order="4799", action=Action.STOP), 0)
+    (end,) = ends
+    assert (end.purpose.cmd, end.purpose.action, end.result, end.codes) == ("J-0", "stop", "rejected", ["unknown_job"])
+    machine.stage.commit()
+    machine.stage.command("job.control", cmd="J-1", eq="M1", order="4711", action="start")
+    (operation,) = machine.stage.operations
+    assert (operation.purpose.cmd, operation.purpose.order, operation.purpose.action) == ("J-1", "4711", "start")
+    machine.stage.core.handle_operation(machine.act(operation), machine.stage.now)
+    (end,) = machine.stage.core.effects.ends
+    assert (end.device, end.purpose.cmd, end.result, end.codes) == ("M1", "J-1", "done", [])

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from gateway.domain.job_states import EFFECTS, Action
+from gateway.domain.operations import OperationResult
 from simulators.models.job_control import Entry, Fault, State
 from tests.domain.job_machine import JobMachine
 
@@ -95,6 +96,22 @@ def test_a_command_ends_in_what_the_list_shows_whenever_the_gateway_dies(
     assert machine.final("J-1") == (("done", ()) if is_done else ("failed", ("interrupted",)))
     assert is_done is (death != DEATHS[0] and fault is None)
     assert machine.receiver.called.count((EFFECTS[action].method, "4711")) == (0 if death == DEATHS[0] else 1)
+
+
+def test_once_the_machine_answers_the_time_for_its_coming_back_is_over(tmp_path: Path) -> None:
+    machine = JobMachine(tmp_path, "contact_timeout: 1s")
+    machine.receiver.entries["4711"] = Entry("4711", {}, None)
+    machine.show("06:00:02")
+    machine.stage.command("job.control", cmd="J-1", eq="M1", order="4711", action="start")
+    machine.stage.core.handle_operation(
+        OperationResult(machine.stage.operations.pop(0).token, lost=True), machine.stage.now
+    )
+    machine.stage.connect("M1", "06:00:02")
+    machine.perform()
+    machine.stage.pass_time("06:00:04")
+    assert not any(answer.final for answer in machine.stage.answers)
+    machine.settle()
+    assert machine.final("J-1") == ("failed", ("interrupted",))
 
 
 def test_a_request_that_was_lost_on_a_link_that_stayed_up_is_looked_after(tmp_path: Path) -> None:

@@ -55,6 +55,38 @@ def test_an_order_that_is_not_as_asked_leaves_the_list_again(
     assert machine.final("P-1") == ("failed", (code,))
 
 
+def test_a_machine_that_counts_what_is_over_as_well_says_that_it_is_full(tmp_path: Path) -> None:
+    machine = JobMachine(tmp_path, capacity=1, faults={Fault.REFUSE})
+    machine.receiver.entries["4710"] = Entry("4710", {}, None, state=State.ENDED)
+    machine.download()
+    machine.settle()
+    assert (machine.results(), names(machine)) == ([("REJECTED", ("queue_full",), None)], ["Store"])
+
+
+def test_what_nobody_has_said_of_an_order_is_left_out(tmp_path: Path) -> None:
+    machine = JobMachine(tmp_path)
+    machine.download()
+    machine.settle()
+    content = machine.receiver.entries["4711"].content
+    assert content.keys() == {
+        "JobOrderID", "WorkMasterID", "Priority", "JobOrderParameters", "EquipmentRequirements"
+    }  # fmt: skip
+    assert (content["WorkMasterID"], content["Priority"]) == (({"ID": "PS-1:C"},), 7)
+    units = [parameter["EngineeringUnits"] for parameter in content["JobOrderParameters"]]
+    assert [unit and unit["UnitId"] for unit in units] == [
+        int.from_bytes(b"MLT", "big"), int.from_bytes(b"C94", "big"), None
+    ]  # fmt: skip
+
+
+def test_killed_before_the_call_nobody_stores_it_later(tmp_path: Path) -> None:
+    machine = JobMachine(tmp_path)
+    machine.download()
+    machine.perform()
+    machine.restart()
+    machine.settle()
+    assert (machine.results(), names(machine)) == ([("FAILED", ("interrupted",), UNDONE)], [])
+
+
 def test_a_running_order_with_wrong_values_is_aborted_and_cleared(tmp_path: Path) -> None:
     machine = JobMachine(tmp_path, "start: on_download", faults={Fault.CLAMP})
     machine.whim = JobReceiver.step
