@@ -1,7 +1,7 @@
 """Lots on hold: their machines are asked to stop, by a bit, also one that begins with such a lot later.
 
-The bit follows the order that the machine runs. A hold whose bit could not be written, because the link broke or a
-lock holds, is written at the next scan after that.
+The bit follows the order that the machine runs. It counts as written when the device has answered: what was under way
+when the link or the gateway broke, or what a lock stopped, is written at the next scan after that.
 """
 
 from collections.abc import Collection, Iterator
@@ -21,12 +21,13 @@ MARK: Final = "hold:"
 
 
 class Holds:
-    """Takes holds and releases; which bits were set is in the record."""
+    """Takes holds and releases; which bits are set is in the record, which are under way is not."""
 
     def __init__(self, record: SharedRecord, equipment: Collection[Equipment], site: Recorder) -> None:
         self._record = record
         self._equipment = equipment
         self._site = site
+        self._asked: dict[str, str | None] = {}
 
     def hold(self, command: QualityHold) -> list[Objection]:
         """This lot is on hold; the machines that run it are told now."""
@@ -42,8 +43,8 @@ class Holds:
 
     def release(self, command: QualityRelease) -> list[Objection]:
         """The lot may go on; every bit that was set for it is taken back, whatever runs there now."""
-        lot, bits = command.scope.lot, self._record.hold_bits
-        held = [item for item in self._equipment if bits.get(item.spec.path) == lot or _lot(item) == lot]
+        lot = command.scope.lot
+        held = [item for item in self._equipment if lot in (_lot(item), *self._told(item.spec.path))]
         if locked := list(self._locked(held)):
             return locked
         if lot in self._record.held_lots:
@@ -55,7 +56,7 @@ class Holds:
     def follow(self, equipment: Equipment) -> None:
         """A scan is over: the bit belongs to the order that runs now. Without holds this costs nothing."""
         held, bits = self._record.held_lots, self._record.hold_bits
-        if not (held or bits):
+        if not (held or bits) or equipment.spec.path in self._asked:
             return
         told = bits.get(equipment.spec.path)
         lot = told if equipment.orders.memory.current is None else _lot(equipment)
@@ -65,15 +66,18 @@ class Holds:
             self._set(equipment, wanted, Purpose(type="quality.hold", order=_order(equipment), action=action))
 
     def handle_result(self, result: OperationResult) -> None:
-        """The bit was written, or not: then it is not taken for written, and `follow` writes it again."""
+        """The bit was written, or it was not: then `follow` writes it again."""
         path, mark, rest = result.token.partition(f"|{MARK}")
-        if not mark or not (result.lost or result.refused is not None):
+        if not mark:
+            return
+        self._asked.pop(path, None)
+        if result.lost or result.refused is not None:
             return
         lot, _, was_set = rest.rpartition("|")
         if was_set == "1":
-            self._record.hold_bits.pop(path, None)
-        else:
             self._record.hold_bits[path] = lot
+        else:
+            self._record.hold_bits.pop(path, None)
         self._site.changed = True
 
     def _set(self, equipment: Equipment, lot: str | None, purpose: Purpose) -> None:
@@ -81,13 +85,13 @@ class Holds:
         if tag is None:
             return
         token = f"{path}|{MARK}{lot or bits.get(path)}|{int(lot is not None)}"
-        if lot is None:
-            bits.pop(path, None)
-        else:
-            bits[path] = lot
+        self._asked[path] = lot
         writes = (TagWrite(tag.tag_id, lot is not None),)
         self._site.effects.operations.append(Operation(tag.device, token, writes=writes, purpose=purpose))
-        self._site.changed = True
+
+    def _told(self, path: str) -> tuple[str | None, str | None]:
+        """For which lot its bit is set, and is being set."""
+        return self._record.hold_bits.get(path), self._asked.get(path)
 
     def _locked(self, machines: Collection[Equipment]) -> Iterator[Objection]:
         """Why a machine cannot be told: then nobody shall believe that it was."""

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.domain.locks import Lock, WriteLocks
 from gateway.domain.objections import Objection
 from gateway.domain.operations import OperationResult
 from tests.domain.press import DEVICE, codes, download, item, play, press, show
@@ -112,6 +113,42 @@ def test_a_bit_that_did_not_reach_the_machine_is_written_again(stage: Stage, how
         assert bits(stage) == [want]
         stage.hear("M1", "06:02:01")
         assert bits(stage) == []
+
+
+def test_a_gateway_that_is_killed_while_it_tells_the_machine_tells_it_again(stage: Stage) -> None:
+    run(stage, "1", "06:01:00")
+    for clock, kind, want in (("06:02:00", "hold", True), ("06:03:00", "release", False)):
+        quality(stage, kind)
+        stage.operations.clear()
+        stage.kill_and_restart(clock)
+        stage.connect("M1", clock)
+        show(stage, f"{clock[:-2]}01", mode="RUN", **DEVICE)
+        stage.hear("M1", f"{clock[:-2]}02")
+        assert bits(stage) == [want]
+
+
+def test_a_release_that_follows_at_once_is_the_last_word(stage: Stage) -> None:
+    run(stage, "1", "06:01:00")
+    quality(stage, "hold")
+    end(stage, "06:01:00.5")
+    quality(stage, "release")
+    assert bits(stage) == [True, False]
+    stage.hear("M1", "06:01:01")
+    assert bits(stage) == []
+
+
+def test_a_machine_that_is_locked_is_told_when_it_no_longer_is(stage: Stage) -> None:
+    download(stage, "A", item("oven", 150), order="1")
+    play(stage, dict(DEVICE))
+    quality(stage, "hold")
+    stage.core.handle_locks(WriteLocks(devices={"M1": Lock("repair", "maint3", stage.now)}), stage.now)
+    show(stage, "06:01:00", mode="RUN")
+    assert bits(stage) == []
+    assert quality(stage, "hold") == ("locked",)
+    assert quality(stage, "release") == ("locked",)
+    stage.core.handle_locks(WriteLocks(), stage.now)
+    stage.hear("M1", "06:02:00")
+    assert bits(stage) == [True]
 
 
 def test_a_lot_on_hold_gets_no_parameters_until_it_is_released(stage: Stage) -> None:
