@@ -12,6 +12,7 @@ from gateway.runtime.daemon import Daemon
 from tests.brokers import Consumer, Mosquitto, eventually
 from tests.drivers.opcua_conditions import Condition, placed, serve
 from tests.drivers.opcua_servers import PLC, plc
+from tests.runtime.pressed import audited
 
 PLANT = """\
 gateway: {{id: edge-01, site: ACME/HZ, store: "{folder}/gateway.db"}}
@@ -58,13 +59,22 @@ async def test_an_acknowledgement_is_answered_once_and_the_condition_tells_the_r
                     mes.publish(f"{UNIT}/cmd/alarm.ack", msgspec.json.encode(command))
                     await eventually(lambda: any(answer["final"] for answer in told("res/alarm.ack")), "the answer")
                 await eventually(lambda: bool(told("evt/alarm.acked")), "the event")
+                unknown = {"cmd": "A-9", "eq": "PAL01", "occ": "nothing-like-it", "user": "op18"}
+                mes.publish(f"{UNIT}/cmd/alarm.ack", msgspec.json.encode(unknown))
+                await eventually(lambda: told("res/alarm.ack")[-1]["cmd"] == "A-9", "the refusal")
             finally:
                 stop.set()
                 await running
     assert [(acked["data"]["occ"], acked["data"]["by"]) for acked in told("evt/alarm.acked")] == [
         (command["occ"], "op17")
     ]
-    answers = [(answer["answer"], answer["final"]) for answer in told("res/alarm.ack")]
+    answers = [(answer["answer"], answer["final"]) for answer in told("res/alarm.ack") if answer["cmd"] == "A-1"]
     assert answers[:2] == [("accepted", False), ("done", True)]
     assert set(answers[2:]) <= {("done", True)}, "the second time it is the stored answer"
     assert condition.asked == [("Acknowledge", "op17")]
+    told = [(line.kind, line.cmd, line.by, line.device, line.result) for line in audited(tmp_path)]
+    assert told == [
+        ("intent", "A-1", "op17", "SCADA", None), ("outcome", "A-1", "op17", "SCADA", "answered"),
+        ("verdict", "A-1", "op17", "SCADA", "done"), ("verdict", "A-9", "op18", "SCADA", "rejected"),
+    ]  # fmt: skip
+    assert audited(tmp_path)[-1].codes == ("unknown_alarm",)

@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 from asyncua import ua
 from asyncua.server.uaprocessor import UaProcessor
+from typer.testing import CliRunner
 
+from gateway.cli.app import app
 from gateway.config.load import load_plant
 from gateway.domain.operations import Operation, OperationResult
 from gateway.domain.requests import ParameterItem, ParamsDownload
@@ -22,7 +24,6 @@ from gateway.domain.values import MethodCall, TagWrite
 from gateway.runtime.clock import SystemClock
 from gateway.runtime.daemon import Daemon
 from tests.brokers import Consumer, Mosquitto, eventually
-from tests.cli.running import gateway as command
 from tests.drivers.modbus_devices import Device, device
 from tests.drivers.opcua_servers import PLC, plc
 from tests.runtime.pressed import LONG, UNIT, write_plant
@@ -143,9 +144,9 @@ async def test_a_dry_run_may_keep_a_record_of_its_own_but_never_the_real_one(pre
     assert not (tmp_path / "gateway.db").exists()
     with closing(sqlite3.connect(own)) as connection:
         assert connection.execute("SELECT COUNT(*) FROM outbox WHERE condition = 0").fetchone() == (0,)
-    refused = await command("run", "-c", str(config), "--dry-run", "--store", str(tmp_path / "gateway.db"))
-    assert refused.code == 2
-    assert "is the gateway's own record; give the dry run another" in refused.err
-    alone = await command("run", "-c", str(config), "--store", str(own))
-    assert (alone.code, alone.out) == (2, "")
-    assert "--out and --store are for --dry-run" in alone.err
+    refused = CliRunner().invoke(app, ["run", "-c", str(config), "--dry-run", "--store", str(tmp_path / "gateway.db")])
+    assert refused.exit_code == 2
+    assert "is the gateway's own record; give the dry run another" in refused.stderr
+    alone = CliRunner().invoke(app, ["run", "-c", str(config), "--store", str(own)])
+    assert (alone.exit_code, alone.stdout) == (2, "")
+    assert "--out and --store are for --dry-run" in alone.stderr
