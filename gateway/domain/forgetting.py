@@ -27,7 +27,7 @@ def forget(record: SharedRecord, equipment: Collection[Equipment], now: Timestam
     _forget_orders(record, equipment, now)
     in_use = {revision for item in equipment for revision in _revisions_in_use(item)}
     record.library.forget(in_use, now, now - KEPT)
-    active = {order for item in equipment for order in _active(item)}
+    active = {order for item in equipment for order in active_orders(item)}
     for notice in record.library.notices:
         notice.applied = [order for order in notice.applied if order in record.orders]
         notice.begun = [order for order in notice.begun if order in record.orders or order in active]
@@ -36,7 +36,7 @@ def forget(record: SharedRecord, equipment: Collection[Equipment], now: Timestam
 def _forget_orders(record: SharedRecord, equipment: Collection[Equipment], now: Timestamp) -> None:
     ran = {item.spec.unit: {key.split("|", 1)[0] for key in item.orders.memory.numbers} for item in equipment}
     tracking = {item.spec.unit for item in equipment if item.spec.production.order is not None}
-    active = {order for item in equipment for order in _active(item)}
+    active = {order for item in equipment for order in active_orders(item)}
     for order in list(record.orders.values()):
         if order.order in active:
             order.over = None
@@ -56,7 +56,7 @@ def _is_old(order: KnownOrder, now: Timestamp) -> bool:
     return now - order.dispatched > LONGEST_WAIT if order.over is None else now - order.over > KEPT
 
 
-def _active(equipment: Equipment) -> set[str]:
+def active_orders(equipment: Equipment) -> set[str]:
     """The orders that this equipment runs, is settling, was loaded for or is being loaded for."""
     memory, download = equipment.orders.memory, equipment.memory.download
     orders = {run.order.id for run in (*memory.closing, *([memory.current] if memory.current else []))}

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable
 from typing import Final
 
 from gateway.domain.equipment import Equipment
+from gateway.domain.forgetting import active_orders
 from gateway.domain.orders import KnownOrder
 from gateway.domain.shared import SharedRecord
 
@@ -35,13 +36,13 @@ class OrderQueue:
 
     def next_for(self, equipment: Equipment) -> KnownOrder | None:
         """The order whose set the equipment gets next."""
-        unit, memory = equipment.spec.unit, equipment.orders.memory
+        unit = equipment.spec.unit
         waiting = self._waiting.get(unit)
         if waiting is None:
             waiting = self._waiting[unit] = sorted(self._candidates(unit), key=rank)
-        while waiting and (waiting[0].order in memory.loaded or memory.has_run(waiting[0].order)):
+        while waiting and is_loaded(equipment, waiting[0].order):
             del waiting[0]  # what has run has run; a new dispatch makes a new queue
-        return next((order for order in waiting if not is_loaded(equipment, order.order)), None)
+        return waiting[0] if waiting else None
 
     def _candidates(self, unit: str) -> Iterable[KnownOrder]:
         for order in self._record.orders.values():
@@ -53,18 +54,11 @@ class OrderQueue:
 
 def is_loaded(equipment: Equipment, order: str) -> bool:
     """True if the order's parameters are or were on the equipment, or it ever ran there."""
-    memory = equipment.orders.memory
-    is_armed = memory.armed is not None and memory.armed.order == order
-    return is_armed or order in memory.loaded or memory.has_run(order)
+    return order in equipment.orders.memory.loaded or equipment.orders.memory.has_run(order)
 
 
 def begun_orders(record: SharedRecord, equipment: Collection[Equipment]) -> list[str]:
     """The orders that are not over and were loaded on some machine, are being loaded, or have run on some."""
-    active = set[str]()
-    for item in equipment:
-        memory, download = item.orders.memory, item.memory.download
-        active |= {run.order.id for run in (memory.current, *memory.closing) if run is not None}
-        if download is not None and download.order is not None:
-            active.add(download.order)
+    active = {order for item in equipment for order in active_orders(item)}
     waiting = (order.order for order in record.orders.values() if order.over is None)
     return sorted(active | {name for name in waiting if any(is_loaded(item, name) for item in equipment)})

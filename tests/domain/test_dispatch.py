@@ -94,10 +94,13 @@ def test_an_earlier_start_goes_before(stage: Stage) -> None:
 ORDERS = st.lists(
     st.tuples(
         st.none() | st.integers(-3, 3), st.none() | st.integers(0, 5), st.integers(0, 5),
-        st.booleans(), st.none() | st.sampled_from(["L1", "L2"]),
+        st.sampled_from(["", "held", "over"]), st.none() | st.sampled_from(["L1", "L2"]),
     ),
     max_size=8,
 )  # fmt: skip
+
+
+_WAITING = (("", None), ("", "L2"))
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -108,15 +111,15 @@ def test_who_is_next_depends_on_the_record_and_not_on_how_it_came_about(
     """Held against the whole sorted list, whatever order the commands came in."""
     orders = [
         KnownOrder(str(number), sets={"M1": "PS"}, automatic=["IDLE"], prio=prio, start=start, dispatched=moment,
-                   held=held, lot=lot)
-        for number, (prio, start, moment, held, lot) in enumerate(facts)
+                   held=how == "held", over=0 if how == "over" else None, lot=lot)
+        for number, (prio, start, moment, how, lot) in enumerate(facts)
     ]  # fmt: skip
 
     def place(order: KnownOrder) -> tuple[int, int, int, str]:
         prio = 50 if order.prio is None else order.prio
         return (-prio, order.dispatched if order.start is None else order.start, order.dispatched, order.order)
 
-    waiting = [order.order for order in sorted(orders, key=place) if not order.held and order.lot != "L1"]
+    waiting = [order.order for order in sorted(orders, key=place) if facts[int(order.order)][3:] in _WAITING]
     shuffled.shuffle(orders)
     record = SharedRecord(orders={order.order: order for order in orders}, held_lots=["L1"])
     (machine,) = stage.core.equipment.values()
@@ -137,6 +140,9 @@ def test_an_order_is_cancelled_before_it_starts_and_one_that_is_loaded_is_disarm
     assert change(stage, "2", "cancel") == ()
     assert loaded(stage, "06:02:00") == "1"
     assert change(stage, "1", "cancel") == ()
+    stage.kill_and_restart("06:02:30")
+    stage.connect("M1", "06:02:30")
+    show(stage, "06:02:31", mode="IDLE", **DEVICE)
     show(stage, "06:03:00", mode="RUN")
     assert stage.told("order.started") == []
     assert change(stage, "1", "cancel") == ("unknown_order",)
@@ -178,7 +184,10 @@ def test_a_quantity_moves_while_the_order_runs(stage: Stage) -> None:
     dispatch(stage, "1")
     loaded(stage, "06:02:00")
     show(stage, "06:03:00", mode="RUN")
+    assert dispatch(stage, "1", qty=50) == ()
+    assert stage.core.equipment["ACME/HZ/PACK/L1/M1"].orders.memory.current.planned == 50
     assert change(stage, "1", "update", qty=77) == ()
+    stage.kill_and_restart("06:03:30")
     run = stage.core.equipment["ACME/HZ/PACK/L1/M1"].orders.memory.current
     assert (run.planned, stage.core.memory.record.orders["1"].planned) == (77, 77)
     assert change(stage, "1", "update", lot="L2") == ("running",)

@@ -96,6 +96,49 @@ def test_a_change_from_a_lot_waits_for_the_first_order_of_that_lot_and_stays(sta
     assert [data["order"] for data in told(stage, "change.applied")] == ["2", "4"]
 
 
+def test_an_order_that_began_before_a_lot_keeps_its_revision_when_the_lot_comes(stage: Stage) -> None:
+    for order, lot in (("1", "L1"), ("2", "L2")):
+        dispatch(stage, order, lot=lot)
+    notice(stage, "CN-1", "B", mode="from_lot", lot="L2")
+    load(stage, "1", "A")
+    run(stage, "06:10:00", "06:20:00")
+    assert load(stage, "2", "B") == ()
+    run(stage, "06:30:00", "06:40:00")
+    dispatch(stage, "1", lot="L1")
+    assert (load(stage, "1", "B"), load(stage, "1", "A")) == (("revision",), ()), "it goes on as it began"
+
+
+@pytest.mark.parametrize("when", ["runs", "is being loaded"])
+def test_an_order_of_which_no_dispatch_came_has_begun_too(stage: Stage, when: str) -> None:
+    assert codes(download(stage, "A", OVEN, order="9")) == ()
+    if when == "runs":
+        play(stage, dict(DEVICE))
+        show(stage, "06:10:00", mode="RUN")
+    assert notice(stage, "CN-1", "B", mode="next_order") == ()
+    dispatch(stage, "other")
+    play(stage, dict(DEVICE))
+    if when == "runs":
+        show(stage, "06:11:00", mode="IDLE")
+    assert load(stage, "9", "B") == ("revision",)
+    assert load(stage, "9", "A") == ()
+
+
+def test_a_notice_of_the_same_name_with_another_moment_is_refused(stage: Stage) -> None:
+    assert notice(stage, "CN-1", "B", mode="at_time", t="2026-03-02T09:00:00Z") == ()
+    assert notice(stage, "CN-1", "B", mode="at_time", t="2026-03-02T09:00:00Z") == ()
+    assert notice(stage, "CN-1", "B", mode="at_time", t="2026-03-02T09:00:01Z") == ("notice_exists",)
+
+
+def test_two_notices_of_one_set_are_applied_by_their_moments_and_the_later_one_is_told(stage: Stage) -> None:
+    release(stage, "C", OVEN, change="CN-2")
+    notice(stage, "CN-2", "C", mode="at_time", t="2026-03-02T06:40:00Z")
+    notice(stage, "CN-1", "B", mode="at_time", t="2026-03-02T06:30:00Z")
+    notice(stage, "CN-3", "C", mode="at_time", t="2026-03-02T06:50:00Z")
+    show(stage, "06:55:00")
+    assert (load(stage, "1", "B"), load(stage, "1", "C")) == (("revision",), ())
+    assert [data["cn"] for data in told(stage, "change.applied")] == ["CN-3"]
+
+
 def test_a_notice_is_accepted_once_however_often_it_comes(stage: Stage) -> None:
     for effective in ({"mode": "immediate"}, {"mode": "immediate"}):
         assert notice(stage, "CN-1", "B", **effective) == ()

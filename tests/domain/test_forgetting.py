@@ -121,6 +121,25 @@ def test_a_notice_goes_with_its_last_revision_and_one_to_come_holds_its_own(libr
     assert [notice.cn for notice in library.notices] == ["CN-2"]
 
 
+def test_a_revision_that_a_notice_brings_back_is_kept_until_then(library: ParameterLibrary) -> None:
+    library.release("PS", "B", ITEMS, HOUR, at_once=True)
+    library.accept(Notice("CN-1", 9 * KEPT, {"PS": "A"}))
+    library.forget(set(), 8 * KEPT, 7 * KEPT)
+    assert revisions(library) == ["A", "B"]
+    assert library.revision("PS", 9 * KEPT) == "A"
+
+
+def test_a_notice_that_is_overtaken_before_its_orders_are_over_changes_nothing_later(library: ParameterLibrary) -> None:
+    library.release("PS", "B", ITEMS, HOUR, at_once=False)
+    library.accept(Notice("CN-1", 2 * HOUR, {"PS": "B"}, begun=["4711"]))
+    library.release("PS", "C", ITEMS, 3 * HOUR, at_once=True)
+    library.notices[0].begun.clear()  # that order is forgotten
+    library.forget(set(), 4 * HOUR, 0)
+    assert library.revision("PS", 4 * HOUR) == "C"
+    library.forget(set(), 2 * KEPT, KEPT)
+    assert (revisions(library), library.notices) == (["C"], [])
+
+
 def test_a_revision_that_is_current_again_is_kept(library: ParameterLibrary) -> None:
     library.release("PS", "B", ITEMS, HOUR, at_once=True)
     library.release("PS", "A", ITEMS, 2 * HOUR, at_once=True)

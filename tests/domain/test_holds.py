@@ -127,6 +127,14 @@ def test_a_gateway_that_is_killed_while_it_tells_the_machine_tells_it_again(stag
         assert bits(stage) == [want]
 
 
+def test_a_release_is_told_to_the_machine_though_nobody_knows_whether_the_hold_arrived(stage: Stage) -> None:
+    run(stage, "1", "06:01:00")
+    quality(stage, "hold")
+    fail(stage, lost=True)
+    quality(stage, "release")
+    assert bits(stage) == [False]
+
+
 def test_a_release_that_follows_at_once_is_the_last_word(stage: Stage) -> None:
     run(stage, "1", "06:01:00")
     quality(stage, "hold")

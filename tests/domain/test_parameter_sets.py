@@ -60,6 +60,12 @@ def test_a_revision_may_be_released_again_but_not_with_other_items(stage: Stage)
     assert codes(download(stage, "A", OVEN, BELT)) == ()
 
 
+def test_a_revision_that_stands_twice_in_a_release_must_be_the_same_twice(stage: Stage) -> None:
+    one, other = ({"set": "PS", "rev": "A", "items": [found]} for found in (OVEN, BELT))
+    for sets, want in (([one, other], ("revision_exists",)), ([one, one], ())):
+        assert stage.command("params.release", cmd=f"R-{len(stage.answers)}", sets=sets)[0].codes == want
+
+
 def test_a_release_without_sets_says_so(stage: Stage) -> None:
     assert stage.command("params.release", cmd="R-0", sets=[])[0].codes == ("no_sets",)
 

@@ -131,6 +131,20 @@ def test_a_unit_becomes_pieces_once(stage: Stage) -> None:
     assert stage.core.memory.record.orders["4712"].planned == 7
 
 
+def test_units_are_added_to_what_is_known_unless_the_sync_is_full(stage: Stage) -> None:
+    sync(stage, "unit", 1, {"unit": "CS", "factor": 20})
+    sync(stage, "unit", 2, {"unit": "PAL", "factor": 960}, {"unit": "CS", "factor": 24})
+    assert (dispatch(stage, qty=1, unit="CS"), stage.core.memory.record.orders["4712"].planned) == ((), 24)
+    sync(stage, "unit", 3, {"unit": "PAL", "factor": 960}, full=True)
+    assert (dispatch(stage, qty=1, unit="CS"), dispatch(stage, qty=1, unit="PAL")) == (("unit",), ())
+
+
+def test_what_the_machine_counts_in_needs_no_factor(tmp_path: Path) -> None:
+    stage = machine(tmp_path, tags(good="uint16", reel="uint16", job="string") + "    count_unit: m\n" + BODY)
+    assert dispatch(stage, qty=500, unit="m") == ()
+    assert dispatch(stage, qty=500, unit="pcs") == ("unit",), "nobody said how many metres a piece is"
+
+
 def test_a_factor_that_leaves_half_a_piece_is_refused(stage: Stage) -> None:
     sync(stage, "unit", 1, {"unit": "M", "factor": 2.5})
     assert dispatch(stage, qty=3, unit="M") == ("unit",)
