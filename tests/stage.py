@@ -11,7 +11,7 @@ from gateway.domain.core import Core
 from gateway.domain.effects import Effects, GatewayIdentity
 from gateway.domain.envelope import Answer, Event
 from gateway.domain.objections import Objection
-from gateway.domain.operations import Operation, OperationResult
+from gateway.domain.operations import CommandEnd, Operation, OperationResult
 from gateway.domain.requests import Command
 from gateway.domain.times import format_timestamp, parse_timestamp
 from gateway.domain.values import Batch, TagChange, TagWrite, Value, WriteResult
@@ -57,6 +57,7 @@ class Stage:
         self.events: list[Event] = []
         self.answers: list[Answer] = []
         self.operations: list[Operation] = []
+        self.ends: list[CommandEnd] = []
         self.telemetry: list[Any] = []
         self.retained: dict[tuple[str, str], dict[str, Any]] = {}
         self.checkpoints: dict[str, bytes] = {}
@@ -168,6 +169,7 @@ class Stage:
         self.events += effects.events
         self.answers += [answer for _, answer in effects.answers]
         self.operations += effects.operations
+        self.ends += effects.ends
         self.telemetry += effects.telemetry
         self.retained |= effects.retained
         for key, value in effects.checkpoints.items():

@@ -11,7 +11,7 @@ from gateway.domain import purposes
 from gateway.domain.effects import Recorder
 from gateway.domain.equipment import Equipment
 from gateway.domain.objections import Objection
-from gateway.domain.operations import Operation, OperationResult, Purpose
+from gateway.domain.operations import CommandEnd, Operation, OperationResult, Purpose
 from gateway.domain.requests import QualityHold, QualityRelease
 from gateway.domain.shared import SharedRecord
 from gateway.domain.values import TagWrite
@@ -34,7 +34,7 @@ class Holds:
         lot = command.scope.lot
         running = [item for item in self._equipment if _lot(item) == lot]
         if locked := list(self._locked(running)):
-            return locked
+            return self._refuse(command, locked)
         if lot not in self._record.held_lots:
             self._record.held_lots.append(lot)
         for item in running:
@@ -46,7 +46,7 @@ class Holds:
         lot = command.scope.lot
         held = [item for item in self._equipment if lot in (_lot(item), *self._told(item.spec.path))]
         if locked := list(self._locked(held)):
-            return locked
+            return self._refuse(command, locked)
         if lot in self._record.held_lots:
             self._record.held_lots.remove(lot)
         for item in held:
@@ -79,6 +79,15 @@ class Holds:
         else:
             self._record.hold_bits.pop(path, None)
         self._site.changed = True
+
+    def _refuse(self, command: QualityHold | QualityRelease, locked: list[Objection]) -> list[Objection]:
+        """Nothing is written, and that is in the audit, too."""
+        codes, detail = [one.code for one in locked], [one.detail for one in locked]
+        purpose = purposes.of_hold(command, None)
+        self._site.effects.ends.append(
+            CommandEnd(purpose=purpose, device=None, result="rejected", codes=codes, detail=detail)
+        )
+        return locked
 
     def _set(self, equipment: Equipment, lot: str | None, purpose: Purpose) -> None:
         tag, path, bits = equipment.spec.hold, equipment.spec.path, self._record.hold_bits

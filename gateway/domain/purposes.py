@@ -23,8 +23,8 @@ def of_end(about: ParamsDownload | DownloadMemory) -> Purpose:
     return Purpose(cmd=about.cmd, type=about.type, order=about.order, by=about.by, corr=about.corr)
 
 
-def of_hold(command: QualityHold | QualityRelease, order: str) -> Purpose:
-    """Setting or clearing the hold bit of the machine that runs that order."""
+def of_hold(command: QualityHold | QualityRelease, order: str | None) -> Purpose:
+    """Setting or clearing the hold bit of the machine that runs that order; None: of any."""
     action = "hold" if isinstance(command, QualityHold) else "release"
     return Purpose(cmd=command.cmd, type=command.type, order=order, corr=command.corr, action=action)
 

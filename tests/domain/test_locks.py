@@ -1,5 +1,6 @@
 """A write lock in the middle of things: nothing more is written, and what is told of it is true."""
 
+from pathlib import Path
 from typing import Any
 
 from gateway.domain.locks import Lock, WriteLocks
@@ -7,6 +8,7 @@ from gateway.domain.objections import Objection
 from gateway.domain.operations import Operation, OperationResult
 from gateway.domain.times import format_timestamp
 from gateway.domain.values import StatusCode, TagChange, WriteResult
+from tests.domain.press import DEVICE, download, item, play, press, show
 from tests.stage import LBL01, Stage, at, writes_of
 
 REPAIR = Lock("the knife is being changed", "maint3", at("06:00:30"))
@@ -142,6 +144,22 @@ def test_a_machine_that_restored_itself_behind_the_lock_is_told_as_it_is() -> No
     kind, codes, rolled_back = result(stage)
     assert (kind, codes) == ("FAILED", ["locked"])
     assert rolled_back == {"oven_sp": 170.0, "belt_speed": 240}
+
+
+def test_a_hold_that_a_lock_keeps_from_its_machine_is_rejected_and_audited(tmp_path: Path) -> None:
+    stage = press(tmp_path)
+    stage.command("dispatch.order", cmd="D1", order="1", qty=10, lot="L1", ops=[{"op": "0010", "eq": "M1"}])
+    download(stage, "A", item("oven", 150), order="1")
+    play(stage, dict(DEVICE))
+    show(stage, "06:01:00", mode="RUN")
+    stage.ends.clear()
+    lock(stage, ALL_LOCKED)
+    (answer,) = stage.command("quality.hold", cmd="Q1", scope={"lot": "L1"}, corr="K-1")
+    assert (answer.answer, answer.codes) == ("rejected", ("locked",))
+    assert stage.operations == []
+    (end,) = stage.ends
+    assert (end.purpose.cmd, end.purpose.corr, end.purpose.action, end.result) == ("Q1", "K-1", "hold", "rejected")
+    assert end.codes == ["locked"]
 
 
 def test_every_operation_that_writes_says_for_whom_and_what_was_there_before() -> None:
