@@ -69,7 +69,8 @@ class JobOrderSection(Section):
     id: Annotated[Template, AfterValidator(_names_the_order)] = "{order}"
     description: Template = ""
     work_master: Template = "{set}:{rev}"
-    priority: Annotated[int, Field(ge=-32768, le=32767)] | None = None
+    priority: Annotated[int, Field(ge=-32768, le=32767)] | Literal["dispatch"] | None = None
+    start_time: Literal["dispatch"] | None = None
     materials: tuple[JobMaterialSection, ...] = ()
     equipment: tuple[JobEquipmentSection, ...] = ()
 

@@ -64,7 +64,12 @@ class JobResolver:
             object=section.object, list_tag=self._names.tag_id(LIST_TAG),
             list_slot=self._names.device_slot(LIST_TAG, "job_control"), capacity_tag=self._names.tag_id(CAPACITY_TAG),
             start=section.start, return_code=section.return_code, actions=frozenset(section.actions),
-            id=order.id, description=order.description, work_master=order.work_master, priority=order.priority,
+            id=order.id, description=order.description, work_master=order.work_master,
+            priority=order.priority if isinstance(order.priority, int) else None,
+            is_dispatched=frozenset(
+                name for name, source in (("Priority", order.priority), ("StartTime", order.start_time))
+                if source == "dispatch"
+            ),
             materials=tuple(MaterialSpec(m.definition, m.lot, m.use, m.quantity, m.unit) for m in order.materials),
             equipment=tuple(EquipmentUse(one.id, one.use) for one in order.equipment),
             operation=self._operation, confirm_timeout=_milliseconds(section.confirm_timeout),

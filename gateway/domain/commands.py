@@ -19,6 +19,7 @@ from gateway.domain.requests import (
     EQUIPMENT_COMMANDS,
     AlarmAck,
     Command,
+    DispatchChange,
     JobControl,
     OrderStart,
     ParamsAdjust,
@@ -68,7 +69,10 @@ class Commands:
         elif isinstance(command, JobControl | OrderStart) and self._jobs.takes(command, self._find(command.eq)):
             self._control_job(command, now)
         else:
-            self._answer(command, list(self._dispatch.take(command, now)), now)
+            against = list(self._dispatch.take(command, now))
+            self._answer(command, against, now)
+            if isinstance(command, DispatchChange) and command.action == "cancel" and not against:
+                self._jobs.withdraw(command.order, command.cmd, command.corr, now)
 
     def refuse(self, cmd: str, kind: str, objection: Objection, path: str | None, now: Timestamp) -> None:
         """Answer what could not be understood."""

@@ -75,6 +75,17 @@ class JobCommands:
         equipment.recorder.changed = True
         self._submit(equipment, asked, self._call(equipment, asked, comment))
 
+    def withdraw(self, order: str, cmd: str, corr: str | None, now: Timestamp) -> None:
+        """The order is cancelled in the MES: it is cancelled where a machine has it and has not started it.
+
+        Each machine's answer has an id of its own, the command's with the unit behind it.
+        """
+        for equipment in self._equipment.values():
+            job, unit = _find(equipment, order), equipment.spec.unit
+            if job is not None and job.is_startable and Action.CANCEL in _job(_spec(equipment)).actions:
+                cancel = JobControl(cmd=f"{cmd}:{unit}", eq=unit, order=job.id, action=Action.CANCEL, corr=corr)
+                self.take(cancel, equipment, now)
+
     def handle_result(self, result: OperationResult, now: Timestamp) -> None:
         """The call was made, or the list was read. A result of a command that is over is ignored."""
         cmd = result.token.removeprefix(PREFIX)

@@ -59,6 +59,8 @@ class JobSpec(msgspec.Struct, frozen=True):
     description: str = ""
     work_master: str = "{set}:{rev}"
     priority: int | None = None
+    is_dispatched: frozenset[str] = frozenset()
+    """Which of `Priority` and `StartTime` are those of the order's dispatch."""
     materials: tuple[MaterialSpec, ...] = ()
     equipment: tuple[EquipmentUse, ...] = ()
     operation: str | None = None
@@ -121,11 +123,14 @@ def job_order(
 ) -> StructureArgument:
     """The JobOrder: `parameters` are typed values with their UCUM units, by JobOrderParameter ID."""
     description, master = facts.fill(spec.description, spec.operation), facts.fill(spec.work_master, spec.operation)
+    known = facts.known
+    priority = known.prio if known is not None and "Priority" in spec.is_dispatched else spec.priority
     fields = {
         "JobOrderID": job_id(spec, facts),
         "Description": (description,) if description else None,
         "WorkMasterID": ({"ID": master},) if master else None,
-        "Priority": spec.priority,
+        "StartTime": known.start if known is not None and "StartTime" in spec.is_dispatched else None,
+        "Priority": max(-32768, min(32767, priority)) if priority is not None else None,
         "JobOrderParameters": tuple(
             {"ID": name, "Value": value, "EngineeringUnits": engineering_units(unit)}
             for name, (value, unit) in parameters.items()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.domain.forgetting import _active, _revisions_in_use
+from gateway.domain.forgetting import forget
 from gateway.domain.job_list import order_of, read_job_list
 from gateway.domain.job_states import EFFECTS, Action, JobState, ReturnCode, job_state, return_codes
 from gateway.domain.locks import Lock, WriteLocks
@@ -13,6 +13,8 @@ from gateway.domain.operations import OperationResult
 from gateway.domain.requests import JobControl
 from simulators.models.job_control import _TRANSITIONS, Entry, Fault, State
 from tests.domain.job_machine import PATH, JobMachine
+
+DAY = 86_400_000
 
 
 def names(machine: JobMachine) -> list[str]:
@@ -95,6 +97,25 @@ def test_unknown_orders_machines_out_of_reach_and_actions_that_are_not_allowed_a
     assert (answer.answer, answer.codes) == ("rejected", ("malformed",))
 
 
+def test_an_order_that_is_cancelled_in_the_mes_is_cancelled_in_the_list_where_it_has_not_started(
+    tmp_path: Path,
+) -> None:
+    machine = JobMachine(tmp_path)
+    for order in ("4711", "4712"):
+        machine.stage.command("dispatch.order", cmd=f"D-{order}", order=order, qty=500)
+        machine.download(order, f"P-{order}")
+        machine.settle()
+    machine.receiver.entries["4712"].state = State.RUNNING
+    machine.show("06:00:05")
+    machine.stage.command("dispatch.change", cmd="C-1", order="4711", action="hold")
+    machine.stage.command("dispatch.change", cmd="C-2", order="4711", action="cancel")
+    machine.stage.command("dispatch.change", cmd="C-3", order="4712", action="cancel")
+    machine.settle()
+    assert (machine.final("C-2"), machine.final("C-2:M1")) == (("done", ()), ("done", ()))
+    assert machine.final("C-3")[0] == "rejected"
+    assert machine.receiver.called[2:] == [("Cancel", "4711")]
+
+
 def test_order_start_is_the_start_of_a_machine_with_job_control(tmp_path: Path) -> None:
     machine = JobMachine(tmp_path)
     machine.download()
@@ -163,7 +184,7 @@ def test_the_running_order_stays_the_machines_while_others_come_and_go(tmp_path:
     machine.show("06:00:30")
     del entries["1"]
     machine.show("06:00:40")
-    entries["0"] = Entry("0", {}, None, state=State.INTERRUPTED)
+    entries["0"] = Entry("0", {}, None, state=State.RUNNING)
     machine.receiver.entries = {name: entries[name] for name in ("0", "2")}
     machine.show("06:00:50")
     started = [event.order.id for event in machine.stage.events if event.type == "order.started" and event.order]
@@ -184,16 +205,22 @@ def test_an_order_starts_with_the_set_that_it_was_loaded_with_whatever_was_loade
         machine.show(f"06:00:1{2 * second + 1}")
     told = [data["params"] for _, data in machine.stage.told("order.started")]
     assert told == [{"set": "PS-1", "rev": "C"}, {"set": "PS-1", "rev": "D"}]
+    machine.stage.command("dispatch.order", cmd="D", order="4713", qty=5)
     machine.download("4713", "4713")
     machine.settle()
     machine.show("06:01:00")
+    core = machine.stage.core
+    forget(core.memory.record, core.equipment.values(), machine.stage.now + 400 * DAY)
+    assert "4713" in core.memory.record.orders, "the machine has it in its list yet"
     equipment = machine.stage.core.equipment[PATH]
     prepared = equipment.memory.production.order.prepared
     assert list(prepared) == ["4713"]
-    assert ("4713" in _active(equipment), ("PS-1", "C") in _revisions_in_use(equipment)) == (True, True)
     machine.receiver.entries.clear()
     machine.show("06:01:01")
     assert prepared == {}, "what was cancelled there will never run"
+    for days in (400, 800):
+        forget(core.memory.record, core.equipment.values(), machine.stage.now + days * DAY)
+    assert "4713" not in core.memory.record.orders
 
 
 # --- names and numbers ----------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import pytest
 
 from gateway.domain.objections import Objection
 from gateway.domain.operations import OperationResult
+from gateway.domain.times import parse_timestamp
 from simulators.models.job_control import Entry, Fault, JobReceiver, State
 from tests.domain.job_machine import JobMachine
 
@@ -76,6 +77,20 @@ def test_what_nobody_has_said_of_an_order_is_left_out(tmp_path: Path) -> None:
     assert [unit and unit["UnitId"] for unit in units] == [
         int.from_bytes(b"MLT", "big"), int.from_bytes(b"C94", "big"), None
     ]  # fmt: skip
+
+
+def test_priority_and_start_time_may_be_those_of_the_dispatch(tmp_path: Path) -> None:
+    machine = JobMachine(tmp_path)
+    machine.configure(tmp_path, "priority: 7", "priority: dispatch\n        start_time: dispatch")
+    start = "2026-03-02T08:00:00Z"
+    machine.stage.command("dispatch.order", cmd="D", order="4711", qty=500, prio=40_000, start=start)
+    machine.stage.command("dispatch.order", cmd="E", order="4712", qty=500)
+    for order in ("4711", "4712"):
+        machine.download(order, f"P-{order}")
+        machine.settle()
+    content = machine.receiver.entries["4711"].content
+    assert (content["Priority"], content["StartTime"]) == (32_767, parse_timestamp(start)), "an Int16 holds no more"
+    assert not {"Priority", "StartTime"} & machine.receiver.entries["4712"].content.keys()
 
 
 def test_killed_before_the_call_nobody_stores_it_later(tmp_path: Path) -> None:
@@ -309,6 +324,7 @@ def test_a_late_answer_of_an_earlier_question_is_ignored(tmp_path: Path) -> None
     machine.perform()
     machine.stage.core.handle_operation(late, machine.stage.now)
     machine.stage.commit()
+    assert machine.stage.core._commands.next_timer() is None, "nothing is waited for but the call"
     machine.settle()
     assert (machine.results(), names(machine)) == ([("ACTIVE", (), None)], ["Store"])
 
