@@ -29,14 +29,14 @@ DEVICE = {"oven": 150, "belt": 240, "gain": 4, "best": 1}
 UNITS = ("oven", "belt", "gain", "best", "mode", "job", "format", "heartbeat")
 
 
-def press(folder: Path, more: str = "", clock: str = "06:00:01") -> Stage:
-    """A press that is idle; `more` are further keys of its download section."""
+def press(folder: Path, more: str = "", orders: str = "download") -> Stage:
+    """A press that is idle; `more` are further keys of its download section, `orders` says where those come from."""
     text = tags(**dict.fromkeys(UNITS, "uint16"), hold="bool").replace(
         "heartbeat: {register: 70, type: uint16", "heartbeat: {register: 70, type: uint16, heartbeat: 2s"
     )
-    stage = machine(folder, text + BODY + more)
+    stage = machine(folder, text + BODY.replace("from: download", f"from: {orders}") + more)
     stage.beating = True
-    show(stage, clock, mode="IDLE", job=0, format=0, hold=False, **DEVICE)
+    show(stage, "06:00:01", mode="IDLE", job=0, format=0, hold=False, **DEVICE)
     return stage
 
 

@@ -131,6 +131,20 @@ def test_who_is_next_depends_on_the_record_and_not_on_how_it_came_about(
     assert waiting == []
 
 
+def test_an_order_that_the_mes_loaded_itself_is_not_loaded_once_more(tmp_path: Path) -> None:
+    """The press is told by command when an order begins, so nothing is armed there."""
+    stage = press(tmp_path, orders="command")
+    release(stage, "A", OVEN)
+    assert codes(download(stage, "A", OVEN, order="1")) == ()
+    play(stage, dict(DEVICE))
+    assert last(stage) == ("ACTIVE", ())
+    dispatch(stage, "1")
+    dispatch(stage, "2", prio=10)
+    show(stage, "06:02:00", mode="IDLE")
+    play(stage, dict(DEVICE))
+    assert [data["cmd"] for _, data in stage.told("param.result")][1:] == ["auto:2:0010:1"]
+
+
 # --- changes -------------------------------------------------------------------------------------------------------
 
 

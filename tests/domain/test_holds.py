@@ -175,3 +175,4 @@ def test_a_running_lot_on_hold_gets_none_either_though_nobody_names_the_order(st
     quality(stage, "hold")
     bits(stage)
     assert codes(download(stage, "A", item("oven", 155))) == ("quality_hold",)
+    assert codes(download(stage, "A", item("oven", 155), order="9")) == (), "that is for another one"

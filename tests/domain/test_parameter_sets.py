@@ -138,6 +138,37 @@ def test_the_order_that_runs_keeps_its_revision_and_the_next_one_does_not_get_it
             stage.hear("M1", "06:10:10")
 
 
+def test_what_the_command_leaves_out_is_as_it_was_released(stage: Stage) -> None:
+    release(stage, "A", {**OVEN, "unit": "Cel"}, {**BELT, "max": 300})
+    download(stage, "A", item("oven", 150), BELT)
+    memory = stage.core.equipment["ACME/HZ/PACK/L1/M1"].memory
+    assert memory.download.limits == {"oven": (140, 160), "belt": (None, 300)}
+    play(stage, dict(DEVICE))
+    assert memory.production.usage.limits["oven"] == (140, 160), "samples are judged by them"
+
+
+def test_a_released_unit_that_is_not_the_machines_is_refused_though_the_command_names_none() -> None:
+    stage = Stage()
+    stage.start_line()
+    items = [item("oven_sp", 175, unit="K")]
+    stage.command("params.release", cmd="R-1", sets=[{"set": "PS", "rev": "A", "items": items}])
+    stage.show("LBL01", "06:06:30", word=0b10100000)
+    (answer,) = stage.command("params.download", cmd="C-1", eq="LBL01", set="PS", rev="A", items=[item("oven_sp", 175)])
+    assert answer.codes == ("unit",)
+
+
+def test_an_order_that_is_dispatched_elsewhere_gets_no_set_here() -> None:
+    stage = Stage()
+    stage.start_line()
+    ops = [{"op": "0010", "eq": "FIL01"}]
+    stage.command("dispatch.order", cmd="D-1", order="4711", qty=10, ops=ops)
+    stage.show("LBL01", "06:06:30", word=0b10100000)
+    body = {"eq": "LBL01", "set": "PS", "rev": "A", "items": [item("oven_sp", 175)], "order": "4711"}
+    (answer,) = stage.command("params.download", cmd="C-1", **body)
+    assert answer.codes == ("order",)
+    assert answer.detail == ("4711 is dispatched to FIL01, not to LBL01",)
+
+
 # --- classes -------------------------------------------------------------------------------------------------------
 
 
@@ -230,6 +261,12 @@ def test_a_trim_of_the_active_set_is_adjusted_while_the_machine_runs_and_the_set
     ]
 
 
+def test_a_set_that_was_brought_down_for_no_order_is_active_all_the_same(stage: Stage) -> None:
+    download(stage, "A", OVEN, BELT)
+    play(stage, dict(DEVICE))
+    assert adjust(stage, item("oven", 155)) == ()
+
+
 def test_only_trims_are_adjusted_and_within_both_bands(stage: Stage) -> None:
     release(stage, "A", OVEN, BELT)
     download(stage, "A", OVEN, BELT, order="4711")
@@ -241,6 +278,8 @@ def test_only_trims_are_adjusted_and_within_both_bands(stage: Stage) -> None:
     ):
         assert adjust(stage, one) == want, one
     assert adjust(stage, item("oven", 155), order="4712") == ("order",)
+    assert adjust(stage, item("oven", 155), order="4711") == (), "it is loaded and will start"
+    play(stage, dict(DEVICE))
     assert adjust(stage, item("oven", 155), by=" ") == ("malformed",)
 
 
