@@ -38,6 +38,13 @@ class Head(msgspec.Struct, frozen=True):
     size: int = 0
 
 
+def give_to_owner(descriptor: int, folder: Path) -> None:
+    """What root makes for a gateway (`sudo gateway lock`) must belong to whom the folder belongs, who runs it."""
+    if os.geteuid() == 0:
+        owner = folder.stat()
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+
+
 class AuditFolder:
     """Appends to the chain. Each call opens, locks and closes what it needs: nothing is held in between."""
 
@@ -64,6 +71,17 @@ class AuditFolder:
             self._extend((), known, at)
             self._tell_rewritten(known, at)
 
+    def make(self) -> None:
+        """Make the folder, if there is none, for whom the folder belongs in which it lies. Raises `OSError`."""
+        if self.path.is_dir():
+            return
+        self.path.mkdir(parents=True, mode=0o700, exist_ok=True)
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            give_to_owner(descriptor, self.path.parent)
+        finally:
+            os.close(descriptor)
+
     def head(self) -> Head | None:
         """The end of the chain as the last writer left it; None if nobody has, or if it cannot be read."""
         try:
@@ -80,9 +98,10 @@ class AuditFolder:
     @contextmanager
     def _held(self) -> Iterator[int]:
         """The head's file, open and ours alone."""
-        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.make()
         descriptor = os.open(self.path / HEAD, os.O_RDWR | os.O_CREAT, _PRIVATE)
         try:
+            give_to_owner(descriptor, self.path)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield descriptor
         finally:
@@ -117,6 +136,7 @@ class AuditFolder:
         is_new = not path.exists()
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, _PRIVATE)
         try:
+            give_to_owner(descriptor, self.path)
             before = os.fstat(descriptor).st_size
             try:
                 _write_all(descriptor, data)

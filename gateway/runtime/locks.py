@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.audit.folder import AuditError, AuditFolder
+from gateway.audit.folder import AuditError, AuditFolder, give_to_owner
 from gateway.audit.lines import Entry
 from gateway.audit.trail import audit_folder
 from gateway.domain.locks import Lock, WriteLocks
@@ -119,7 +119,7 @@ def _edited(store: Path) -> Iterator[tuple[LockFile, AuditFolder]]:
     """The file and the audit while nobody else changes a lock."""
     folder = AuditFolder(audit_folder(store))
     try:
-        folder.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.make()
         held = os.open(folder.path, os.O_RDONLY)
     except OSError as error:
         raise LockError(f"{folder.path} cannot be opened or made: {error.strerror}") from error
@@ -139,6 +139,7 @@ def _write(path: Path, locks: WriteLocks) -> None:
     new = path.with_name(f"{path.name}.new")
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
+        give_to_owner(descriptor, path.parent)
         os.write(descriptor, msgspec.json.encode(locks))
         os.fsync(descriptor)
     finally:

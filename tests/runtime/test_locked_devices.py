@@ -1,5 +1,6 @@
 """A lock set by `gateway lock` holds at once, over restarts, and for every way to a device; everybody is told."""
 
+import os
 import stat
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -67,6 +68,15 @@ def test_each_lock_is_lifted_by_itself(store: Path) -> None:
     assert file.current().objection("PRESS") is None
     with pytest.raises(LockError, match="PRESS is not locked"):
         locks.unlock(store, "PRESS", "maint4", NOON)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files for somebody else; run the tests as root")
+def test_what_root_locks_belongs_to_whom_the_gateway_belongs(store: Path) -> None:
+    os.chown(store.parent, 12_345, 12_346)
+    locks.lock(store, None, "night shift", "root", NOON)
+    made = [path for path in store.parent.rglob("*") if path.exists()]
+    assert {path.name for path in made} == {"gateway.db.locks", "gateway.db.audit", "head", "2026-11.jsonl"}
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in made} == {(12_345, 12_346)}
 
 
 def test_two_who_lock_at_the_same_moment_both_hold(store: Path) -> None:
