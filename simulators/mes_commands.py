@@ -156,6 +156,33 @@ def _task(_: Scenario, command: Command) -> Body:
     return {"task": f"T-{command.cmd}", "kind": "deliver", **(command.model_extra or {})}
 
 
+def _change(scenario: Scenario, command: Command) -> Body:
+    """What is done to a dispatched order; `start` is a time of the scenario's day."""
+    extra = dict(command.model_extra or {})
+    if "start" in extra:
+        extra["start"] = scenario.iso(_second(scenario, extra["start"]))
+    return {"order": command.order, **extra}
+
+
+def _adjust(scenario: Scenario, command: Command) -> Body:
+    """Other values of trims, in the units of the sets."""
+    units = {
+        name: item.unit
+        for rows in scenario.parameter_sets.values()
+        for row in rows.values()
+        for name, item in row.items()
+    }
+    items = [{"name": name, "value": value, "unit": units.get(name)} for name, value in command.items.items()]
+    order = {"order": command.order} if command.order is not None else {}
+    return {"eq": command.eq, **order, "items": items, **(command.model_extra or {})}
+
+
+def _sync(_: Scenario, command: Command) -> Body:
+    """Master data; its items stand under `rows`, for `items` are those of a set."""
+    extra = dict(command.model_extra or {})
+    return {"items": extra.pop("rows", []), **extra}
+
+
 def _hold(_: Scenario, command: Command) -> Body:
     return {"scope": command.model_extra, "reason": "weight<LSL", "action": "request_stop"}
 
@@ -171,7 +198,10 @@ def _second(scenario: Scenario, clock: str) -> int:
 _BODIES: Final = {
     "params.download": _download,
     "params.release": _release,
+    "params.adjust": _adjust,
     "dispatch.order": _dispatch,
+    "dispatch.change": _change,
+    "masterdata.sync": _sync,
     "change.notice": _notice,
     "material.arrival": _arrival,
     "stock.task": _task,

@@ -108,6 +108,23 @@ def test_the_other_systems_are_spoken_for_too(small: dict[str, Any], command: An
     assert _sent(small, **command).body == {"cmd": "X", "type": command["type"], **body}
 
 
+def test_orders_are_changed_trims_adjusted_and_master_data_synced(small: dict[str, Any]) -> None:
+    head = {"cmd": "X"}
+    change = _sent(small, type="dispatch.change", order="81", action="resequence", prio=90, start="23:58:00")
+    assert change.topic == "mfg/v1/ACME/HZ/cmd/dispatch.change"
+    start = "2026-03-02T23:58:00.000Z"
+    assert change.body == {
+        **head, "type": "dispatch.change", "order": "81", "action": "resequence", "prio": 90, "start": start
+    }  # fmt: skip
+    adjust = _sent(small, type="params.adjust", eq="FIL01", items={"fill_volume": 331.0}, by="proc2")
+    assert adjust.topic == "mfg/v1/ACME/HZ/PACK/L1/FIL01/cmd/params.adjust"
+    items = [{"name": "fill_volume", "value": 331.0, "unit": "mL"}]
+    assert adjust.body == {**head, "type": "params.adjust", "eq": "FIL01", "items": items, "by": "proc2"}
+    rows = [{"unit": "CS", "factor": 20}]
+    sync = _sent(small, type="masterdata.sync", kind="unit", version=7, rows=rows)
+    assert sync.body == {**head, "type": "masterdata.sync", "kind": "unit", "version": 7, "items": rows}
+
+
 def test_a_release_brings_the_items_of_every_set(small: dict[str, Any]) -> None:
     body = _sent(small, type="params.release", change="CN-1", sets={"FS": "B", "LS": "A"}).body
 
