@@ -47,6 +47,8 @@ class DownloadMemory(msgspec.Struct):
     spec: str = ""
     corr: str | None = None
     by: str | None = None
+    cancelled: bool = False
+    """True if its order was cancelled while it waited for the permit."""
     classes: dict[str, str] = field(default_factory=dict)
     """The classes that the set gives its parameters, beside those of the YAML."""
     step: Step = Step.SNAPSHOT

@@ -23,7 +23,7 @@ from gateway.domain.order_queue import begun_orders
 from gateway.domain.preconditions import may_begin, objections, permitted
 from gateway.domain.pulls import Pulls
 from gateway.domain.requests import ParameterItem, ParamsAdjust, ParamsDownload
-from gateway.domain.set_conditions import AdjustedDownload, machine_objections, set_objections, with_release
+from gateway.domain.set_conditions import AdjustedDownload, machine_objections, set_objections, with_release, withdrawn
 from gateway.domain.shared import SharedRecord
 from gateway.domain.values import PlainValue, Timestamp, plain
 
@@ -124,8 +124,18 @@ class Downloads:
         download, equipment = self._active.get(path), self._equipment[path]
         if download is None:
             self._look_for_work(equipment, now)
-        elif download.memory.step is Step.WAIT_PERMIT and may_begin(equipment):
-            self._proceed(path, download.permit(), now)
+        elif download.memory.step is Step.WAIT_PERMIT:
+            self._look_at_waiting(equipment, download, now)
+
+    def _look_at_waiting(self, equipment: Equipment, download: Download | JobDownload, now: Timestamp) -> None:
+        """Perhaps the permit is there, and nothing holds it up; perhaps what waits is not meant any more."""
+        memory, record = download.memory, self._record
+        against = list(withdrawn(memory, equipment, record, now))
+        if against:
+            codes, detail = tuple(o.code for o in against), tuple(o.detail for o in against)
+            self._finish(equipment, Outcome("REJECTED", codes, detail, ()), now)
+        elif may_begin(equipment) and not any(True for _ in machine_objections(memory, equipment, record)):
+            self._proceed(equipment.spec.path, download.permit(), now)
 
     def _look_for_work(self, equipment: Equipment, now: Timestamp) -> None:
         """What a dispatched order waits for; a machine that asks gets what it was given before, if nothing new."""

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping
 
 from gateway.domain.attribution import Attribution
+from gateway.domain.download_memory import Step
 from gateway.domain.equipment import Equipment
 from gateway.domain.objections import Objection
 from gateway.domain.orders import KnownOrder
@@ -69,10 +70,12 @@ class OrderChanges:
             return against
         del self._record.orders[order.order]
         for item in self._equipment:
-            armed = item.orders.memory.armed
+            armed, download = item.orders.memory.armed, item.memory.download
             if armed is not None and armed.order == order.order:
                 item.orders.memory.armed = None
                 item.recorder.changed = True
+            if download is not None and download.order == order.order:
+                download.cancelled = item.recorder.changed = True
         return []
 
     def _begun(self, order: str) -> Iterator[Objection]:
@@ -81,7 +84,7 @@ class OrderChanges:
                 yield Objection("running", f"{order} has started on {unit}; what was made stays made")
         for item in self._equipment:
             download = item.memory.download
-            if download is not None and download.order == order:
+            if download is not None and download.order == order and download.step is not Step.WAIT_PERMIT:
                 text = f"the download {download.cmd} for it is at step {download.step}; cancel when that has ended"
                 yield Objection("active_download", text)
 

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import msgspec
 
+from gateway.domain.download_memory import DownloadMemory
 from gateway.domain.download_spec import DownloadSpec
 from gateway.domain.equipment import Equipment
 from gateway.domain.objections import Objection
@@ -42,7 +43,21 @@ def _completed(item: ParameterItem, released: ParameterItem) -> ParameterItem:
     )
 
 
-def machine_objections(command: ParamsDownload, equipment: Equipment, record: SharedRecord) -> Iterator[Objection]:
+About = ParamsDownload | DownloadMemory
+"""A set that is to be brought down, or that waits for the permit."""
+
+
+def withdrawn(
+    memory: DownloadMemory, equipment: Equipment, record: SharedRecord, now: Timestamp
+) -> Iterator[Objection]:
+    """Why a set that waits for the permit is not meant any more."""
+    if memory.cancelled:
+        yield Objection("cancelled", f"the order {memory.order} was cancelled")
+    order = record.orders.get(memory.order) if memory.order is not None else None
+    yield from _revision_objections(memory, equipment, record.library, order, now)
+
+
+def machine_objections(command: About, equipment: Equipment, record: SharedRecord) -> Iterator[Objection]:
     """What the machine shows against it, and holds: of the order, of its lot."""
     spec = equipment.spec.download
     if spec is None:
@@ -85,7 +100,7 @@ def set_objections(
 
 
 def _revision_objections(
-    command: ParamsDownload, equipment: Equipment, library: ParameterLibrary, order: KnownOrder | None, now: Timestamp
+    command: About, equipment: Equipment, library: ParameterLibrary, order: KnownOrder | None, now: Timestamp
 ) -> Iterator[Objection]:
     spec, name, rev = equipment.spec.download, command.set, command.rev
     if name not in library.items:
@@ -100,7 +115,7 @@ def _revision_objections(
         yield Objection("revision", f"{name} {rev} {why}")
 
 
-def _keeps(command: ParamsDownload, equipment: Equipment) -> bool:
+def _keeps(command: About, equipment: Equipment) -> bool:
     """Whether the order that runs, or is to start, has this revision already: it keeps it."""
     orders = equipment.orders.memory
     current = orders.current.order.id if orders.current is not None else None
@@ -142,7 +157,7 @@ def _classes(item: ParameterItem, spec: DownloadSpec) -> frozenset[str]:
     return classes(parameter.parameter_class if parameter is not None else "golden", item.parameter_class)
 
 
-def _lot(command: ParamsDownload, equipment: Equipment, order: KnownOrder | None) -> str | None:
+def _lot(command: About, equipment: Equipment, order: KnownOrder | None) -> str | None:
     """The lot that the set is for: of the order that is named, else of the one that runs."""
     if order is not None:
         return order.lot
@@ -150,7 +165,7 @@ def _lot(command: ParamsDownload, equipment: Equipment, order: KnownOrder | None
     return run.order.lot if run is not None and command.order in (None, run.order.id) else None
 
 
-def _order_shown(command: ParamsDownload, spec: DownloadSpec, equipment: Equipment) -> Iterator[Objection]:
+def _order_shown(command: About, spec: DownloadSpec, equipment: Equipment) -> Iterator[Objection]:
     slot = spec.order_slot
     if slot is None or not equipment.inputs.usable(slot):
         return
@@ -159,7 +174,7 @@ def _order_shown(command: ParamsDownload, spec: DownloadSpec, equipment: Equipme
         yield Objection("order", f"the machine shows the order {shown}, the set is for {command.order or 'none'}")
 
 
-def _format_shown(command: ParamsDownload, spec: DownloadSpec, equipment: Equipment) -> Iterator[Objection]:
+def _format_shown(command: About, spec: DownloadSpec, equipment: Equipment) -> Iterator[Objection]:
     slot = spec.format_slot
     if slot is None:
         return

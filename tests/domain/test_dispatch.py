@@ -180,6 +180,44 @@ def test_an_order_whose_set_goes_down_is_not_cancelled_before_that_has_ended(sta
     assert change(stage, "1", "cancel") == ()
 
 
+def test_a_set_that_waits_for_the_permit_ends_with_the_cancellation_of_its_order(tmp_path: Path) -> None:
+    stage = press(tmp_path, '      permit: "job==1"\n')
+    dispatch(stage, "1", auto_download=None)
+    assert codes(download(stage, "A", OVEN, order="1")) == ()
+    assert change(stage, "1", "cancel") == ()
+    stage.kill_and_restart("06:00:30")
+    stage.connect("M1", "06:00:30")
+    show(stage, "06:01:00", mode="IDLE", job=1, **DEVICE)
+    assert stage.operations == []
+    assert last(stage) == ("REJECTED", ("cancelled",))
+    assert (stage.answers[-1].answer, stage.answers[-1].final) == ("rejected", True)
+
+
+@pytest.mark.parametrize("hold", ["order", "lot"])
+def test_a_set_that_waits_for_the_permit_waits_on_while_a_hold_lasts(tmp_path: Path, hold: str) -> None:
+    stage = press(tmp_path, '      permit: "job==1"\n')
+    dispatch(stage, "1", auto_download=None, lot="L1")
+    download(stage, "A", OVEN, order="1")
+    on, off = ("hold", "resume") if hold == "order" else ("quality.hold", "quality.release")
+    for clock, what, operations in (("06:01:00", on, 0), ("06:02:00", off, 1)):
+        if hold == "order":
+            assert change(stage, "1", what) == ()
+        else:
+            stage.command(what, cmd=what, scope={"lot": "L1"})
+        show(stage, clock, job=1)
+        assert len(stage.operations) == operations
+
+
+def test_a_set_that_waits_for_the_permit_is_not_brought_down_once_another_revision_holds(tmp_path: Path) -> None:
+    stage = press(tmp_path, '      permit: "job==1"\n')
+    release(stage, "A", OVEN)
+    assert codes(download(stage, "A", OVEN, order="1")) == ()
+    release(stage, "B", OVEN)
+    show(stage, "06:01:00", job=1)
+    assert last(stage) == ("REJECTED", ("revision",))
+    assert stage.operations == []
+
+
 def test_an_order_on_hold_is_not_loaded_neither_by_itself_nor_by_command(stage: Stage) -> None:
     dispatch(stage, "1")
     dispatch(stage, "2")

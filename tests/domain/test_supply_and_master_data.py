@@ -133,7 +133,9 @@ def test_a_unit_becomes_pieces_once(stage: Stage) -> None:
 
 def test_units_are_added_to_what_is_known_unless_the_sync_is_full(stage: Stage) -> None:
     sync(stage, "unit", 1, {"unit": "CS", "factor": 20})
-    sync(stage, "unit", 2, {"unit": "PAL", "factor": 960}, {"unit": "CS", "factor": 24})
+    sync(stage, "unit", 2, {"unit": "PAL", "factor": 960})
+    assert (dispatch(stage, qty=1, unit="CS"), stage.core.memory.record.orders["4712"].planned) == ((), 20)
+    sync(stage, "unit", 2, {"unit": "CS", "factor": 24})
     assert (dispatch(stage, qty=1, unit="CS"), stage.core.memory.record.orders["4712"].planned) == ((), 24)
     sync(stage, "unit", 3, {"unit": "PAL", "factor": 960}, full=True)
     assert (dispatch(stage, qty=1, unit="CS"), dispatch(stage, qty=1, unit="PAL")) == (("unit",), ())
