@@ -6,9 +6,24 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from gateway.config.section import Name, Section
+from gateway.domain.download_spec import Allowance
 from gateway.domain.profiles import PROFILES
+from gateway.domain.states import State
 from gateway.domain.values import DataType
 from gateway.drivers.base import Seconds
+
+
+def parse_allowance(value: str) -> Allowance:
+    """So many times in a time, from `4/h`."""
+    times, _, unit = value.partition("/")
+    window = {"min": 60_000, "h": 3_600_000, "d": 86_400_000}.get(unit.strip())
+    if window is None or not times.strip().isdecimal() or int(times) == 0:
+        raise ValueError(f"{value!r} does not say how often; write times per time: 2/min, 4/h or 10/d")
+    return Allowance(int(times), window, value)
+
+
+def _is_allowance(value: str) -> str:
+    return parse_allowance(value).shown
 
 
 class ParameterSection(Section):
@@ -19,6 +34,9 @@ class ParameterSection(Section):
     max: float | None = None
     readback: str | None = None
     parameter_class: Literal["golden", "trim", "constant", "order"] = Field(default="golden", alias="class")
+    step: Annotated[float, Field(gt=0)] | None = None
+    rate: Annotated[str, AfterValidator(_is_allowance)] | None = None
+    states: Annotated[frozenset[State], Field(min_length=1)] | None = None
 
 
 def _known_profile(name: str) -> str:

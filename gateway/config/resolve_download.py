@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from gateway.config.download_models import DownloadSection, ParameterSection
+from gateway.config.download_models import DownloadSection, ParameterSection, parse_allowance
 from gateway.config.models import EquipmentSection, TagSection
 from gateway.config.resolve_handshake import HandshakeResolver, Names
 from gateway.config.resolve_tags import NUMBERS
@@ -100,7 +100,8 @@ class DownloadResolver:
                 name=name, tag_id=self._names.tag_id(parameter.tag),
                 readback=self._names.tag_id(parameter.readback or parameter.tag),
                 conversion=self._names.conversion(parameter.tag), minimum=minimum, maximum=maximum,
-                shown=self._shown(parameter),
+                step=parameter.step, states=parameter.states, shown=self._shown(parameter),
+                rate=parse_allowance(parameter.rate) if parameter.rate is not None else None,
                 parameter_class=parameter.parameter_class, unit=tag.unit if tag is not None else None,
             )  # fmt: skip
         return parameters
@@ -115,7 +116,7 @@ class DownloadResolver:
         if tag is not None and tag.bit is not None:
             self._names.report((*keys, "tag"), f"{parameter.tag} is {_ONE_BIT}")
         if tag is not None and tag.type is DataType.BOOL:
-            for key in sorted({"min", "max"} & parameter.model_fields_set):
+            for key in sorted({"min", "max", "step"} & parameter.model_fields_set):
                 self._names.report((*keys, key), f"{parameter.tag} is a bool and has no limits; take {key} out")
             return 0.0, 1.0
         if tag is not None and tag.type not in NUMBERS:

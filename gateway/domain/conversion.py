@@ -8,11 +8,15 @@ import msgspec
 from gateway.domain.values import INTEGER_RANGES, DataType, StatusCode, TagChange, Value, is_bad
 
 
+_FLOAT_DIGITS = 9
+"""Decimal places beyond those of scale and offset that a float keeps: what it measures, not what binary adds."""
+
+
 class Conversion(msgspec.Struct, frozen=True):
     """How one tag's raw value is read: bit of a word, sentinels that mean "no value", then `raw · scale + offset`.
 
-    `scale` and `offset` are decimals as written in YAML; the result is rounded to their digits, so 1751 · 0.1 is
-    175.1 and not 175.10000000000002. With `labels` a code is the text that it means, as an enumeration has it.
+    `scale` and `offset` are decimals as written in YAML; a whole raw number gives a result of their digits, so 1751 · 0.1
+    is 175.1 and not 175.10000000000002; one that is no whole number keeps nine more. With `labels` a code is the text that it means, as an enumeration has it.
     """
 
     type: DataType
@@ -53,7 +57,8 @@ def to_engineering(change: TagChange, conversion: Conversion) -> tuple[Value, in
         return raw, status
     if isinstance(raw, bool) or not isinstance(raw, int | float):
         return None, StatusCode.BAD_TYPE_MISMATCH
-    return round(raw * conversion.scale + conversion.offset, conversion.digits), status
+    digits = conversion.digits if isinstance(raw, int) else conversion.digits + _FLOAT_DIGITS
+    return round(raw * conversion.scale + conversion.offset, digits), status
 
 
 def _label(raw: Value, status: int, labels: dict[int, str]) -> tuple[Value, int]:

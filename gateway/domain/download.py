@@ -31,6 +31,7 @@ from gateway.domain.values import (
     WriteResult,
     is_bad,
 )
+from gateway.domain.write_safety import change_objections
 
 _STEPS: Final = {Part.CLEAR: Step.CLEAR, Part.COMMIT: Step.COMMIT, Part.RELEASE: Step.RELEASE}
 
@@ -170,7 +171,10 @@ class Download:
         memory.snapshot = {name: values[self._held.tag(name)] for name in self._held.touched}
         if (text := self._held.unsealable()) is not None:
             return self._end("REJECTED", "unreadable", [text])
-        if against := [o for name in self._held.changed() if (o := self._frozen(name, state)) is not None]:
+        changed = self._held.changed()
+        against = [objection for name in changed if (objection := self._frozen(name, state)) is not None]
+        against += change_objections({name: self._held.change(name) for name in changed}, self.spec, state)
+        if against:
             memory.codes.extend(objection.code for objection in against)
             return self._end("REJECTED", None, [objection.detail for objection in against])
         self._player.see(values)

@@ -49,7 +49,8 @@ class Conversation:
 
     def write(self, writes: Sequence[TagWrite]) -> Operation:
         """These values, in this order."""
-        return self._next(Operation(self._spec.device, "", writes=tuple(writes)))
+        back = self._memory.is_rolling_back
+        return self._next(Operation(self._spec.device, "", writes=tuple(writes), restores=back))
 
     def call(self, call: MethodCall) -> Operation:
         """The method, with the names of this download in its arguments."""

@@ -12,6 +12,14 @@ from gateway.domain.job_spec import JobSpec
 from gateway.domain.values import PlainValue, TagId
 
 
+class Allowance(msgspec.Struct, frozen=True):
+    """So many times in so many milliseconds; `shown` is how the YAML has it."""
+
+    times: int
+    window: int
+    shown: str
+
+
 class ParameterSpec(msgspec.Struct, frozen=True):
     """One entry of the write allow-list, with the machine's own limits. Without an entry nothing is written.
 
@@ -26,6 +34,11 @@ class ParameterSpec(msgspec.Struct, frozen=True):
     maximum: float
     parameter_class: str = "golden"
     unit: str | None = None
+    step: float | None = None
+    """The largest change at once, in engineering units."""
+    rate: Allowance | None = None
+    states: frozenset[str] | None = None
+    """Where it may change at all, beside what its class says."""
     shown: Conversion | None = None
     """The conversion of `readback` where it is another one."""
 

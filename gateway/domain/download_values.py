@@ -96,6 +96,11 @@ class DownloadValues:
         memory = self._memory
         return [name for name in memory.targets if not self.is_same(name, memory.targets[name], memory.snapshot[name])]
 
+    def change(self, name: str) -> tuple[PlainValue, PlainValue]:
+        """What the device holds and what it shall hold, in the unit that people know."""
+        memory = self._memory
+        return self.engineering(name, memory.snapshot[name]), self.engineering(name, memory.targets[name])
+
     def differences(self, names: Sequence[str]) -> list[str]:
         """What was read back and is not what was asked for, in words."""
         requested, actual = self._memory.requested, self._memory.actual

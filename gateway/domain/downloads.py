@@ -26,6 +26,7 @@ from gateway.domain.requests import ParameterItem, ParamsAdjust, ParamsDownload
 from gateway.domain.set_conditions import AdjustedDownload, machine_objections, set_objections, with_release, withdrawn
 from gateway.domain.shared import SharedRecord
 from gateway.domain.values import PlainValue, Timestamp, plain
+from gateway.domain.write_safety import rate_objections
 
 FOR_GOOD: Final = frozenset({"not_allowed", "no_items", "duplicate", "unit", "type", "limit"})
 """Codes against a set that time does not cure."""
@@ -69,7 +70,7 @@ class Downloads:
         """A command to bring a set into this equipment: accepted and begun, or rejected with every reason."""
         path, command = equipment.spec.path, with_release(command, self._record.library)
         against = [
-            *self._objections(command, equipment),
+            *self._objections(command, equipment, now),
             *set_objections(command, equipment, self._record, now),
         ]
         if against:
@@ -140,11 +141,13 @@ class Downloads:
     def _look_for_work(self, equipment: Equipment, now: Timestamp) -> None:
         """What a dispatched order waits for; a machine that asks gets what it was given before, if nothing new."""
         due = None
+        if equipment.memory.writes.unknown is not None:
+            return  # nothing goes by itself into a machine that may hold anything
         if permitted(equipment):
             due = self._dispatch.due_download(equipment, now) or self._pulls.again(equipment, now)
         else:
             self._pulls.rest(equipment.spec.path)
-        against = list(self._objections(due, equipment)) if due is not None else []
+        against = list(self._objections(due, equipment, now)) if due is not None else []
         if due is not None and not against:
             self._pulls.give(equipment.spec.path)
             self._begin(due, equipment, now)
@@ -171,7 +174,7 @@ class Downloads:
         timers += [0] * len(self._orphans)
         return min((timer for timer in timers if timer is not None), default=None)
 
-    def _objections(self, command: ParamsDownload, equipment: Equipment) -> Iterator[Objection]:
+    def _objections(self, command: ParamsDownload, equipment: Equipment, now: Timestamp) -> Iterator[Objection]:
         """Every reason why this equipment may not take this set now, a person's lock before all."""
         spec = equipment.spec.download
         locked = self._record.locks.objection(spec.device) if spec is not None else None
@@ -181,6 +184,8 @@ class Downloads:
             yield Objection("no_order", f"{command.eq} takes sets in job orders; say for which order this one is")
         yield from objections(command, equipment, self._links)
         yield from machine_objections(command, equipment, self._record)
+        if spec is not None:
+            yield from rate_objections(command, spec, equipment.memory.writes, now)
 
     # --- one download -------------------------------------------------------------------------------------------
 
@@ -243,6 +248,13 @@ class Downloads:
         """The event, and the one final answer."""
         equipment.memory.download = None
         equipment.recorder.changed = True
+        writes = equipment.memory.writes
+        writes.note(memory, equipment.spec.download, now)
+        writes.judge(outcome, equipment.recorder, equipment.orders.owner(now), now)
+        if writes.unknown is not None:
+            equipment.orders.memory.armed = None  # no order starts with parameters that nobody knows
+            items = {item.n: item.rb for item in outcome.items}
+            equipment.recorder.retain("params", {"set": None, "rev": None, "items": items})
         self._report(memory, equipment, outcome, now)
         verdict = _VERDICTS.get(outcome.result, "failed")
         self._answers.end(memory.cmd, memory.type, verdict, outcome.codes, outcome.detail, equipment.spec.path, now)

@@ -48,6 +48,7 @@ from gateway.domain.tag_spec import TagSpec
 from gateway.domain.times import MAX_LEAD, format_timestamp, whole_seconds
 from gateway.domain.units import common_code
 from gateway.domain.values import ConditionChange, StatusCode, TagChange, TagId, Timestamp
+from gateway.domain.write_safety import WriteMemory
 
 
 class EquipmentSpec(msgspec.Struct, frozen=True):
@@ -102,6 +103,7 @@ class EquipmentMemory(msgspec.Struct):
     shifts: ShiftMemory = field(default_factory=ShiftMemory)
     kpi: KpiMemory = field(default_factory=KpiMemory)
     deviations: DeviationMemory = field(default_factory=DeviationMemory)
+    writes: WriteMemory = field(default_factory=WriteMemory)
     lanes: dict[str, LaneMemory] = field(default_factory=dict)
     jobs: JobMemory = field(default_factory=JobMemory)
 

@@ -42,6 +42,8 @@ class Operation(msgspec.Struct, frozen=True):
     writes: tuple[TagWrite, ...] = ()
     calls: tuple[MethodCall, ...] = ()
     purpose: Purpose = NOBODY
+    restores: bool = False
+    """True for values that the device held before: those may lie outside the limits."""
 
     @property
     def changes(self) -> bool:

@@ -44,10 +44,13 @@ class CurrentOrder(msgspec.Struct, kw_only=True):
 
 
 class CurrentParameters(msgspec.Struct, kw_only=True):
-    """The parameter set that is active on the equipment, with the values read back. Retained."""
+    """The parameter set that is active on the equipment, with the values read back. Retained.
 
-    set: str
-    rev: str
+    Without `set` nobody knows what the machine holds: a download could neither be ended nor taken back.
+    """
+
+    set: str | None
+    rev: str | None
     items: dict[str, PlainValue]
 
 

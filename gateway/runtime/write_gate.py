@@ -111,9 +111,7 @@ class WriteGate:
         return {AUDIT_KEY: msgspec.json.encode(head)}
 
     def _refusal(self, device: Device, operation: Operation) -> Objection | None:
-        if refused := device.allowed.refused(operation):
-            return Objection("not_allowed", f"{', '.join(refused)}: not on the write allow-list of {device.name}")
-        return self.locks.current().objection(device.name)
+        return device.allowed.objection(operation, device.name) or self.locks.current().objection(device.name)
 
     def _entry(self, kind: str, device: Device, operation: Operation) -> Entry:
         purpose = operation.purpose

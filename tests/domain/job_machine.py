@@ -84,7 +84,7 @@ class JobMachine:
         return OperationResult(operation.token, reads, calls=calls)
 
     def _call(self, call: MethodCall) -> CallResult:
-        assert self.stage.plant.devices["M1"].allowed.refused(Operation("M1", "", calls=(call,))) == []
+        assert self.stage.plant.devices["M1"].allowed.objection(Operation("M1", "", calls=(call,)), "M1") is None
         method = (call.component or "").rpartition(";")[2]
         if call.structure is not None:
             fields = call.structure.fields

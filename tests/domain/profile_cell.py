@@ -6,6 +6,7 @@ from typing import Any
 
 from gateway.config.load import load_plant
 from gateway.domain.operations import OperationResult
+from gateway.domain.times import format_timestamp
 from tests.domain.profile_machines import NEW, OLD, ProfileMachine, yaml_of
 from tests.stage import Stage
 
@@ -40,7 +41,7 @@ class Cell:
 
     def show(self) -> None:
         """What the gateway's subscription tells it."""
-        clock = f"06:{self.stage.now // 60000 % 60:02}:{self.stage.now // 1000 % 60:02}.{self.stage.now % 1000:03}"
+        clock = format_timestamp(self.stage.now)[11:23]
         self.stage.show("M1", clock, unit="M1", **self.machine.memory)
 
     def download(self, cmd: str = "C1", values: dict[str, int] = NEW, **more: Any) -> None:

@@ -28,6 +28,8 @@ def engineering(raw: Any, conversion: Conversion) -> Any:
     [
         (1751, TENTHS, 175.1),
         (1825, TENTHS, 182.5),
+        (0.53, Conversion(DataType.FLOAT32, scale=10.0), 5.3),
+        (21.3, Conversion(DataType.FLOAT64, scale=1.8, offset=32.0), 70.34),
         (100, Conversion(DataType.INT16, scale=0.5, offset=-40), 10.0),
         (0b1000, Conversion(DataType.UINT16, bit=3), True),
         (0b0111, Conversion(DataType.UINT16, bit=3), False),

@@ -1,0 +1,228 @@
+"""How much, how often and where a parameter may change; and a machine of which nobody knows what it holds."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.config.problems import ConfigError
+from gateway.domain.allow_list import Bounds, allow_list
+from gateway.domain.conversion import Conversion, to_engineering, to_raw
+from gateway.domain.operations import Operation
+from gateway.domain.values import INTEGER_RANGES, DataType, MethodCall, TagChange, TagWrite
+from tests.domain.profile_cell import Cell
+from tests.domain.profile_machines import NEW
+from tests.stage import demo_plant
+
+SPEED = "speed: {tag: speed_set, "
+
+
+def limited(folder: Path, keys: str, *faults: str) -> Cell:
+    return Cell(folder, "none", *faults, edits=((SPEED, f"{SPEED}{keys}, "),))
+
+
+@pytest.mark.parametrize(
+    ("value", "ends"), [(120, ("ACTIVE", ())), (121, ("REJECTED", ("step",))), (79, ("REJECTED", ("step",)))]
+)
+def test_a_parameter_changes_by_its_step_at_most(tmp_path: Path, value: int, ends: Any) -> None:
+    cell = limited(tmp_path, "step: 20")
+    cell.download(values={"speed": value})
+    cell.play()
+    assert cell.outcomes == [ends]
+    if ends[1]:
+        assert cell.machine.written == []
+        assert cell.stage.answers[-1].detail == (f"speed would go from 100 to {value}; at most 20 at once",)
+
+
+def test_a_parameter_is_written_as_often_as_it_may_also_over_a_restart(tmp_path: Path) -> None:
+    cell = limited(tmp_path, "rate: 2/h")
+    for number, value in enumerate((101, 102)):
+        cell.download(f"A{number}", {"speed": value})
+        cell.play()
+        cell.stage.events.clear()
+    cell.stage.kill_and_restart("06:10:00")
+    cell.stage.connect("M1")
+    cell.show()
+    cell.download("A3", {"speed": 103})
+    assert (cell.stage.answers[-1].codes, len(cell.machine.written)) == (("rate",), 2)
+    assert cell.stage.answers[-1].detail[0].startswith("speed may be written 2/h; again from 2026-03-02T07:00:0")
+    cell.download("A4", {"oven": 1710})
+    cell.play()
+    assert cell.outcomes[-1] == ("ACTIVE", ()), "the other parameter has no rate"
+    cell.stage.events.clear()
+    cell.stage.pass_time("07:00:30")
+    cell.show()
+    cell.download("A5", {"speed": 103})
+    cell.play()
+    assert cell.outcomes == [("ACTIVE", ())]
+
+
+def test_a_parameter_changes_only_where_the_yaml_permits_it(tmp_path: Path) -> None:
+    rule = '    state: {rules: [{to: RUN, when: "speed_now > 0"}, {to: IDLE, when: "true"}], debounce: 0s}\n    order:'
+    cell = Cell(tmp_path, "none", edits=((SPEED, f"{SPEED}states: [IDLE, SETUP], "), ("    order:", rule)))
+    cell.stage.now += 1_000
+    cell.show()
+    cell.download(values={"speed": 120})
+    cell.play()
+    assert cell.outcomes == [("REJECTED", ("state",))]
+    assert cell.stage.answers[-1].detail == ("speed may not change in RUN; the YAML permits it in IDLE, SETUP",)
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ("rate: often", "'often' does not say how often; write times per time: 2/min, 4/h or 10/d"),
+        ("rate: 0/h", "'0/h' does not say how often"),
+        ("step: 0", "greater than 0"),
+        ("states: [SLEEPING]", "SLEEPING"),
+        ("states: []", "states"),
+    ],
+)
+def test_a_wrong_limit_is_told_at_the_check(tmp_path: Path, keys: str, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        limited(tmp_path, keys)
+    assert any("plant.yaml:" in str(problem) and says in str(problem) for problem in caught.value.problems), keys
+
+
+# --- nobody knows what the machine holds ----------------------------------------------------------------------------
+
+
+def lost(folder: Path) -> Cell:
+    """A download that could not be taken back, in the middle of an order."""
+    cell = Cell(folder, "none", "clamp speed", "refuse oven_set 1700")
+    cell.download(order="4711")
+    cell.play()
+    assert cell.outcomes == [("FAILED", ("readback", "write_refused", "rollback_failed"))]
+    return cell
+
+
+def test_a_rollback_that_failed_raises_an_alarm_until_a_set_is_active_again(tmp_path: Path) -> None:
+    cell = lost(tmp_path)
+    ((_, raised),) = cell.stage.told("alarm.raised")
+    assert (raised["code"], raised["class"], raised["sev"]) == ("ROLLBACK_FAILED", "gateway", 800)
+    assert cell.stage.retained["ACME/HZ/A/L1/M1", "params"] == {
+        "set": None, "rev": None, "items": {"speed": 110, "oven": 1750},
+    }  # fmt: skip
+    cell.stage.kill_and_restart("06:10:00")
+    cell.stage.connect("M1")
+    cell.show()
+    cell.machine.faults = frozenset()
+    cell.stage.events.clear()
+    cell.download("C2", NEW)
+    cell.play()
+    assert cell.outcomes == [("ACTIVE", ())]
+    ((_, cleared),) = cell.stage.told("alarm.cleared")
+    assert (cleared["occ"], cleared["dur_s"] > 500) == (raised["occ"], True)
+    assert cell.stage.retained["ACME/HZ/A/L1/M1", "params"]["set"] == "S"
+
+
+def test_a_second_failure_is_the_same_alarm(tmp_path: Path) -> None:
+    cell = lost(tmp_path)
+    cell.machine.faults = frozenset({"clamp speed", "refuse oven_set 1750"})
+    cell.download("C2", {"speed": 130, "oven": 1720})
+    cell.play()
+    assert len(cell.stage.told("alarm.raised")) == 1
+
+
+def test_nothing_goes_by_itself_into_a_machine_that_may_hold_anything(tmp_path: Path) -> None:
+    cell = lost(tmp_path)
+    cell.machine.faults = frozenset()
+    items = [{"name": name, "value": value} for name, value in NEW.items()]
+    cell.stage.command("params.release", cmd="R-1", sets=[{"set": "S", "rev": "B", "items": items}])
+    ops = [{"op": "10", "eq": "M1", "set": "S", "rev": "released"}]
+    automatic = {"when": ["IDLE"]}
+    cell.stage.command("dispatch.order", cmd="D-1", order="4712", qty=1, ops=ops, auto_download=automatic)
+    written = len(cell.machine.written)
+    cell.stage.now += 1_000
+    cell.show()
+    assert (cell.stage.operations, len(cell.machine.written)) == ([], written)
+
+
+def test_an_order_that_was_loaded_does_not_start_with_parameters_that_nobody_knows(tmp_path: Path) -> None:
+    rule = (
+        '    state: {rules: [{to: RUN, when: "speed_now > 200"}, {to: IDLE, when: "true"}], debounce: 0s}\n    order:'
+    )
+    cell = Cell(tmp_path, "none", edits=(("    order:", rule),))
+    cell.download("C0", order="4711")
+    cell.play()
+    cell.stage.events.clear()
+    cell.machine.faults = frozenset({"clamp speed", "refuse oven_set 1750"})
+    cell.download("C2", {"speed": 130, "oven": 1720}, order="4711")
+    cell.play()
+    assert "rollback_failed" in cell.outcomes[0][1]
+    cell.machine.memory["speed_now"] = 300
+    cell.stage.now += 10_000
+    cell.show()
+    assert cell.stage.told("order.started") == []
+
+
+# --- the last look, at the raw value --------------------------------------------------------------------------------
+
+NUMBERS = [data_type for data_type in INTEGER_RANGES if "64" not in data_type] + [DataType.FLOAT32, DataType.FLOAT64]
+
+
+@given(
+    st.sampled_from(NUMBERS), st.floats(-1e6, 1e6), st.sampled_from([1.0, 0.1, -0.5, 10.0]), st.sampled_from([0.0, 32.0]),
+    st.floats(-1e5, 1e5), st.floats(0, 1e5),
+)  # fmt: skip
+def test_whatever_is_asked_for_what_goes_out_means_it_within_the_limits_or_nothing_goes_out(
+    data_type: DataType, asked: float, scale: float, offset: float, low: float, width: float
+) -> None:
+    conversion = Conversion(data_type, scale, offset)
+    ends = sorted((limit - offset) / scale for limit in (low, low + width))
+    slack = 0.5 if data_type in INTEGER_RANGES else abs(ends[1] - ends[0]) * 1e-9
+    bounds = Bounds(data_type, ends[0] - slack, ends[1] + slack)
+    try:
+        raw = to_raw(asked, conversion)
+    except ValueError:
+        return
+    meant = to_engineering(TagChange("", raw), conversion)[0]
+    assert isinstance(meant, int | float)
+    rounding = abs(scale) if data_type in INTEGER_RANGES else abs(asked) * 1e-6 + 1e-6
+    assert math.isclose(meant, asked, abs_tol=rounding)
+    if bounds.refusal(raw, restores=False) is None:
+        assert low - rounding <= meant <= low + width + rounding
+    if low <= asked <= low + width:
+        assert bounds.refusal(raw, restores=False) is None
+
+
+@pytest.mark.parametrize(
+    ("data_type", "value", "restores", "says"),
+    [
+        (DataType.FLOAT32, math.nan, False, "is not finite"),
+        (DataType.FLOAT32, math.inf, True, "is not finite"),
+        (DataType.UINT16, 70_000, True, "is outside 0 to 65535"),
+        (DataType.UINT16, 500, False, "is outside 0 to 100"),
+        (DataType.UINT16, 500, True, None),
+        (DataType.UINT16, 1.5, False, "is no uint16"),
+        (DataType.UINT16, True, False, "is no number"),
+        (DataType.UINT16, "7", False, "is no number"),
+        (DataType.BOOL, 1, False, "is no bool"),
+        (DataType.BOOL, True, False, None),
+    ],
+)
+def test_what_no_rule_caught_is_caught_where_it_would_go_out(
+    data_type: DataType, value: Any, restores: bool, says: str | None
+) -> None:
+    assert Bounds(data_type, 0, 100).refusal(value, restores=restores) == says
+
+
+def test_the_gate_names_every_tag_and_value_that_may_not_pass() -> None:
+    allowed = allow_list("LBL01", demo_plant().equipment)
+    writes = (TagWrite("LBL01.oven_sp", 9999), TagWrite("LBL01.cmd_seq", "8"), TagWrite("LBL01.belt_speed", 240))
+    objection = allowed.objection(Operation("LBL01", "", writes=writes), "LBL01")
+    assert objection is not None
+    assert (objection.code, objection.detail) == (
+        "limit",
+        "LBL01.oven_sp: the raw value 9999 is outside 999.5 to 2000.5; "
+        "LBL01.cmd_seq: the raw value '8' is no whole number, as a signal must be",
+    )
+    stranger = Operation("LBL01", "", writes=(TagWrite("LBL01.good", 0),), calls=(MethodCall("i=1", "s=Reset"),))
+    refused = allowed.objection(stranger, "LBL01")
+    assert refused is not None
+    assert (refused.code, refused.detail) == (
+        "not_allowed", "LBL01.good, s=Reset: not on the write allow-list of LBL01",
+    )  # fmt: skip
