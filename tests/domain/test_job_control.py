@@ -114,6 +114,12 @@ def test_an_order_that_is_cancelled_in_the_mes_is_cancelled_in_the_list_where_it
     assert (machine.final("C-2"), machine.final("C-2:M1")) == (("done", ()), ("done", ()))
     assert machine.final("C-3")[0] == "rejected"
     assert machine.receiver.called[2:] == [("Cancel", "4711")]
+    machine.stage.command("dispatch.order", cmd="D-4713", order="4713", qty=500)
+    machine.receiver.entries["4713"] = Entry("4713", {}, None, state=State.ABORTED)
+    machine.show("06:00:30")
+    machine.stage.command("dispatch.change", cmd="C-4", order="4713", action="cancel")
+    assert machine.final("C-4") == ("done", ()), "it never ran, and it will not"
+    assert not any(answer.cmd == "C-4:M1" for answer in machine.stage.answers)
 
 
 def test_order_start_is_the_start_of_a_machine_with_job_control(tmp_path: Path) -> None:

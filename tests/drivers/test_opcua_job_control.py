@@ -9,7 +9,8 @@ from asyncua import ua
 from job_plants import Cell, Watching, cell, plant
 
 from gateway.config.load import load_plant
-from gateway.domain.values import is_bad
+from gateway.domain.job_states import JOB_ORDER_TYPE
+from gateway.domain.values import StructureArgument, is_bad
 from gateway.drivers.base import LinkLost
 from gateway.drivers.opcua.driver import OpcUaDriver
 from simulators.models.job_control import Fault, JobReceiver
@@ -128,6 +129,22 @@ async def test_killed_between_the_call_and_its_answer_the_next_start_finds_the_o
         await one.settle()
         assert (one.results(), one.final("P-1")) == ([("ACTIVE", (), None)], ("done", ()))
     assert machine.called == [("Store", "4711")]
+
+
+async def test_a_structure_is_sent_where_no_tag_has_told_of_its_type_before(
+    server: JobControlServer, machine: JobReceiver, tmp_path: Path
+) -> None:
+    made = plant(tmp_path, device(server))
+    spec = made.equipment[0].download
+    assert spec is not None
+    assert spec.job is not None
+    order = StructureArgument(JOB_ORDER_TYPE, {"JobOrderID": "4711"})
+    wrong = StructureArgument(JOB_ORDER_TYPE, {"OrderNo": "4711"})
+    async with OpcUaDriver("M1", made.devices["M1"].settings, [], PlantClock()) as driver:
+        (refused,) = await driver.call([spec.job.store("Store", wrong)])
+        (stored,) = await driver.call([spec.job.store("Store", order)])
+    assert (refused.status_code, refused.argument_codes[0]) == (0x80AB0000, 0x80740000)
+    assert (stored.status_code, stored.results, machine.called) == (0, (1,), [("Store", "4711")])
 
 
 async def test_a_receiver_that_is_not_there_makes_bad_tags_and_no_call(
