@@ -21,7 +21,6 @@ class DryRun:
         self._out = out
         self._clock = clock
         self._work = asyncio.Event()
-        self._last_id = 0
 
     def wake(self) -> None:
         """Something was committed to the outbox."""
@@ -46,14 +45,13 @@ class DryRun:
 
     async def _write_some(self) -> bool:
         """Some lines, on a thread: a pipe that nobody reads must not stop the loop (trap E3)."""
-        rows = await self._store.unpublished(self._last_id, READ_AHEAD)
+        rows = await self._store.unpublished(0, READ_AHEAD)
         retained = await self._store.unsent_retained(READ_AHEAD)
         lines = [_line(row.topic, row.payload, retain=False) for row in rows]
         lines += [_line(row.topic, row.payload, retain=True) for row in retained]
         if not lines:
             return False
         await asyncio.to_thread(self._write, b"".join(lines))
-        self._last_id = rows[-1].id if rows else self._last_id
         await self._store.mark_published([row.id for row in rows], self._clock.now())
         await self._store.mark_retained_sent([(row.topic, row.version) for row in retained])
         return True

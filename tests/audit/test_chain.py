@@ -283,6 +283,17 @@ def test_a_full_disk_leaves_no_half_line_and_says_so(folder: AuditFolder, monkey
     assert (held_against_head(folder).lines, held_against_head(folder).flaw) == (10, None)
 
 
+def test_one_append_waits_for_the_disk_once_and_for_a_new_files_name_as_well(
+    folder: AuditFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(Path(f"/proc/self/fd/{fd}").readlink().name))
+    folder.append([entry(10)])
+    assert synced == ["2026-03.jsonl"]
+    folder.append([entry(11, APRIL)])
+    assert synced[1:] == ["2026-04.jsonl", folder.path.name]
+
+
 def test_a_line_says_what_it_was_given_and_nothing_else(folder: AuditFolder) -> None:
     line, _ = decode(the_file(folder).read_bytes().splitlines()[3])
     assert (line.n, line.cmd, line.changes) == (4, "C-4", (Change(tag="LBL01.oven", new=4),))

@@ -72,6 +72,10 @@ def test_lines_are_chosen_by_device_order_command_and_number(plant: Path) -> Non
     assert [row[0] for row in shown(plant, "--order", "4711")] == ["1", "3"]
     assert [row[0] for row in shown(plant, "--cmd", "C2")] == ["4"]
     assert [row[0] for row in shown(plant, "--last", "2")] == ["4", "5"]
+    AuditFolder(audit_folder(plant.parent / "gateway.db")).append(
+        [Entry(kind="outcome", t=SIX, of=4, result="lost", cmd="C2", order="4712", device="PRESS")]
+    )
+    assert [row[11] for row in shown(plant, "--cmd", "C2")] == ["link lost"], "nobody knows what the device took"
     lines = [json.loads(line) for line in run(plant, "audit", "show", "--json", "--cmd", "C1").stdout.splitlines()]
     assert [line["kind"] for line in lines] == ["intent", "outcome", "verdict"]
 

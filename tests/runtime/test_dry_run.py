@@ -35,7 +35,7 @@ devices:
 equipment:
   ACME/HZ/A/L1/FILLER:
     device: FILLER
-    tags: {{speed: {{node: s=speed, type: int32, publish: true}}}}
+    tags: {{speed: {{node: s=speed, type: int32, unit: /min, publish: true}}}}
     download: {{parameters: {{speed: {{tag: speed, min: 0, max: 900, class: trim}}}}}}
 """
 
@@ -101,6 +101,9 @@ async def test_nothing_is_written_or_called_on_any_wire_and_everything_else_is_a
                 stop.set()
                 await running
         assert consumer.messages == [], "nothing is published"
+    said = [json.dumps(message, sort_keys=True) for message in messages(out)]
+    assert len(said) == len(set(said)), "each message once"
+    assert any(message["retain"] for message in messages(out))
     (answer,) = [message["payload"] for message in messages(out) if message["topic"] == f"{UNIT}/res/params.download"]
     assert (answer["answer"], answer["codes"]) == ("rejected", ["dry_run"])
     assert press.writes == []

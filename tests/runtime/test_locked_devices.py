@@ -109,6 +109,21 @@ def test_a_damaged_file_locks_everything_and_says_what_to_do(store: Path, conten
         locks.unlock(store, "PRESS", "maint4", NOON)
     locks.unlock(store, None, "it", NOON)
     assert file.current().objection("PRESS") is None
+    locks.lock(store, "PRESS", "knife", "maint3", NOON)
+    assert (file.current().objection("PRESS") is not None, file.is_damaged) == (True, False)
+
+
+def test_a_lock_is_on_the_disk_before_it_is_said_to_hold(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    whole = os.fsync
+
+    def note(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        whole(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    locks.lock(store, "PRESS", "knife", "maint3", NOON)
+    assert synced[:2] == ["gateway.db.locks.new", store.parent.name]
 
 
 def test_what_cannot_be_audited_is_not_unlocked(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,6 +235,7 @@ async def test_a_lock_set_in_the_middle_stops_the_rollback_and_the_answer_says_s
         await press.set(0, 1)
         async with gateway(tmp_path, mosquitto.port, press.port) as mes:
             answer = await mes.download("C1", force=450, speed=60)
+            assert mes.told(f"{EVENTS}/gateway.lock"), "the core knew of the lock before it told what came of it"
         assert (answer["answer"], answer["codes"]) == ("failed", ["write_refused", "locked", "rollback_failed"])
         assert answer["detail"][1] == "PRESS is locked by maint3 since 2026-11-06T12:00:00.000Z: knife"
         assert answer["detail"][2] == "force is not back at its old value"
