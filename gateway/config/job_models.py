@@ -43,7 +43,7 @@ class JobParameterSection(Section):
     min: float | None = None
     max: float | None = None
     unit: Unit | None = None
-    parameter_class: Literal["golden", "trim"] = Field(default="golden", alias="class")
+    parameter_class: Literal["golden", "trim", "constant", "order"] = Field(default="golden", alias="class")
 
 
 class JobMaterialSection(Section):

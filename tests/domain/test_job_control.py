@@ -306,6 +306,19 @@ def test_a_write_lock_and_a_download_that_is_under_way_come_first(tmp_path: Path
     assert machine.receiver.called == [("Store", "4712")]
 
 
+def test_nothing_starts_while_nobody_knows_what_the_machine_holds(tmp_path: Path) -> None:
+    machine = JobMachine(tmp_path, faults={Fault.CLAMP, Fault.STAY})
+    machine.download()
+    machine.settle()
+    machine.receiver.faults = set()
+    machine.show("06:00:30")
+    assert machine.final("P-1")[1] == ("readback", "rollback_failed")
+    assert machine.control("start") == ("rejected", ("unknown_parameters",))
+    machine.download(cmd="P-2")
+    machine.settle()
+    assert machine.control("start", cmd="J-2") == ("done", ())
+
+
 def test_what_the_gateway_itself_stops_has_failed_by_that_name(tmp_path: Path) -> None:
     machine = stored(tmp_path)
     machine.stage.command("job.control", cmd="J-1", eq="M1", order="4711", action="start")
