@@ -193,7 +193,8 @@ class Download:
         memory.is_restored = memory.is_rolling_back
         refused = [result for result in results if is_bad(result.status_code)]
         if refused:
-            return self._fail("write_refused", [f"{r.tag_id}: status 0x{r.status_code:08X}" for r in refused], now)
+            code = "write_unanswered" if any(r.status_code in UNCERTAIN for r in refused) else "write_refused"
+            return self._fail(code, [f"{r.tag_id}: status 0x{r.status_code:08X}" for r in refused], now)
         if memory.is_rolling_back:
             again = memory.is_committed and not memory.is_recommitted
             return self._recommit(now) if again else self._begin_readback(now)

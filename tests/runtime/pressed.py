@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -41,10 +41,11 @@ EVENTS = "mfg/v1/ACME/HZ/_gw/edge-01/evt"
 LONG = 30.0
 
 
-def write_plant(folder: Path, broker: int, press: int) -> Path:
+def write_plant(folder: Path, broker: int, press: int, edit: Callable[[str], str] = str) -> Path:
     config = folder / "config"
     config.mkdir(exist_ok=True)
-    (config / "plant.yaml").write_text(PLANT.format(folder=folder, broker=broker, press=press), encoding="utf-8")
+    text = PLANT.format(folder=folder, broker=broker, press=press)
+    (config / "plant.yaml").write_text(edit(text), encoding="utf-8")
     return config
 
 
@@ -83,9 +84,9 @@ class Mes:
 
 
 @asynccontextmanager
-async def gateway(folder: Path, broker: int, press: int) -> AsyncIterator[Mes]:
+async def gateway(folder: Path, broker: int, press: int, edit: Callable[[str], str] = str) -> AsyncIterator[Mes]:
     """The gateway while it runs, with the press in reach. Everything that it publishes the contract must allow."""
-    daemon, stop = Daemon(load_plant(write_plant(folder, broker, press)), SystemClock()), asyncio.Event()
+    daemon, stop = Daemon(load_plant(write_plant(folder, broker, press, edit)), SystemClock()), asyncio.Event()
     with Consumer(broker) as consumer:
         mes = Mes(consumer)
         running = asyncio.create_task(daemon.run(stop))
