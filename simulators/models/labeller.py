@@ -40,9 +40,14 @@ _ROOM_TEMPERATURE: Final = 200
 
 
 def crc16(registers: Sequence[int]) -> int:
-    """CRC-16/MODBUS (reflected polynomial 0xA001, start 0xFFFF) over registers as big-endian bytes."""
+    """CRC-16/MODBUS over registers as big-endian bytes."""
+    return crc16_bytes(b"".join(register.to_bytes(2, "big") for register in registers))
+
+
+def crc16_bytes(content: bytes) -> int:
+    """CRC-16/MODBUS: reflected polynomial 0xA001, start 0xFFFF."""
     crc = 0xFFFF
-    for byte in b"".join(register.to_bytes(2, "big") for register in registers):
+    for byte in content:
         crc ^= byte
         for _ in range(8):
             crc = crc >> 1 ^ (0xA001 if crc & 1 else 0)
