@@ -7,7 +7,6 @@ import msgspec
 
 from gateway.domain.values import INTEGER_RANGES, DataType, StatusCode, TagChange, Value, is_bad
 
-
 _FLOAT_DIGITS = 9
 """Decimal places beyond those of scale and offset that a float keeps: what it measures, not what binary adds."""
 
@@ -15,8 +14,9 @@ _FLOAT_DIGITS = 9
 class Conversion(msgspec.Struct, frozen=True):
     """How one tag's raw value is read: bit of a word, sentinels that mean "no value", then `raw · scale + offset`.
 
-    `scale` and `offset` are decimals as written in YAML; a whole raw number gives a result of their digits, so 1751 · 0.1
-    is 175.1 and not 175.10000000000002; one that is no whole number keeps nine more. With `labels` a code is the text that it means, as an enumeration has it.
+    `scale` and `offset` are decimals as written in YAML; a whole raw number gives a result of their digits, so 1751 ·
+    0.1 is 175.1 and not 175.10000000000002; one that is no whole number keeps nine more. With `labels` a code is the
+    text that it means, as an enumeration has it.
     """
 
     type: DataType
