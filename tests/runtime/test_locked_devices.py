@@ -16,7 +16,7 @@ from gateway.config.load import load_plant
 from gateway.domain.objections import Objection
 from gateway.domain.operations import Operation
 from gateway.domain.values import TagWrite
-from gateway.runtime import locks
+from gateway.runtime import daemon, locks
 from gateway.runtime.clock import SystemClock
 from gateway.runtime.locks import LockError, LockFile, lock_file
 from gateway.runtime.write_gate import Passage, WriteGate
@@ -231,6 +231,7 @@ async def test_a_lock_set_in_the_middle_stops_the_rollback_and_the_answer_says_s
         return None
 
     monkeypatch.setattr(Device, "_note", refuse_speed)
+    monkeypatch.setattr(daemon, "LOOK_AT_LOCKS", 60.0)
     async with device() as press:
         await press.set(0, 1)
         async with gateway(tmp_path, mosquitto.port, press.port) as mes:
