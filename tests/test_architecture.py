@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -88,18 +88,48 @@ def test_no_code_is_made_from_data() -> None:
             assert not {"pickle", "marshal", "shelve"} & {name.split(".")[0] for name in imports(path)}, path
 
 
-def test_one_function_writes_to_devices() -> None:
-    """S3: every entry point reaches a device through the same function."""
-    callers = [
-        f"{path.relative_to(ROOT)}:{function.name}"
-        for path in modules("gateway/runtime")
-        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(function, ast.AsyncFunctionDef | ast.FunctionDef)
-        for node in ast.walk(function)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("write", "call")
-        and isinstance(node.func.value, ast.Name) and node.func.value.id == "driver"
-    ]  # fmt: skip
-    assert callers == ["gateway/runtime/device_link.py:_perform"] * 2, "one write and one call, in one place"
+DRIVERS = {"driver", "_driver", "_connection"}
+"""What a driver is called wherever one is held."""
+
+
+def device_calls(name: str, source: str) -> list[str]:
+    """Where a driver's `write` or `call` is called, or handed on to be called elsewhere: file, line, function."""
+    found = []
+    for function in ast.walk(ast.parse(source)):
+        if not isinstance(function, ast.AsyncFunctionDef | ast.FunctionDef):
+            continue
+        for node in ast.walk(function):
+            held = getattr(node, "value", None)
+            owner = getattr(held, "id", getattr(held, "attr", None))
+            if isinstance(node, ast.Attribute) and node.attr in ("write", "call") and owner in DRIVERS:
+                found.append(f"{name}:{node.lineno} {function.name}")
+    return found
+
+
+def test_s03_one_function_writes_to_devices_and_only_behind_the_gate(record_property: Callable) -> None:
+    paths = [path for path in modules("gateway") if "drivers" not in path.relative_to(ROOT).parts]
+    found = [call for path in paths for call in device_calls(str(path.relative_to(ROOT)), path.read_text("utf-8"))]
+    assert [call.rsplit(" ", 1)[1] for call in found] == ["_perform"] * 2, found
+    assert {call.split(":")[0] for call in found} == {"gateway/runtime/device_link.py"}, found
+    link = (ROOT / "gateway/runtime/device_link.py").read_text("utf-8")
+    (perform,) = [f for f in ast.walk(ast.parse(link)) if isinstance(f, ast.AsyncFunctionDef) and f.name == "_perform"]
+    names = [node.attr for node in ast.walk(perform) if isinstance(node, ast.Attribute)]
+    assert {"admit", "write", "call"} <= set(names)
+    text = ast.unparse(perform)
+    assert text.index(".admit(") < text.index("driver.write("), "the gate is asked before"
+    record_property("figure", f"{len(paths)} modules, one write and one call, both in DeviceLink._perform")
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "async def sneak(self):\n    await self._driver.write(())",
+        "async def sneak(driver):\n    return await driver.call(())",
+        "def sneak(self):\n    later(self._connection.write)",
+    ],
+)
+def test_s03_a_second_way_to_a_device_would_be_found(planted: str) -> None:
+    assert [call.rsplit(" ", 1)[1] for call in device_calls("x.py", planted)] == ["sneak"]
 
 
 def test_every_trap_that_the_code_names_is_explained() -> None:
