@@ -140,6 +140,23 @@ def test_a_notice_that_is_overtaken_before_its_orders_are_over_changes_nothing_l
     assert (revisions(library), library.notices) == (["C"], [])
 
 
+def test_a_change_of_the_next_order_is_settled_when_the_orders_that_it_spared_are_forgotten(stage: Stage) -> None:
+    items = [{"name": "oven_sp", "value": 175.0}]
+    for cmd, rev, change in (("R-1", "A", None), ("R-2", "B", "CN-1")):
+        stage.command("params.release", cmd=cmd, change=change, sets=[{"set": "PS", "rev": rev, "items": items}])
+    dispatch(stage, "4711", "PAL01", "LBL01")
+    run_on_palletiser(stage, "4711")
+    sets, effective = [{"set": "PS", "to": "B"}], {"mode": "next_order"}
+    stage.command("change.notice", cmd="N-1", cn="CN-1", items=sets, effective=effective)
+    library = stage.core.memory.record.library
+    assert (library.notices[0].begun, library.current["PS"]) == (["4711"], "A")
+    assert [library.revision("PS", stage.now, order) for order in ("4711", "4712")] == ["A", "B"]
+    stage.now += LONGEST_WAIT + 1
+    dispatch(stage, "4712", "PAL01")
+    dispatch(stage, "4713", "PAL01")
+    assert (library.current["PS"], library.revision("PS", stage.now, "4711")) == ("B", "B")
+
+
 def test_a_revision_that_is_current_again_is_kept(library: ParameterLibrary) -> None:
     library.release("PS", "B", ITEMS, HOUR, at_once=True)
     library.release("PS", "A", ITEMS, 2 * HOUR, at_once=True)
