@@ -221,6 +221,14 @@ def test_a_class_of_the_set_closes_what_the_yaml_opens(stage: Stage) -> None:
     assert last(stage) == ("REJECTED", ("state",)), "the class is that of the release, whatever the command says"
 
 
+def test_a_constant_is_what_its_revision_says_whoever_brings_it(stage: Stage) -> None:
+    release(stage, "A", item("gain", 5))
+    show(stage, "06:01:00", mode="MAINT")
+    assert codes(download(stage, "A", item("gain", 6), by="maint3")) == ("items",)
+    assert codes(download(stage, "A", item("gain", 5), by="maint3")) == ()
+    assert play(stage, dict(DEVICE)) == [{"gain": 5}]
+
+
 def test_order_data_need_an_order_that_is_dispatched_here(stage: Stage) -> None:
     assert codes(download(stage, "A", item("best", 7))) == ("order",)
     assert codes(download(stage, "A", item("best", 7), order="4711")) == ("order",)
