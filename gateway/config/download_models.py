@@ -27,13 +27,14 @@ def _is_allowance(value: str) -> str:
 
 
 class ParameterSection(Section):
-    """One entry of the write allow-list; a number needs its limits, a bool has none."""
+    """One entry of the write allow-list; a number needs its limits, a text its greatest length, a bool has none."""
 
     tag: str
     min: float | None = None
     max: float | None = None
     readback: str | None = None
     parameter_class: Literal["golden", "trim", "constant", "order"] = Field(default="golden", alias="class")
+    max_length: Annotated[int, Field(ge=1)] | None = None
     step: Annotated[float, Field(gt=0)] | None = None
     rate: Annotated[str, AfterValidator(_is_allowance)] | None = None
     states: Annotated[frozenset[State], Field(min_length=1)] | None = None

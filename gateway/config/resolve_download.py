@@ -106,6 +106,11 @@ class DownloadResolver:
             )  # fmt: skip
         return parameters
 
+    def _length(self, parameter: ParameterSection, keys: KeyPath) -> int:
+        if parameter.max_length is None:
+            self._names.report(keys, "the key 'max_length' is missing: no text is written without its greatest length")
+        return parameter.max_length or 0
+
     def _shown(self, parameter: ParameterSection) -> Conversion | None:
         """The conversion of what is read back, where it is another one."""
         written, shown = (self._names.conversion(name) for name in (parameter.tag, parameter.readback or parameter.tag))
@@ -115,12 +120,16 @@ class DownloadResolver:
         """The machine's limits of a parameter, and whether its tag can be one at all."""
         if tag is not None and tag.bit is not None:
             self._names.report((*keys, "tag"), f"{parameter.tag} is {_ONE_BIT}")
-        if tag is not None and tag.type is DataType.BOOL:
-            for key in sorted({"min", "max", "step"} & parameter.model_fields_set):
-                self._names.report((*keys, key), f"{parameter.tag} is a bool and has no limits; take {key} out")
-            return 0.0, 1.0
+        if tag is not None and tag.type in _UNLIMITED:
+            idle = {"min", "max", "step"} if tag.type is DataType.STRING else {"min", "max", "step", "max_length"}
+            for key in sorted(idle & parameter.model_fields_set):
+                limits = "no limits" if tag.type is DataType.BOOL else "only a max_length"
+                self._names.report((*keys, key), f"{parameter.tag} is a {tag.type} and has {limits}; take {key} out")
+            return 0.0, float(self._length(parameter, keys)) if tag.type is DataType.STRING else 1.0
         if tag is not None and tag.type not in NUMBERS:
-            self._names.report((*keys, "tag"), f"{parameter.tag} is a {tag.type}; parameters are numbers or bool")
+            self._names.report((*keys, "tag"), f"{parameter.tag} is a {tag.type}; parameters are numbers, text or bool")
+        if parameter.max_length is not None:
+            self._names.report((*keys, "max_length"), f"{parameter.tag} is no text; its limits are min and max")
         for key in ("min", "max"):
             if getattr(parameter, key) is None:
                 self._names.report(keys, f"the key {key!r} is missing: nothing is written without limits")
@@ -134,4 +143,5 @@ _ONE_BIT = (
     "one bit of a word, which cannot be written without the others; give it a bool of its own, or on Modbus write "
     "bits: instead of bit:, with type: bool"
 )
+_UNLIMITED = frozenset({DataType.BOOL, DataType.STRING})
 _DOES = {"tag": "writes", "readback": "reads back"}

@@ -16,7 +16,7 @@ from gateway.domain.values import INTEGER_RANGES, DataType, TagId, TagWrite, Val
 
 
 class Bounds(msgspec.Struct, frozen=True):
-    """What may be written to one tag, raw: its type, and for a number the least and the greatest."""
+    """What may be written to one tag, raw: its type, the least and the greatest number, or the length of a text."""
 
     type: DataType
     low: float
@@ -26,6 +26,10 @@ class Bounds(msgspec.Struct, frozen=True):
         """Why this may not be written, whoever asks for it; a value that was there before may be out of the limits."""
         if self.type is DataType.BOOL:
             return None if isinstance(value, bool) else "is no bool"
+        if self.type is DataType.STRING:
+            return (
+                None if isinstance(value, str) and len(value) <= self.high else f"is no text of {self.high:g} at most"
+            )
         if isinstance(value, bool) or not isinstance(value, int | float):
             return "is no number"
         if self.type in INTEGER_RANGES and not isinstance(value, int):
@@ -94,6 +98,8 @@ def allow_list(device: str, equipment: Iterable[EquipmentSpec]) -> AllowList:
 def _bounds(parameter: ParameterSpec) -> Bounds:
     """The machine's limits as raw values; a negative scale turns them round, and half a raw step is rounding."""
     conversion = parameter.conversion
+    if conversion.type is DataType.STRING:
+        return Bounds(conversion.type, 0, parameter.maximum)
     ends = sorted(_raw(limit, conversion) for limit in (parameter.minimum, parameter.maximum))
     slack = 0.5 if conversion.type in INTEGER_RANGES else abs(ends[1] - ends[0]) * 1e-9
     return Bounds(conversion.type, ends[0] - slack, ends[1] + slack)

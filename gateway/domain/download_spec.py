@@ -23,7 +23,7 @@ class Allowance(msgspec.Struct, frozen=True):
 class ParameterSpec(msgspec.Struct, frozen=True):
     """One entry of the write allow-list, with the machine's own limits. Without an entry nothing is written.
 
-    A bool counts as 0 or 1.
+    A bool counts as 0 or 1, a text as the number of its characters.
     """
 
     name: str

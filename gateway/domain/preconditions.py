@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 
 from gateway.domain.conversion import to_raw
-from gateway.domain.download_spec import Condition
+from gateway.domain.download_spec import Condition, ParameterSpec
 from gateway.domain.equipment import Equipment
 from gateway.domain.expressions import Compiled, NoValue
 from gateway.domain.objections import Objection
@@ -64,6 +64,9 @@ def _item_objections(item: ParameterItem, equipment: Equipment) -> Iterator[Obje
         return
     if item.unit is not None and spec.unit is not None and item.unit != spec.unit:
         yield Objection("unit", f"{item.name} is given in {item.unit}; the machine takes {spec.unit}")
+    if spec.conversion.type is DataType.STRING:
+        yield from _text_objections(item, spec)
+        return
     number = _number(item.value, spec.conversion.type)
     if number is None:
         expected = "true or false" if spec.conversion.type is DataType.BOOL else "a finite number"
@@ -76,6 +79,16 @@ def _item_objections(item: ParameterItem, equipment: Equipment) -> Iterator[Obje
         to_raw(item.value, spec.conversion)
     except ValueError as error:
         yield Objection("type", f"{item.name} {error}")
+
+
+def _text_objections(item: ParameterItem, spec: ParameterSpec) -> Iterator[Objection]:
+    if not isinstance(item.value, str):
+        yield Objection("type", f"{item.name}: {item.value!r} is not a text")
+    elif not item.value.isprintable():
+        yield Objection("type", f"{item.name}: {item.value!r} has characters that no display can show")
+    elif len(item.value) > spec.maximum:
+        text = f"{item.name} has {len(item.value)} characters; the machine takes {spec.maximum:g}"
+        yield Objection("limit", text)
 
 
 def _number(value: PlainValue, data_type: DataType) -> float | None:
