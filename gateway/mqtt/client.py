@@ -184,6 +184,10 @@ class MqttConnection:
             self._arrived.clear()
             await self._arrived.wait()
 
+    def waiting(self, most: int) -> list[Incoming]:
+        """What has arrived behind the message that `messages` gave last: taken out of the queue, at most so many."""
+        return [self._incoming.popleft() for _ in range(min(most, len(self._incoming)))]
+
     def acknowledge(self, incoming: Incoming) -> None:
         """Tell the broker that the message's effects are safe; until then it would send it again."""
         self._connected().acknowledge(incoming)

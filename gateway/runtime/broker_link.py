@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from contextlib import aclosing, suppress
-from typing import Protocol
+from typing import Final, Protocol
 
 import structlog
 
@@ -16,6 +16,10 @@ from gateway.runtime.supervisor import Backoff
 from gateway.store.store import Store
 
 log = structlog.get_logger()
+
+
+GATHERED: Final = 200
+"""Messages that are taken in at once, to be answered by one transaction: a flood does not make it larger."""
 
 
 class Listener(Protocol):
@@ -30,7 +34,10 @@ class Listener(Protocol):
         ...
 
     async def handle_message(self, incoming: Incoming) -> None:
-        """Returns when the message's effects are committed; only then is it acknowledged."""
+        """Returns when the message's effects are committed; only then is it acknowledged.
+
+        What waits together is told at once, in order: whatever must keep that order is done before the first await.
+        """
         ...
 
 
@@ -148,9 +155,14 @@ class BrokerLink:
     async def _listen(self, connection: MqttConnection) -> None:
         with suppress(BrokerLost):  # `settle` tells
             async with aclosing(connection.messages()) as messages:
-                async for incoming in messages:
-                    await self._listener.handle_message(incoming)
-                    connection.acknowledge(incoming)
+                async for first in messages:
+                    # One at a time, each command would wait for the disk by itself; tasks begin in the order made.
+                    gathered = [first, *connection.waiting(GATHERED - 1)]
+                    async with asyncio.TaskGroup() as tasks:
+                        for incoming in gathered:
+                            tasks.create_task(self._listener.handle_message(incoming))
+                    for incoming in gathered:
+                        connection.acknowledge(incoming)
 
     # --- transitions --------------------------------------------------------------------------------------------
 
