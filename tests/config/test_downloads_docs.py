@@ -62,6 +62,14 @@ def test_every_code_of_a_download_is_explained() -> None:
     ended = re.findall(r'_end\("(?:REJECTED|FAILED)", "(\w+)"', source)
     failed = re.findall(r'_fail\("(\w+)"', source)
     waited = [m.code for p in PROFILES.values() for part in (p.clear, p.commit) for m in part if hasattr(m, "code")]
-    codes = {*ended, *failed, *(code for code in waited if code), "readback", "interrupted", "write_unanswered", "write_refused"}
+    codes = {
+        *ended,
+        *failed,
+        *(code for code in waited if code),
+        "readback",
+        "interrupted",
+        "write_unanswered",
+        "write_refused",
+    }
     assert len(codes) >= 12
     assert sorted(code for code in codes if f"`{code}`" not in DOCS) == []
