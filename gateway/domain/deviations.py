@@ -7,8 +7,8 @@ import msgspec
 from msgspec import field
 
 from gateway.domain.download_spec import DownloadSpec
-from gateway.domain.events import ParamDeviation
 from gateway.domain.expressions import Inputs
+from gateway.domain.param_events import ParamDeviation
 from gateway.domain.values import PlainValue, TagId, plain
 
 

@@ -5,7 +5,6 @@ from typing import Any
 
 from gateway.domain.effects import Recorder
 from gateway.domain.equipment import Equipment
-from gateway.domain.events import ChangeAccepted
 from gateway.domain.forgetting import forget
 from gateway.domain.history import KEPT
 from gateway.domain.holds import Holds
@@ -14,6 +13,7 @@ from gateway.domain.operations import OperationResult
 from gateway.domain.order_changes import OrderChanges
 from gateway.domain.order_queue import OrderQueue, begun_orders
 from gateway.domain.orders import OrderSource
+from gateway.domain.param_events import ChangeAccepted
 from gateway.domain.releases import is_repeated, notice_of, release_objections
 from gateway.domain.requests import (
     ChangeNotice,

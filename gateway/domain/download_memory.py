@@ -6,8 +6,8 @@ from typing import Final
 import msgspec
 from msgspec import field
 
-from gateway.domain.events import ParamItem
 from gateway.domain.handshake_player import HandshakeMemory
+from gateway.domain.param_events import ParamItem
 from gateway.domain.values import PlainValue, Timestamp
 
 LOOK_AGAIN: Final = 1_000

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from gateway.domain.conversion import Conversion, same_value, to_engineering
 from gateway.domain.download_memory import DownloadMemory, Outcome
 from gateway.domain.download_spec import DownloadSpec
-from gateway.domain.events import ParamItem
+from gateway.domain.param_events import ParamItem
 from gateway.domain.recipe_buffer import buffer_bytes
 from gateway.domain.values import PlainValue, TagChange, TagId, TagWrite, plain
 

@@ -14,12 +14,12 @@ from gateway.domain.download_memory import DownloadMemory, Outcome, Step
 from gateway.domain.download_spec import DownloadSpec
 from gateway.domain.effects import Recorder
 from gateway.domain.equipment import Equipment
-from gateway.domain.events import ChangeApplied, ParamItem, ParamResult
 from gateway.domain.job_download import JobDownload
 from gateway.domain.job_spec import OrderFacts
 from gateway.domain.objections import Objection
 from gateway.domain.operations import CommandEnd, Operation, OperationResult
 from gateway.domain.order_queue import begun_orders
+from gateway.domain.param_events import ChangeApplied, ParamItem, ParamResult
 from gateway.domain.preconditions import may_begin, objections, permitted
 from gateway.domain.pulls import Pulls
 from gateway.domain.requests import ParameterItem, ParamsAdjust, ParamsDownload

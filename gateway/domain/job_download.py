@@ -13,13 +13,13 @@ import msgspec
 from gateway.domain.conversion import same_value
 from gateway.domain.download_memory import LOOK_AGAIN, DownloadMemory, Outcome, Step
 from gateway.domain.download_spec import DownloadSpec
-from gateway.domain.events import ParamItem
 from gateway.domain.job_list import JobList, ListedJob, read_job_list
 from gateway.domain.job_progress import JobMemory, LoadedJob
 from gateway.domain.job_spec import JobSpec, OrderFacts, StartPolicy, job_id, job_order
 from gateway.domain.job_states import EFFECTS, Action, JobState, return_codes
 from gateway.domain.objections import Objection
 from gateway.domain.operations import Operation, OperationResult
+from gateway.domain.param_events import ParamItem
 from gateway.domain.states import State
 from gateway.domain.values import Argument, CallResult, MethodCall, PlainValue, StructureArgument, Timestamp, is_bad
 

@@ -11,11 +11,12 @@ from msgspec import field
 from gateway.domain.attribution import Attribution
 from gateway.domain.download_spec import DownloadSpec
 from gateway.domain.effects import Recorder
-from gateway.domain.events import JobStateChange, OrderInterrupted, OrderResumed
+from gateway.domain.events import OrderInterrupted, OrderResumed
 from gateway.domain.expressions import Inputs
 from gateway.domain.job_list import JobList, ListedJob, order_of, read_job_list
 from gateway.domain.job_spec import JobSpec
 from gateway.domain.job_states import Action, JobState
+from gateway.domain.param_events import JobStateChange
 from gateway.domain.values import PlainValue, Timestamp
 
 REMOVED: Final = "Removed"
