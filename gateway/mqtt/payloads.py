@@ -1,6 +1,7 @@
 """Effects to bytes, bytes to commands. The only place that knows the JSON of the contract."""
 
 import hashlib
+import json
 import re
 from typing import Any, NamedTuple
 
@@ -63,7 +64,10 @@ def decode_command(kind: str, payload: bytes) -> Command | Refused:
         return Refused("", Objection("oversize", text))
     try:
         raw = msgspec.json.decode(payload)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        json.loads(payload, object_pairs_hook=_each_key_once)
+    except _RepeatedKey as error:
+        return Refused("", Objection("malformed", str(error)))
+    except (msgspec.DecodeError, RecursionError, ValueError) as error:
         return Refused("", Objection("malformed", f"is not JSON: {error}"))
     if not isinstance(raw, dict):
         return Refused("", Objection("malformed", "is not a JSON object"))
@@ -91,6 +95,19 @@ def _checked(command: Command, raw: dict[str, Any]) -> Command | Refused:
             text = f"{given['set']} {given['rev']}: the items hash to {actual}, the command says {told}"
             return Refused(command.cmd, Objection("hash", text))
     return command
+
+
+class _RepeatedKey(Exception):  # noqa: N818 - it says what was found
+    """An object has a key twice; readers differ in which of them counts (RFC 8259 §4)."""
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated = next(key for key in found if keys.count(key) > 1)
+        raise _RepeatedKey(f"has the key {repeated[:80]!r} twice in one object; which of them counts?")
+    return found
 
 
 def items_hash(items: Any) -> str:

@@ -19,7 +19,6 @@ from gateway.domain.core import Core
 from gateway.domain.effects import GatewayIdentity
 from gateway.domain.forgetting import KEPT
 from gateway.domain.locks import WriteLocks
-from gateway.domain.objections import Objection
 from gateway.domain.operations import Operation, OperationResult
 from gateway.domain.times import format_timestamp
 from gateway.domain.values import Batch
@@ -31,6 +30,7 @@ from gateway.mqtt.payloads import Refused, decode_answer, decode_command, encode
 from gateway.mqtt.topics import Topics
 from gateway.runtime.broker_link import BrokerLink
 from gateway.runtime.certificate_watch import watch_certificates
+from gateway.runtime.command_intake import objection_to
 from gateway.runtime.commit import Committer
 from gateway.runtime.device_link import DeviceLink
 from gateway.runtime.dry_run import DryRun
@@ -215,13 +215,11 @@ class Daemon:
         now, known = self._clock.now(), {spec.path for spec in self._plant.equipment}
         path = topic.equipment if topic.equipment in known else None
         command = decode_command(topic.type, incoming.payload)
+        objection = objection_to(incoming, command, path, known)
         with self._committer.facts() as core:
-            if incoming.retain:
-                objection = Objection("retained", "a retained command would be carried out at every reconnect")
+            if objection is not None:
                 core.refuse_command(command.cmd, topic.type, objection, path, now)
-            elif isinstance(command, Refused):
-                core.refuse_command(command.cmd, topic.type, command.objection, path, now)
-            else:
+            elif not isinstance(command, Refused):
                 core.handle_command(command, now)
         self._timers.set()
         await self._committer.committed()
