@@ -103,13 +103,15 @@ def test_commands_that_make_no_sense_are_rejected_in_words_and_nothing_crashes(
     send(
         mosquitto.port, base + "params.download", b'{"cmd": "B-4", "eq": "LBL01", "set": "S", "rev": "A", "items": []}'
     )
-    line.wait_for(lambda: len([a for a in answers(line) if str(a["cmd"])[:1] in ("B", "")]) >= 5, "five answers")
+    send(mosquitto.port, base + "order.end", b'{"cmd": "B-5", "eq": "FIL01"}')
+    line.wait_for(lambda: len([a for a in answers(line) if str(a["cmd"])[:1] in ("B", "")]) >= 6, "six answers")
     told = {str(answer["cmd"]): (answer["answer"], answer["codes"]) for answer in answers(line)}
     assert told[""] == ("rejected", ["malformed"])
     assert told["B-1"] == ("rejected", ["malformed"])
     assert told["B-2"] == ("rejected", ["unknown_type"])
     assert told["B-3"] == ("rejected", ["not_allowed"])
     assert told["B-4"] == ("rejected", ["no_items"])
+    assert told["B-5"] == ("rejected", ["wrong_topic"])
     assert line.gateway is not None
     assert line.gateway.poll() is None
 
