@@ -13,6 +13,7 @@ COMMANDS: Final = {
     "lbl01": ("simulators.servers.command", "play the labeller alone (Modbus TCP)"),
     "scada": ("simulators.servers.command", "play palletiser and checkweigher alone (OPC UA)"),
     "job-control": ("simulators.servers.job_command", "play a machine that takes job orders (OPC UA, ISA-95)"),
+    "cell": ("simulators.servers.cell_command", "play machines that take parameters in every way there is (OPC UA)"),
     "proxy": ("simulators.proxy_command", "carry TCP to a device or broker, and fail on command"),
     "broker": ("simulators.broker", "run an MQTT broker for the demo"),
     "mes": ("simulators.mes", "send a scenario's commands and keep every message"),

@@ -36,7 +36,7 @@ class Asked(NamedTuple):
     is_done: bool
 
 
-async def _pass(_asked: Asked) -> None:
+async def let_pass(_asked: Asked) -> None:
     """Nobody stands at the gate."""
 
 
@@ -52,7 +52,7 @@ class CellServer:
     ) -> None:
         self.machines = machines
         self.port = port
-        self.gate: Callable[[Asked], Awaitable[None]] = _pass
+        self.gate: Callable[[Asked], Awaitable[None]] = let_pass
         self._host = host
         self._scan_s = scan_s
         self._server = Server()
