@@ -189,7 +189,7 @@ def check_effects(effects: Effects, topics: Topics) -> None:
     contract = the_contract()
     for event in effects.events:
         contract.check(topics.event(event.equipment, event.type), _plain(payloads.encode_event(event)))
-    for path, answer in effects.answers:
+    for path, answer, _ in effects.answers:
         contract.check(topics.answer(path, answer.type), _plain(payloads.encode_answer(answer)))
     for telemetry in effects.telemetry:
         contract.check(topics.telemetry(telemetry.equipment), _plain(payloads.encode_telemetry(telemetry)))

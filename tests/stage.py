@@ -9,7 +9,7 @@ from gateway.config.load import load_plant
 from gateway.config.plant import Plant
 from gateway.domain.core import Core
 from gateway.domain.effects import Effects, GatewayIdentity
-from gateway.domain.envelope import Answer, Event
+from gateway.domain.envelope import Answer, Event, Kept
 from gateway.domain.objections import Objection
 from gateway.domain.operations import CommandEnd, Operation, OperationResult
 from gateway.domain.requests import Command
@@ -56,6 +56,7 @@ class Stage:
         self.now = at(clock)
         self.events: list[Event] = []
         self.answers: list[Answer] = []
+        self.kept: dict[str, Kept] = {}
         self.operations: list[Operation] = []
         self.ends: list[CommandEnd] = []
         self.telemetry: list[Any] = []
@@ -67,8 +68,7 @@ class Stage:
 
     def _core(self) -> Core:
         identity = GatewayIdentity("edge-01", self.plant.fingerprint, "epoch", "0")
-        answers = {answer.cmd: answer for answer in self.answers if answer.cmd}
-        return Core(self.plant.equipment, identity, self.checkpoints, answers, self.now)
+        return Core(self.plant.equipment, identity, self.checkpoints, self.kept, self.now)
 
     def kill_and_restart(self, clock: str) -> None:
         """Everything in memory is gone; what was committed is not."""
@@ -167,7 +167,8 @@ class Stage:
 
     def _keep(self, effects: Effects) -> None:
         self.events += effects.events
-        self.answers += [answer for _, answer in effects.answers]
+        self.answers += [answer for _, answer, _ in effects.answers]
+        self.kept |= effects.kept
         self.operations += effects.operations
         self.ends += effects.ends
         self.telemetry += effects.telemetry

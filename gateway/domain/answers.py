@@ -1,24 +1,52 @@
 """The answers to commands: published, and kept, so that a command that comes again gets the one it got."""
 
 from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
 
 from gateway.domain.effects import Recorder
-from gateway.domain.envelope import Answer
+from gateway.domain.envelope import NOBODY, Answer, Kept, Sender
 from gateway.domain.forgetting import KEPT
 from gateway.domain.objections import Objection
 from gateway.domain.values import Timestamp
+
+MOST: Final = 100_000
+"""Answers kept at most: with more commands than that in a week the oldest ids are protected no longer."""
+
+BURST: Final = 2_000
+"""Commands that are taken at once; what comes faster is told `busy`."""
+PER_SECOND: Final = 50
+"""Commands that are taken in the long run."""
 
 
 class Answers:
     """What every command of the last seven days was answered. Exactly one answer to each is final."""
 
-    def __init__(self, known: Mapping[str, Answer], site: Recorder) -> None:
+    def __init__(self, known: Mapping[str, Kept], site: Recorder) -> None:
         self._known = dict(known)
         self._site = site
+        self._asking: dict[str, Sender] = {}
+        self._room = float(BURST)
+        self._filled: Timestamp = 0
 
-    def find(self, cmd: str) -> Answer | None:
+    def find(self, cmd: str) -> Kept | None:
         """What that command was answered last."""
         return self._known.get(cmd)
+
+    def expect(self, cmd: str, sender: Sender) -> None:
+        """A new command is being taken: its answers go to that sender."""
+        self._asking = {cmd: sender}
+
+    def is_busy(self, now: Timestamp) -> bool:
+        """True if more commands came than are taken; each call counts as one that is."""
+        if now > self._filled:
+            self._room = min(BURST, self._room + (now - self._filled) / 1000 * PER_SECOND)
+        self._filled = now
+        if self._room < 1:
+            return True
+        self._room -= 1
+        return False
 
     def give(
         self,
@@ -31,7 +59,7 @@ class Answers:
         objections: Sequence[Objection] = (),
     ) -> None:
         """Answer, and remember it. Every verdict but `accepted` is final."""
-        self.remember(_answer(cmd, kind, verdict, objections, now), path)
+        self._remember(_answer(cmd, kind, verdict, objections, now), path)
 
     def end(
         self,
@@ -47,24 +75,35 @@ class Answers:
         answer = Answer(
             cmd=cmd, type=kind, answer=verdict, codes=tuple(codes), detail=tuple(detail), final=True, at=now
         )  # fmt: skip
-        self.remember(answer, path)
+        self._remember(answer, path)
 
-    def refuse(self, cmd: str, kind: str, objection: Objection, path: str | None, now: Timestamp) -> None:
-        """Answer what could not be understood. Such an id is not remembered: nothing was done under it."""
-        self.publish(_answer(cmd, kind, "rejected", [objection], now), path)
+    def refuse(
+        self, cmd: str, kind: str, objection: Objection, path: str | None, now: Timestamp, sender: Sender = NOBODY
+    ) -> None:
+        """Answer what was not taken. Such an id is not remembered: nothing was done under it."""
+        self._publish(_answer(cmd, kind, "rejected", [objection], now), path, sender)
 
-    def remember(self, answer: Answer, path: str | None) -> None:
-        """Publish it, and keep it for those who ask again."""
+    def repeat(self, kept: Kept, path: str | None, sender: Sender) -> None:
+        """The command came again: the same answer once more, to whoever asked now, who gets the next one too."""
+        self._keep(Kept(kept.answer, sender))
+        self._publish(kept.answer, path, sender)
+
+    def _remember(self, answer: Answer, path: str | None) -> None:
         known = self._known
-        known.pop(answer.cmd, None)  # so that they stand in the order of their times
-        known[answer.cmd] = answer
-        while (oldest := next(iter(known.values()))).at < answer.at - KEPT:
-            del known[oldest.cmd]
-        self.publish(answer, path)
+        before = known.pop(answer.cmd, None)  # so that they stand in the order of their times
+        sender = before.sender if before is not None else self._asking.pop(answer.cmd, NOBODY)
+        self._keep(Kept(answer, sender))
+        while len(known) > MOST or (next(iter(known.values()))).answer.at < answer.at - KEPT:
+            del known[next(iter(known))]
+        self._publish(answer, path, sender)
 
-    def publish(self, answer: Answer, path: str | None) -> None:
-        """Send it to the equipment's `res` topic, without an equipment to the site's."""
-        self._site.effects.answers.append((path, answer))
+    def _keep(self, kept: Kept) -> None:
+        self._known[kept.answer.cmd] = self._site.effects.kept[kept.answer.cmd] = kept
+
+    def _publish(self, answer: Answer, path: str | None, sender: Sender) -> None:
+        """Send it to the equipment's `res` topic, without an equipment to the site's, and to whom the sender names."""
+        told = msgspec.structs.replace(answer, corr=sender.corr)
+        self._site.effects.answers.append((path, told, sender))
 
 
 def _answer(cmd: str, kind: str, verdict: str, objections: Sequence[Objection], now: Timestamp) -> Answer:

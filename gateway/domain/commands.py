@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from gateway.domain import purposes
 from gateway.domain.acknowledgement import PREFIX, Acknowledgements
 from gateway.domain.alarms import Asked
-from gateway.domain.answers import Answers
+from gateway.domain.answers import PER_SECOND, Answers
 from gateway.domain.dispatch import Dispatch
 from gateway.domain.downloads import Downloads
 from gateway.domain.effects import Recorder
-from gateway.domain.envelope import Answer
+from gateway.domain.envelope import NOBODY, Kept, Sender
 from gateway.domain.equipment import Equipment
 from gateway.domain.job_control import PREFIX as JOB_PREFIX
 from gateway.domain.job_control import JobCommands
@@ -38,7 +38,7 @@ class Commands:
         record: SharedRecord,
         equipment: Mapping[str, Equipment],
         site: Recorder,
-        answers: Mapping[str, Answer],
+        answers: Mapping[str, Kept],
         links: Mapping[str, bool],
         now: Timestamp,
     ) -> None:
@@ -51,12 +51,18 @@ class Commands:
         self._acknowledgements = Acknowledgements(record, equipment, links)
         self._jobs = JobCommands(record, equipment, site, self._answers, links, now)
 
-    def handle(self, command: Command, now: Timestamp) -> None:
+    def handle(self, command: Command, now: Timestamp, sender: Sender = NOBODY) -> None:
         """Answer a well-formed command at once; a known id gets its stored answer and nothing else happens."""
         stored = self._answers.find(command.cmd)
         if stored is not None:
-            self._answers.publish(stored, self._path_of(command))
+            self._repeat(command, stored, now, sender)
             return
+        if self._answers.is_busy(now):
+            text = f"more than {PER_SECOND} commands a second; nothing was done, send it again later"
+            objection = Objection("busy", text)
+            self._answers.refuse(command.cmd, command.type, objection, self._path_of(command), now, sender)
+            return
+        self._answers.expect(command.cmd, sender)
         expired = _expired(command, now)
         if expired is not None:
             self._answer(command, [expired], now)
@@ -74,9 +80,19 @@ class Commands:
             if isinstance(command, DispatchChange) and command.action == "cancel" and not against:
                 self._jobs.withdraw(command.order, command.cmd, command.corr, now)
 
-    def refuse(self, cmd: str, kind: str, objection: Objection, path: str | None, now: Timestamp) -> None:
+    def refuse(
+        self, cmd: str, kind: str, objection: Objection, path: str | None, now: Timestamp, sender: Sender = NOBODY
+    ) -> None:
         """Answer what could not be understood."""
-        self._answers.refuse(cmd, kind, objection, path, now)
+        self._answers.refuse(cmd, kind, objection, path, now, sender)
+
+    def _repeat(self, command: Command, stored: Kept, now: Timestamp, sender: Sender) -> None:
+        path = self._path_of(command)
+        if sender.digest and stored.sender.digest and sender.digest != stored.sender.digest:
+            text = f"{command.cmd} was another command before; nothing was done, give this one an id of its own"
+            self._answers.refuse(command.cmd, command.type, Objection("id_reused", text), path, now, sender)
+        else:
+            self._answers.repeat(stored, path, sender)
 
     def handle_result(self, result: OperationResult, now: Timestamp) -> None:
         """A device operation ended."""

@@ -10,7 +10,7 @@ from gateway.domain.backfill import is_covered
 from gateway.domain.commands import Commands
 from gateway.domain.contacts import Contacts
 from gateway.domain.effects import Effects, GatewayIdentity, Recorder, SequenceMemory
-from gateway.domain.envelope import Answer
+from gateway.domain.envelope import NOBODY, Kept, Sender
 from gateway.domain.equipment import Equipment, EquipmentMemory, EquipmentSpec
 from gateway.domain.gateway_events import (
     DataGap,
@@ -66,7 +66,7 @@ class Core:
         equipment: Sequence[EquipmentSpec],
         identity: GatewayIdentity,
         checkpoints: Mapping[str, bytes],
-        answers: Mapping[str, Answer],
+        answers: Mapping[str, Kept],
         now: Timestamp,
     ) -> None:
         self.effects = Effects()
@@ -244,13 +244,15 @@ class Core:
                 )
                 self._site.event(told, now, now, time_quality="gateway")
 
-    def handle_command(self, command: Command, now: Timestamp) -> None:
+    def handle_command(self, command: Command, now: Timestamp, sender: Sender = NOBODY) -> None:
         """A well-formed command arrived."""
-        self._commands.handle(command, now)
+        self._commands.handle(command, now, sender)
 
-    def refuse_command(self, cmd: str, kind: str, objection: Objection, path: str | None, now: Timestamp) -> None:
+    def refuse_command(
+        self, cmd: str, kind: str, objection: Objection, path: str | None, now: Timestamp, sender: Sender = NOBODY
+    ) -> None:
         """A command arrived that cannot be understood or may not be taken."""
-        self._commands.refuse(cmd, kind, objection, path, now)
+        self._commands.refuse(cmd, kind, objection, path, now, sender)
 
     def handle_operation(self, result: OperationResult, now: Timestamp) -> None:
         """A device operation ended."""

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 from msgspec import field
 
-from gateway.domain.envelope import Answer, Event, Telemetry, event_id
+from gateway.domain.envelope import Answer, Event, Kept, Sender, Telemetry, event_id
 from gateway.domain.events import EventData, OrderRef
 from gateway.domain.operations import CommandEnd, Operation
 from gateway.domain.values import TimeQuality, Timestamp
@@ -25,7 +25,9 @@ class Effects(msgspec.Struct):
 
     events: list[Event] = field(default_factory=list)
     telemetry: list[Telemetry] = field(default_factory=list)
-    answers: list[tuple[str | None, Answer]] = field(default_factory=list)
+    answers: list[tuple[str | None, Answer, Sender]] = field(default_factory=list)
+    kept: dict[str, Kept] = field(default_factory=dict)
+    """The answers that a command which comes again will get, by its id; not every answer is one."""
     retained: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     operations: list[Operation] = field(default_factory=list)
     ends: list[CommandEnd] = field(default_factory=list)

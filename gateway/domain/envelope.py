@@ -93,4 +93,29 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     codes: tuple[str, ...] = ()
     detail: tuple[str, ...] = ()
     final: bool
+    corr: Annotated[str | None, Meta(description="as the command has it")] = None
     at: Timestamp = field(name="t")
+
+
+class Sender(msgspec.Struct, frozen=True):
+    """What of a command's message its answers need: what they carry back, and where they go besides the `res` topic.
+
+    `digest` tells whether the same id comes again with the same content. `topic` and `correlation` are the Response
+    Topic and the Correlation Data of MQTT 5 (§4.10).
+    """
+
+    corr: str | None = None
+    digest: str = ""
+    topic: str | None = None
+    correlation: bytes | None = None
+
+
+NOBODY: Final = Sender()
+"""For what the gateway does by itself."""
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """The newest answer to a command, and who is to get the next one."""
+
+    answer: Answer
+    sender: Sender = NOBODY

@@ -130,17 +130,20 @@ class MqttConnection:
             raise self._failed("did not answer the subscription in time") from None
         return {topic: reason for topic, reason in zip(filters, answers, strict=False) if reason is not None}
 
-    def publish(self, token: object, topic: str, payload: bytes, *, retain: bool = False) -> None:
-        """Send at QoS 1; the acknowledgement comes under `token`.
+    def publish(
+        self, token: object, topic: str, payload: bytes, *, retain: bool = False, correlation: bytes | None = None
+    ) -> None:
+        """Send at QoS 1; the acknowledgement comes under `token`. MQTT 3.1.1 has no Correlation Data: it stays here.
 
         Raises `ValueError` for what no connection to this broker could carry, and `BrokerLost`.
         """
         if not topic or len(topic.encode()) > MAX_TOPIC or any(letter in topic for letter in "+#\0"):
             raise ValueError(f"{topic[:80]!r} cannot be a topic: 1 to {MAX_TOPIC:,} bytes without +, # and NUL")
-        size = packet_size(topic, payload, modern=self._modern)
+        correlation = correlation if self._modern else None
+        size = packet_size(topic, payload, modern=self._modern) + (0 if correlation is None else len(correlation) + 6)
         if self.maximum_packet is not None and size > self.maximum_packet:
             raise ValueError(f"its {size:,} bytes exceed the broker's Maximum Packet Size of {self.maximum_packet:,}")
-        mid, connected = self._connected().publish(topic, payload, retain=retain)
+        mid, connected = self._connected().publish(topic, payload, retain=retain, correlation=correlation)
         self._tokens[mid] = token  # also if it failed: paho says so even where the packet was the last to leave
         if not connected:
             raise self._failed("the connection is gone")

@@ -129,9 +129,15 @@ class PahoThread:
             self._client.username_pw_set(self._settings.username, password)
         self._client.loop_start()
 
-    def publish(self, topic: str, payload: bytes, *, retain: bool) -> tuple[int, bool]:
+    def publish(
+        self, topic: str, payload: bytes, *, retain: bool, correlation: bytes | None = None
+    ) -> tuple[int, bool]:
         """Send at QoS 1; returns the message's id and whether there was a connection."""
-        info = self._client.publish(topic, payload, qos=1, retain=retain)
+        properties = None
+        if correlation is not None:
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            properties.CorrelationData = correlation
+        info = self._client.publish(topic, payload, qos=1, retain=retain, properties=properties)
         return info.mid, info.rc is MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def subscribe(self, filters: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from gateway.domain.envelope import Answer, Event, Telemetry
+from gateway.domain.envelope import NOBODY, Answer, Event, Kept, Sender, Telemetry
 from gateway.domain.objections import Objection
 from gateway.domain.requests import COMMAND_TYPES, Command, ParamsDownload, ParamsRelease
 from gateway.domain.times import format_timestamp, parse_timestamp
@@ -55,6 +55,16 @@ def decode_answer(payload: bytes) -> Answer:
     raw = msgspec.json.decode(payload)
     raw["t"] = parse_timestamp(raw["t"])
     return msgspec.convert(raw, Answer)
+
+
+def decode_kept(payload: bytes, sender: bytes | None) -> Kept:
+    """The same with who sent the command; records of the first version do not have that."""
+    return Kept(decode_answer(payload), msgspec.json.decode(sender, type=Sender) if sender else NOBODY)
+
+
+def digest_of(command: Command) -> str:
+    """What a command says, in 16 hexadecimal digits; how its JSON is written makes no difference."""
+    return hashlib.sha256(msgspec.json.encode(command, order="deterministic")).hexdigest()[:16]
 
 
 def decode_command(kind: str, payload: bytes) -> Command | Refused:

@@ -26,6 +26,7 @@ class MqttSettings(BaseModel):
     connect_timeout: Annotated[Seconds, Field(gt=0)] = 5.0
     window: Annotated[int, Field(ge=1, le=200)] = 200
     protocol: Literal["auto", "5", "3.1.1"] = "auto"
+    response_topics: tuple[Annotated[str, Field(pattern=r"^[^+#\x00]+/$")], ...] = ()
 
     @model_validator(mode="after")
     def _credentials_are_safe(self) -> Self:

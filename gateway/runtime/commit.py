@@ -7,6 +7,7 @@ from typing import Protocol
 
 from gateway.domain.core import Core
 from gateway.domain.effects import Effects
+from gateway.domain.envelope import Kept
 from gateway.domain.operations import CommandEnd, Operation
 from gateway.drivers.base import Clock
 from gateway.mqtt import payloads
@@ -102,11 +103,11 @@ class Committer:
             OutboxMessage(topics.telemetry(t.equipment), payloads.encode_telemetry(t), False, t.equipment, t.seq)
             for t in effects.telemetry
         ]
-        answers = []
-        for path, answer in effects.answers:
+        for path, answer, sender in effects.answers:
             payload = payloads.encode_answer(answer)
             messages.append(OutboxMessage(topics.answer(path, answer.type), payload, True, None, 0))
-            answers.append(StoredAnswer(answer.cmd, answer.at, payload))
+            if sender.topic is not None:
+                messages.append(OutboxMessage(sender.topic, payload, True, None, 0, sender.correlation))
         return Transaction(
             messages=messages,
             retained={
@@ -114,5 +115,15 @@ class Committer:
                 for (path, kind), payload in effects.retained.items()
             },
             checkpoints=effects.checkpoints,
-            answers=[answer for answer in answers if answer.cmd],
+            answers=[
+                StoredAnswer(
+                    cmd, kept.answer.at, payloads.encode_answer(kept.answer), payloads.encode_json(kept.sender)
+                )
+                for cmd, kept in effects.kept.items()
+            ],
         )
+
+
+def _stored(cmd: str, kept: Kept) -> StoredAnswer:
+    answer, sender = payloads.encode_answer(kept.answer), payloads.encode_json(kept.sender)
+    return StoredAnswer(cmd, kept.answer.at, answer, sender)

@@ -26,11 +26,11 @@ from gateway.drivers.base import Clock
 from gateway.drivers.opcua.certificates import Expiring
 from gateway.mqtt.client import Incoming
 from gateway.mqtt.contract_messages import GatewayStatus, LockedDevice
-from gateway.mqtt.payloads import Refused, decode_answer, decode_command, encode_json
+from gateway.mqtt.payloads import Refused, decode_command, decode_kept, encode_json
 from gateway.mqtt.topics import Topics
 from gateway.runtime.broker_link import BrokerLink
 from gateway.runtime.certificate_watch import watch_certificates
-from gateway.runtime.command_intake import objection_to
+from gateway.runtime.command_intake import Rubbish, objection_to, response_objection, sender_of
 from gateway.runtime.commit import Committer
 from gateway.runtime.device_link import DeviceLink
 from gateway.runtime.dry_run import DryRun
@@ -60,6 +60,9 @@ A gateway that listens before it has looked at its machines refuses the first do
 LOOK_AT_LOCKS = 1.0
 """Seconds until a lock is told of, at the latest. It holds from the moment on in which it is set."""
 
+RESPONSES = "_res"
+"""The level below the site where everybody may ask to be answered, if the YAML names no other place."""
+
 DRAIN = 5.0
 """Seconds given to the outbox at the end."""
 
@@ -77,6 +80,9 @@ class Daemon:
         self._topics = Topics(plant.topic_root, plant.site, plant.gateway_id)
         self._links: dict[str, DeviceLink] = {}
         self._timers = asyncio.Event()
+        self._rubbish = Rubbish()
+        own = f"{plant.topic_root}/{plant.site}/{RESPONSES}/"
+        self._response_topics = plant.mqtt.response_topics or (own,)
         self._core: Core
         self._committer: Committer
         self._store: Store
@@ -123,7 +129,7 @@ class Daemon:
         now, plant = self._clock.now(), self._plant
         answers = await self._store.answers(now - KEPT)
         identity = GatewayIdentity(plant.gateway_id, plant.fingerprint, self._store.epoch, __version__)
-        known = {answer.cmd: decode_answer(answer.payload) for answer in answers}
+        known = {answer.cmd: decode_kept(answer.payload, answer.sender) for answer in answers}
         self._core = Core(plant.equipment, identity, checkpoints, known, now)
         locks = LookingOnly(now) if self._dry_run is not None else LockFile(lock_file(plant.store))
         self._gate = WriteGate(locks, audit, self._clock)
@@ -215,12 +221,18 @@ class Daemon:
         now, known = self._clock.now(), {spec.path for spec in self._plant.equipment}
         path = topic.equipment if topic.equipment in known else None
         command = decode_command(topic.type, incoming.payload)
-        objection = objection_to(incoming, command, path, known)
+        sender = sender_of(incoming, command)
+        unheard = response_objection(sender, self._response_topics)
+        if unheard is not None:
+            sender = msgspec.structs.replace(sender, topic=None)
+        objection = objection_to(incoming, command, path, known) or unheard
+        if objection is not None and not command.cmd and not self._rubbish.may_be_answered(objection, now):
+            return
         with self._committer.facts() as core:
             if objection is not None:
-                core.refuse_command(command.cmd, topic.type, objection, path, now)
+                core.refuse_command(command.cmd, topic.type, objection, path, now, sender)
             elif not isinstance(command, Refused):
-                core.handle_command(command, now)
+                core.handle_command(command, now, sender)
         self._timers.set()
         await self._committer.committed()
 

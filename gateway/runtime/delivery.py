@@ -172,7 +172,8 @@ class Delivery:
             await self._put_aside(row, f"{STRIKES} connections in a row ended with it")
             return
         try:
-            self._connection.publish(row, row.topic, row.payload, retain=retain)
+            correlation = row.correlation if isinstance(row, OutboxRow) else None
+            self._connection.publish(row, row.topic, row.payload, retain=retain, correlation=correlation)
         except ValueError as error:
             await self._put_aside(row, str(error))
 

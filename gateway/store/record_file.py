@@ -53,8 +53,8 @@ class RecordFile:
         """Everything of the transaction, or, if this raises, nothing of it."""
         with self._atomic() as connection:
             connection.executemany(
-                "INSERT INTO outbox (topic, payload, critical, equipment, seq) VALUES (?, ?, ?, ?, ?)",
-                [(m.topic, m.payload, m.critical, m.equipment, m.seq) for m in transaction.messages],
+                "INSERT INTO outbox (topic, payload, critical, equipment, seq, correlation) VALUES (?, ?, ?, ?, ?, ?)",
+                [(m.topic, m.payload, m.critical, m.equipment, m.seq, m.correlation) for m in transaction.messages],
             )
             connection.executemany(
                 "INSERT INTO retained (topic, payload, version) VALUES (?, ?, 1) "
@@ -65,8 +65,8 @@ class RecordFile:
             gone = [(key,) for key, value in transaction.checkpoints.items() if value is None]
             connection.executemany("INSERT OR REPLACE INTO checkpoint VALUES (?, ?)", kept)
             connection.executemany("DELETE FROM checkpoint WHERE key = ?", gone)
-            answers = [(answer.cmd, answer.at, answer.payload) for answer in transaction.answers]
-            connection.executemany("INSERT OR REPLACE INTO answer VALUES (?, ?, ?)", answers)
+            answers = [(answer.cmd, answer.at, answer.payload, answer.sender) for answer in transaction.answers]
+            connection.executemany("INSERT OR REPLACE INTO answer VALUES (?, ?, ?, ?)", answers)
         critical = sum(message.critical for message in transaction.messages)
         self.statistics.queued_critical += critical
         self.statistics.queued_telemetry += len(transaction.messages) - critical
@@ -126,11 +126,16 @@ class RecordFile:
 
     def answers(self) -> list[StoredAnswer]:
         """All answers, oldest first."""
-        return [StoredAnswer(*row) for row in self._connection.execute("SELECT * FROM answer ORDER BY at, cmd")]
+        return [
+            StoredAnswer(*row)
+            for row in self._connection.execute("SELECT cmd, at, payload, sender FROM answer ORDER BY at, cmd")
+        ]
 
     def unpublished(self, after_id: int, limit: int) -> list[OutboxRow]:
         """The oldest queued messages behind `after_id`."""
-        statement = "SELECT id, topic, payload FROM outbox WHERE condition = 0 AND id > ? ORDER BY id LIMIT ?"
+        statement = (
+            "SELECT id, topic, payload, correlation FROM outbox WHERE condition = 0 AND id > ? ORDER BY id LIMIT ?"
+        )
         return [OutboxRow(*row) for row in self._connection.execute(statement, (after_id, limit))]
 
     def unsent_retained(self, limit: int) -> list[RetainedRow]:

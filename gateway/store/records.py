@@ -12,14 +12,17 @@ class OutboxMessage(msgspec.Struct, frozen=True):
     critical: bool
     equipment: str | None
     seq: int
+    correlation: bytes | None = None
+    """Correlation Data of MQTT 5, for an answer to whoever asked for it."""
 
 
 class StoredAnswer(msgspec.Struct, frozen=True):
-    """The newest answer to a command id; `at` in milliseconds UTC."""
+    """The newest answer to a command id, and who sent that command; `at` in milliseconds UTC."""
 
     cmd: str
     at: int
     payload: bytes
+    sender: bytes | None = None
 
 
 class Transaction(msgspec.Struct, frozen=True):
@@ -41,6 +44,7 @@ class OutboxRow(msgspec.Struct, frozen=True):
     id: int
     topic: str
     payload: bytes
+    correlation: bytes | None = None
 
 
 class RetainedRow(msgspec.Struct, frozen=True):

@@ -3,7 +3,7 @@
 import sqlite3
 from typing import Final
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 APPLICATION_ID: Final = 0x53464757
 """`SFGW`, in the file's header: whether a SQLite file is a record of ours (SQLite file format §1.3.16)."""
@@ -26,7 +26,8 @@ CREATE TABLE outbox (
     seq INTEGER NOT NULL,
     condition INTEGER NOT NULL DEFAULT 0,
     settled_at INTEGER,
-    reason TEXT
+    reason TEXT,
+    correlation BLOB
 );
 CREATE INDEX outbox_queued ON outbox (id, critical) WHERE condition = 0;
 CREATE INDEX outbox_published ON outbox (settled_at) WHERE condition = 1;
@@ -39,8 +40,13 @@ CREATE TABLE retained (
 ) WITHOUT ROWID;
 CREATE INDEX retained_unsent ON retained (topic) WHERE sent_version <> version;
 CREATE TABLE checkpoint (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE answer (cmd TEXT PRIMARY KEY, at INTEGER NOT NULL, payload BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE answer (cmd TEXT PRIMARY KEY, at INTEGER NOT NULL, payload BLOB NOT NULL, sender BLOB) WITHOUT ROWID;
 """
+
+_MIGRATIONS: Final[dict[int, tuple[str, ...]]] = {
+    1: ("ALTER TABLE outbox ADD COLUMN correlation BLOB", "ALTER TABLE answer ADD COLUMN sender BLOB"),
+}
+"""By version, what makes the next one of it."""
 
 
 class StoreError(Exception):
@@ -69,6 +75,8 @@ def prepare(connection: sqlite3.Connection, path: str, new_epoch: str) -> tuple[
             "start that version, or move the file aside to begin a new record"
         )
     connection.execute("PRAGMA journal_mode = WAL")
+    for step in range(version, VERSION):
+        _migrate(connection, step)
     (epoch,) = connection.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()
     return str(epoch), False
 
@@ -80,6 +88,15 @@ def _pragma(connection: sqlite3.Connection, name: str) -> int:
 
 def _is_empty(connection: sqlite3.Connection) -> bool:
     return connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is None
+
+
+def _migrate(connection: sqlite3.Connection, version: int) -> None:
+    """From one version to the next, whole or not at all."""
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in _MIGRATIONS[version]:
+        connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {version + 1:d}")
+    connection.execute("COMMIT")
 
 
 def _create(connection: sqlite3.Connection, epoch: str) -> None:

@@ -14,7 +14,7 @@ from gateway.config.load import load_plant
 from gateway.config.plant import Plant
 from gateway.domain.core import Core
 from gateway.domain.effects import Effects, GatewayIdentity
-from gateway.domain.envelope import Answer
+from gateway.domain.envelope import Kept
 from gateway.domain.operations import Operation, OperationResult
 from gateway.domain.requests import Command
 from gateway.domain.values import Batch, ConditionChange, TagChange, Timestamp, Value
@@ -74,7 +74,7 @@ class Player:
         }  # fmt: skip
         self._topics = Topics(self.plant.topic_root, self.plant.site, self.plant.gateway_id)
         self._checkpoints: dict[str, bytes] = {}
-        self._answers: dict[str, Answer] = {}
+        self._answers: dict[str, Kept] = {}
         self._shown: dict[str, dict[str, Value]] = {}
         self._told_alarms = -1
         self._refresh = False
@@ -213,8 +213,8 @@ class Player:
                 self._checkpoints[key] = value
         for event in effects.events:
             self.broker.publish(self._topics.event(event.equipment, event.type), payloads.encode_event(event))
-        for path, answer in effects.answers:
-            self._answers[answer.cmd] = answer
+        self._answers |= effects.kept
+        for path, answer, _ in effects.answers:
             self.broker.publish(self._topics.answer(path, answer.type), payloads.encode_answer(answer))
         for telemetry in effects.telemetry:
             self.broker.publish(self._topics.telemetry(telemetry.equipment), payloads.encode_telemetry(telemetry))
