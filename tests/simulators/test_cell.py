@@ -82,6 +82,9 @@ def test_a_machine_that_refuses_says_so_once_and_keeps_what_it_works_with(way: s
     for now_ms in (0, 10, 20):
         machine.scan(now_ms)
         assert (shown(machine, ANSWERS[way][2]), machine.active) == (ANSWERS[way][2], PARAMETERS)
+    machine.faults = Faults()
+    machine.scan(30)
+    assert (machine.active == PARAMETERS) is (way != "scada_trigger"), "only a script tries again by itself"
 
 
 @pytest.mark.parametrize("way", ASKS)
@@ -171,9 +174,22 @@ def test_clamped_ignored_and_refused_writes() -> None:
     assert machine.active == {"speed": 110, "oven": 1700}
     machine.faults = Faults(refused=frozenset({"oven_set"}))
     assert not machine.write("oven_set", 1750, 4)
+    assert machine.tags["oven_set"] == 1700
     assert machine.writes == [
         Write(1, "speed_set", 120, True), Write(2, "oven_set", 1750, True), Write(4, "oven_set", 1750, False)
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("faults", [Faults(is_deaf=True), Faults(error=5)])
+def test_a_machine_that_is_told_nothing_takes_what_it_finds_unless_it_is_deaf_or_refuses(faults: Faults) -> None:
+    machine = Machine("none", faults)
+    machine.write("speed_set", 120, 0)
+    machine.scan(0)
+    assert machine.active == PARAMETERS
+    machine.faults = Faults()
+    machine.scan(10)
+    machine.scan(20)
+    assert machine.taken == [PARAMETERS, {"speed": 120, "oven": 1700}]
 
 
 def test_a_method_answers_with_its_error_and_a_deaf_machine_says_yes() -> None:
