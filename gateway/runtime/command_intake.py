@@ -42,10 +42,8 @@ def response_objection(sender: Sender, prefixes: Collection[str]) -> Objection |
         return Objection("response_topic", f"Correlation Data may have {LONGEST_TOPIC} bytes")
     if is_topic and any(sender.topic.startswith(prefix) for prefix in prefixes):
         return None
-    where = ", ".join(prefixes)
-    return Objection(
-        "response_topic", f"{sender.topic[:200]!r} is not below {where} (mqtt: response_topics in the YAML)"
-    )
+    text = f"{sender.topic[:200]!r} is not below {', '.join(prefixes)}; mqtt: response_topics: in the YAML names others"
+    return Objection("response_topic", text)
 
 
 class Rubbish:

@@ -98,5 +98,5 @@ async def gateway(folder: Path, broker: int, press: int, edit: Callable[[str], s
             stop.set()
             await running
     for message in consumer.messages:
-        if message.payload and "/cmd/" not in message.topic:
+        if message.payload and "/cmd/" not in message.topic and "/_res/" not in message.topic:
             the_contract().check(message.topic, json.loads(message.payload))
