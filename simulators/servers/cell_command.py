@@ -1,14 +1,16 @@
-"""`python -m simulators cell`: machines that take parameters in every way there is (OPC UA), until SIGTERM."""
+"""`python -m simulators cell`: machines that take parameters in every way (OPC UA, some also Modbus), until SIGTERM."""
 
 import argparse
 import asyncio
 import json
+from contextlib import AsyncExitStack
 
 from simulators import options
 from simulators.models.handshakes.faults import FaultError, Faults, joined, parse
 from simulators.models.handshakes.machine import PARAMETERS, Machine
 from simulators.models.handshakes.ways import WAYS
 from simulators.options import UsageError
+from simulators.servers.cell_modbus import CellModbus
 from simulators.servers.cell_opcua import CellServer
 from simulators.servers.command import run_until_signalled
 
@@ -17,6 +19,7 @@ def declare(parser: argparse.ArgumentParser, _command: str) -> None:
     """Its options."""
     options.add_host(parser)
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--modbus-port", type=int, help="open a second door to some of them; 0 takes a free one")
     parser.add_argument("--scan-ms", type=int, default=10, help="between two scans of every machine")
     parser.add_argument("--work-ms", type=int, default=0, help="from what a machine heard until it has done it")
     parser.add_argument(
@@ -35,7 +38,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--scan-ms {args.scan_ms} is no time between two scans; write 1 or more")
     machines = _machines(args)
     server = CellServer(machines, options.host(args), args.port, args.scan_ms / 1000)
-    asyncio.run(run_until_signalled(_serve(server, args.ask_s)))
+    door = None if args.modbus_port is None else CellModbus(machines, options.host(args), args.modbus_port)
+    asyncio.run(run_until_signalled(_serve(server, door, args.ask_s)))
     return 0
 
 
@@ -69,9 +73,12 @@ def _check_names(machine: Machine) -> None:
         raise UsageError(f"--fault {machine.name}: no parameter {unknown[0]!r}; there are {', '.join(PARAMETERS)}")
 
 
-async def _serve(server: CellServer, ask_s: float) -> None:
-    async with server:
-        print(json.dumps({"ready": {"CELL": server.url}}), flush=True)  # noqa: T201 - its answer
+async def _serve(server: CellServer, door: CellModbus | None, ask_s: float) -> None:
+    async with AsyncExitStack() as opened:
+        ready = {"CELL": (await opened.enter_async_context(server)).url}
+        if door is not None:
+            ready["MODBUS"] = (await opened.enter_async_context(door)).url
+        print(json.dumps({"ready": ready}), flush=True)  # noqa: T201 - its answer
         while True:
             await asyncio.sleep(ask_s or 3600)
             if ask_s:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,6 +21,7 @@ from asyncua import ua
 from simulators.models.handshakes.faults import Faults
 from simulators.models.handshakes.machine import PARAMETERS, Machine
 from simulators.models.handshakes.ways import WAYS
+from simulators.servers.cell_modbus import CellModbus
 from simulators.servers.cell_opcua import Asked, CellServer, let_pass
 from tests.brokers import Consumer, Mosquitto, eventually
 from tests.contract import the_contract
@@ -68,6 +69,7 @@ class PlayedCell:
     def __init__(self, folder: Path, broker: int, config: Path = EXAMPLE) -> None:
         self.machines = {way: Machine(way) for way in WAYS}
         self.server = CellServer(self.machines)
+        self._door = CellModbus(self.machines)
         self._consumer = Consumer(broker)
         self._broker = broker
         self._config = config
@@ -76,17 +78,19 @@ class PlayedCell:
         self._starts = 0
 
     async def __aenter__(self) -> Self:
-        await self.server.__aenter__()
-        self._consumer.open()
-        await self.start_gateway()
+        async with AsyncExitStack() as opened:
+            await opened.enter_async_context(self.server)
+            await opened.enter_async_context(self._door)
+            opened.enter_context(self._consumer)
+            opened.callback(self.kill_gateway)
+            await self.start_gateway()
+            self._opened = opened.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.kill_gateway()
-        self._consumer.close()
-        await self.server.__aexit__(kind, error, trace)
+        await self._opened.aclose()
 
     @property
     def log(self) -> str:
@@ -115,6 +119,7 @@ class PlayedCell:
         self._starts += 1
         places = {
             "CELL_URL": self.server.url,
+            "CELL_MODBUS_PORT": str(self._door.port),
             "MQTT_PORT": str(self._broker),
             "GATEWAY_STORE": str(self._folder / "gateway.db"),
         }

@@ -16,7 +16,7 @@ Moment = tuple[int, bool]
 """The request at which it happens, and whether that was carried out, unanswered."""
 
 CLAMPED = {"speed": 110, "oven": NEW["oven"]}
-ON_THE_WAY: list[Moment] = [(2, True), (4, False), (5, True)]
+ON_THE_WAY: list[Moment] = [(2, True), (4, False)]
 ON_THE_WAY_BACK: list[Moment] = [(8, True)]
 RESTARTS: list[tuple[Moment, bool]] = [((4, True), False)]
 if IS_FULL:

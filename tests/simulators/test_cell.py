@@ -259,8 +259,10 @@ def test_what_the_command_cannot_do_it_says(options: list[str], text: str, capsy
 
 async def test_the_cell_runs_alone_with_its_faults() -> None:
     options = ("--fault", "none:clamp=speed/110", "--fault", "none:refuse=oven_set", "--stale", "data_ready")
-    with simulator("cell", *options, "--ask-s", "0.2") as process:
-        async with Client(ready(process)["ready"]["CELL"]) as client:
+    with simulator("cell", *options, "--ask-s", "0.2", "--modbus-port", "0") as process:
+        doors = ready(process)["ready"]
+        assert doors["MODBUS"].startswith("modbus://127.0.0.1:")
+        async with Client(doors["CELL"]) as client:
             index = await client.get_namespace_index(URI)
 
             def node(name: str) -> object:
