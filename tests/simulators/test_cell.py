@@ -192,6 +192,18 @@ def test_a_machine_that_is_told_nothing_takes_what_it_finds_unless_it_is_deaf_or
     assert machine.taken == [PARAMETERS, {"speed": 120, "oven": 1700}]
 
 
+def test_a_machine_that_pulls_does_not_ask_while_the_last_answer_stands() -> None:
+    machine = Machine("machine_pull")
+    give(machine)
+    machine.scan(0)
+    machine.ask()
+    assert machine.tags["request"] is False
+    machine.write("answered", False, 10)
+    machine.ask()
+    machine.scan(10)
+    assert (machine.tags["request"], machine.taken) == (True, [PARAMETERS, NEW])
+
+
 def test_a_method_answers_with_its_error_and_a_deaf_machine_says_yes() -> None:
     machine = Machine("method")
     for faults, answer, speed in ((Faults(error=5), 5, 100), (Faults(is_deaf=True), 0, 100), (Faults(), 0, 120)):

@@ -69,8 +69,8 @@ class Machine:
         self.tags.update(self._way.stale)
 
     def ask(self) -> None:
-        """A machine that pulls asks for parameters."""
-        self.tags["request"] = True
+        """A machine that pulls asks for parameters, unless the last answer still stands: it would take that again."""
+        self.tags["request"] = not self.tags["answered"]
 
     def write(self, tag: str, value: Value, now_ms: int) -> bool:
         """A client writes; False where that is refused."""
