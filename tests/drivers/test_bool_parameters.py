@@ -114,7 +114,11 @@ def test_a_number_takes_no_true() -> None:
     [
         (COIL, ", min: 0, max: 1", "vacuum is a bool and has no limits; take min out"),
         ("{register: 20, type: uint16, bit: 3}", ", min: 0, max: 1", "vacuum is one bit of a word, which cannot be"),
-        ("{register: 20-27, type: string}", "", "the key 'max_length' is missing: no text is written without its greatest length"),
+        (
+            "{register: 20-27, type: string}",
+            "",
+            "the key 'max_length' is missing: no text is written without its greatest length",
+        ),
     ],
 )
 def test_what_cannot_be_a_parameter_is_told_at_the_check(tmp_path: Path, tag: str, limits: str, says: str) -> None:
