@@ -17,7 +17,7 @@ from gateway.domain.jumps import REBASED, find_jump
 from gateway.domain.kpi import Kpi
 from gateway.domain.objections import Objection
 from gateway.domain.order_events import completed, progress
-from gateway.domain.orders import OrderMemory, OrderSource, OrderSpec, OrderTracker, Run
+from gateway.domain.orders import GIVEN, OrderMemory, OrderSource, OrderSpec, OrderTracker, Run
 from gateway.domain.production import ClosedWindow, Derived, WindowMemory, Windows
 from gateway.domain.requests import CounterRebase
 from gateway.domain.revisions import Revision, Scope, consumptions
@@ -129,7 +129,9 @@ class Attribution:
         since = self._effective(at, seen) if is_change else at
         is_over = since < self.memory.newest or (self.tells_past and at <= self.memory.windows.start)
         if not is_change or is_over:
-            self._add(steps, at, now, *(["estimated"] if met else []))
+            is_past = is_over and at < max(self.memory.newest, self.memory.windows.start)
+            made = self.orders.counted_at(at, is_change and bool(wanted) and since == at) if is_past else at
+            self._add(steps, made, now, *(["estimated"] if met else []))
             if self.spec.container is not None:
                 self._report_container(self.orders.owner(at), at, now)
             if is_change and wanted is not None:
@@ -298,7 +300,7 @@ class Attribution:
         return min((at for at in times if at is not None), default=None)
 
     def _add(self, steps: Mapping[str, Step], at: Timestamp, now: Timestamp, *flags: str) -> None:
-        is_late = at < self.memory.newest and at < max(self.memory.windows.start, self.orders.changed)
+        is_late = at < self.memory.newest and at <= max(self.memory.windows.start, self.orders.changed)
         if is_late or (self.tells_past and at <= self.memory.windows.start):
             for name, step in steps.items():
                 self._past().place(name, step.delta, (*step.flags, *flags), at)
@@ -340,7 +342,7 @@ class Attribution:
     def _wanted_order(self, seen: Observation | None) -> str | None:
         """The order that the machine says it runs, "" for none, None to leave it as it is."""
         spec, armed = self.spec.order, self.memory.order.armed
-        if spec is None or spec.source in (OrderSource.COMMAND, OrderSource.UPSTREAM):
+        if spec is None or spec.source in GIVEN:
             return None
         if spec.source is OrderSource.DOWNLOAD:
             return armed.order if armed is not None and seen is not None and seen.state is State.RUN else None

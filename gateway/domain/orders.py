@@ -5,6 +5,7 @@ the completion itself) belongs to the run that is closing.
 """
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 from msgspec import field
@@ -31,6 +32,10 @@ class OrderSource(StrEnum):
     COMMAND = "command"
     UPSTREAM = "upstream"
     JOB_CONTROL = "job_control"
+
+
+GIVEN: Final = frozenset({OrderSource.COMMAND, OrderSource.UPSTREAM})
+"""Orders that the machine itself does not show."""
 
 
 class OrderSpec(msgspec.Struct, frozen=True):
@@ -226,6 +231,14 @@ class OrderTracker:
             if run.start <= at < (run.end or at):
                 return run.order
         return next((past.order for past in reversed(self.memory.past) if past.start <= at < past.end), None)
+
+    def counted_at(self, at: Timestamp, begins: bool) -> Timestamp:
+        """The moment at which the pieces of a scan count that was overtaken.
+
+        It is just after `at` if the scan `begins` an order, or the machine showed one that began then, and none ends.
+        """
+        begins = begins or (self.spec.source not in GIVEN and self.owner(at) is not None)
+        return at + 1 if begins and self.owner(at - 1) is None else at
 
     def run_at(self, at: Timestamp) -> Run | None:
         """The run, open or not yet settled, that the moment `at` belongs to."""

@@ -206,7 +206,7 @@ class Revision:
         began = (run for run in self._runs.values() if run.start == at)
         run = next(ended, None) or next(began, None)
         edges = [edge for run in self._runs.values() for edge in (run.start, run.end) if edge is not None]
-        edges += [edge for window in self._windows for edge in (window.start, window.end)]
+        edges += [self._scope.open_window.start, *(e for window in self._windows for e in (window.start, window.end))]
         minute = -(-at // self._scope.length) * self._scope.length
         end = min((edge for edge in (*edges, minute) if edge >= at), default=minute)
         start = max((edge for edge in (*edges, end - self._scope.length) if edge < at), default=at - 1)

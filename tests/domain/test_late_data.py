@@ -371,3 +371,52 @@ def test_pieces_shown_at_the_very_moment_of_the_change_of_order_can_be_parted_la
     tell(stage, at("06:10:10"), at("06:10:21"), bad=3)
     stage.hear("M1", "06:12:00")
     assert (sums(stage, "produced"), sums(stage, "scrap")) == ({"A": 600, "B": 600}, {"A": 3, "B": 4})
+
+
+@pytest.mark.parametrize("ended_at", ["06:05:30", "06:06:00"], ids=["within a minute", "on the minute"])
+def test_the_last_pieces_of_an_order_are_its_own_when_their_scan_was_overtaken(tmp_path: Path, ended_at: str) -> None:
+    """A scan of the next second closed the minute before; the window that ends at a moment holds what showed then."""
+    stage = press(tmp_path, "{from: tag, tag: order}")
+    stage.show("M1", "06:05:00", order="A", made=600)
+    tell(stage, at(ended_at) + 1000, at(ended_at) + 1000, running=0)
+    tell(stage, at(ended_at), at(ended_at) + 1001, made=610, order="")
+    stage.hear("M1", "06:08:00")
+    made = sums(stage, "produced")
+    assert (made["A"], made.get(None, 0)) == (610, 0)
+
+
+@pytest.mark.parametrize("begun_at", ["06:05:30", "06:06:00"], ids=["within a minute", "on the minute"])
+@pytest.mark.parametrize("earlier", [0, 5], ids=["nothing before", "pieces of nobody before"])
+def test_the_first_pieces_of_an_order_are_its_own_when_their_scan_was_overtaken(
+    tmp_path: Path, begun_at: str, earlier: int
+) -> None:
+    """Nothing ends there: the last reading before the order is its baseline."""
+    stage = press(tmp_path, "{from: tag, tag: order}")
+    tell(stage, at("06:05:10"), at("06:05:10"), made=earlier)
+    tell(stage, at(begun_at) + 1000, at(begun_at) + 1000, running=0)
+    tell(stage, at(begun_at), at(begun_at) + 1001, made=earlier + 2, order="A")
+    stage.hear("M1", "06:08:00")
+    made = sums(stage, "produced")
+    assert (made["A"], made.get(None, 0)) == (2, earlier)
+
+
+def test_a_counter_that_comes_after_the_order_it_began_with_counts_for_it(tmp_path: Path) -> None:
+    """The order and its first pieces carry one stamp, but the pieces come later than the scan of the next second."""
+    stage = press(tmp_path, "{from: tag, tag: order}")
+    tell(stage, at("06:05:10"), at("06:05:10"), made=5)
+    tell(stage, at("06:05:30"), at("06:05:30"), order="A")
+    tell(stage, at("06:05:31"), at("06:05:31"), running=0)
+    tell(stage, at("06:05:30"), at("06:05:31") + 1, made=7)
+    stage.hear("M1", "06:08:00")
+    assert sums(stage, "produced") == {None: 5, "A": 2}
+
+
+def test_pieces_of_before_a_window_that_opened_within_a_minute_have_a_window_of_their_own(tmp_path: Path) -> None:
+    """The order that came late made the window begin at 06:05:31; what showed before must not take its end."""
+    stage = press(tmp_path, "{from: tag, tag: order}")
+    tell(stage, at("06:05:31"), at("06:05:31"), running=0)
+    tell(stage, at("06:05:20"), at("06:05:31") + 1, order="A")
+    tell(stage, at("06:05:40"), at("06:05:40"), made=10)
+    tell(stage, at("06:05:25"), at("06:05:40") + 1, made=4)
+    stage.hear("M1", "06:08:00")
+    assert sums(stage, "produced") == {"A": 10}

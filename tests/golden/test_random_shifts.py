@@ -17,6 +17,7 @@ from simulators.reconcile import Comparison, reconcile
 from simulators.scenario import parse
 from tests.contract import the_contract
 from tests.golden.deliveries import UnreliablePlayer
+from tests.golden.found_shifts import BAD_DAY, LAST_SCAN_OVERTAKEN
 from tests.golden.player import ROOT, Player
 from tests.golden.random_shifts import JUMP, looks, shifts
 
@@ -69,6 +70,15 @@ def excused(row: Comparison, shift: dict[str, Any], flags: dict[str, set[str]]) 
 @given(shifts(), st.one_of(st.none(), st.integers(0, 2**32)))
 def test_in_a_random_shift_every_piece_has_its_order_and_time_tiles(shift: dict[str, Any], bad_day: int | None) -> None:
     """On a bad day, which is seeded, batches come twice, late and in the wrong order."""
+    play(shift, bad_day)
+
+
+def test_the_last_piece_of_an_order_is_not_lost_when_its_scan_is_overtaken_on_the_minute() -> None:
+    play(LAST_SCAN_OVERTAKEN, BAD_DAY)
+
+
+def play(shift: dict[str, Any], bad_day: int | None) -> None:
+    """Play a shift and hold what the gateway told against what was made."""
     scenario = parse(shift)
     player = Player(scenario, plant()) if bad_day is None else UnreliablePlayer(scenario, plant(), bad_day)
     player.broker.is_checked = False
