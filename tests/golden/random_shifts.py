@@ -108,11 +108,12 @@ def _counters(draw: st.DrawFn, top: int, end: int) -> dict[str, Any]:
     """A counter that is about to roll over, or one whose PLC restarts.
 
     Never both: a restart within what the machine can make before its rollover looks like the rollover, to anybody.
+    Nor does anybody see a counter restart that still stands at 0.
     """
     if draw(st.integers(0, 3)):
         return {"max": top, "start": draw(st.integers(max(0, top - 3000), top))}
     restarts = draw(st.lists(st.integers(1, end), min_size=1, max_size=2, unique=True))
-    return {"max": top, "start": draw(st.integers(0, top // 2)), "restarts": [clock(at) for at in sorted(restarts)]}
+    return {"max": top, "start": draw(st.integers(1000, top // 2)), "restarts": [clock(at) for at in sorted(restarts)]}
 
 
 def _row(at: int, **shown: Any) -> dict[str, Any]:
