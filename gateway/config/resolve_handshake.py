@@ -122,6 +122,8 @@ class HandshakeResolver:
             elif not isinstance(value, int):
                 self._report(key, f"{value!r} is not a whole number")
             settings[key] = value
+        if "rejected" in settings and settings["done"] == settings["rejected"]:
+            self._report("done", f"{settings['done']} is also what rejected means; they must differ")
         return settings
 
     def _times(self) -> dict[str, int]:

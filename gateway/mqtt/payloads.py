@@ -1,5 +1,6 @@
 """Effects to bytes, bytes to commands. The only place that knows the JSON of the contract."""
 
+import difflib
 import hashlib
 import json
 import re
@@ -86,9 +87,13 @@ def decode_command(kind: str, payload: bytes) -> Command | Refused:
         text = "has no usable id: 'cmd' must be 1 to 128 visible ASCII characters without spaces"
         return Refused("", Objection("malformed", text))
     model = COMMAND_TYPES.get(kind)
-    if model is None or raw.get("type", kind) != kind:
-        known = ", ".join(sorted(COMMAND_TYPES))
-        return Refused(cmd, Objection("unknown_type", f"{raw.get('type', kind)!r} on cmd/{kind}; known are: {known}"))
+    if model is None:
+        known, near = ", ".join(sorted(COMMAND_TYPES)), difflib.get_close_matches(kind, COMMAND_TYPES, n=1)
+        meant = f"did you mean {near[0]}? " if near else ""
+        return Refused(cmd, Objection("unknown_type", f"{kind!r} is no command; {meant}known are: {known}"))
+    if raw.get("type", kind) != kind:
+        text = f"the command says that it is {raw['type']!r}, its topic says {kind}"
+        return Refused(cmd, Objection("unknown_type", text))
     try:
         return _checked(msgspec.convert(raw, model), raw)
     except (msgspec.ValidationError, ValueError) as error:
@@ -96,8 +101,9 @@ def decode_command(kind: str, payload: bytes) -> Command | Refused:
 
 
 def _checked(command: Command, raw: dict[str, Any]) -> Command | Refused:
-    if command.valid_until is not None:
-        parse_timestamp(command.valid_until)
+    if command.valid_until is not None and not _is_time(command.valid_until):
+        text = f"valid_until {command.valid_until!r} is no time; write it as 2026-03-02T06:00:00Z"
+        return Refused(command.cmd, Objection("malformed", text))
     sets = raw["sets"] if isinstance(command, ParamsRelease) else [raw] if isinstance(command, ParamsDownload) else []
     for given in sets:
         told, actual = given.get("hash"), items_hash(given["items"])
@@ -105,6 +111,14 @@ def _checked(command: Command, raw: dict[str, Any]) -> Command | Refused:
             text = f"{given['set']} {given['rev']}: the items hash to {actual}, the command says {told}"
             return Refused(command.cmd, Objection("hash", text))
     return command
+
+
+def _is_time(text: str) -> bool:
+    try:
+        parse_timestamp(text)
+    except ValueError:
+        return False
+    return True
 
 
 class _RepeatedKey(Exception):  # noqa: N818 - it says what was found

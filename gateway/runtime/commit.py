@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
+import structlog
+
 from gateway.domain.core import Core
 from gateway.domain.effects import Effects
 from gateway.domain.envelope import Kept
@@ -14,6 +16,8 @@ from gateway.mqtt import payloads
 from gateway.mqtt.topics import Topics
 from gateway.store.records import OutboxMessage, StoredAnswer, Transaction
 from gateway.store.store import Store
+
+log = structlog.get_logger()
 
 
 class CommandAudit(Protocol):
@@ -86,6 +90,7 @@ class Committer:
                     await self._audit.tell_ends(effects.ends)
                     effects.checkpoints |= self._audit.checkpoint()
                 await self._store.commit(self.transaction(effects))
+                _log_answers(effects)
                 for operation in effects.operations:
                     operate(operation)
                 wake()
@@ -127,3 +132,10 @@ class Committer:
 def _stored(cmd: str, kept: Kept) -> StoredAnswer:
     answer, sender = payloads.encode_answer(kept.answer), payloads.encode_json(kept.sender)
     return StoredAnswer(cmd, kept.answer.at, answer, sender)
+
+
+def _log_answers(effects: Effects) -> None:
+    """One line for each command that has come to its end, for whoever stands at the box."""
+    for answer in (kept.answer for kept in effects.kept.values() if kept.answer.final):
+        why = {"codes": list(answer.codes), "detail": list(answer.detail)} if answer.codes else {}
+        log.info("command answered", cmd=answer.cmd, type=answer.type, answer=answer.answer, **why)

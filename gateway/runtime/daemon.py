@@ -217,6 +217,8 @@ class Daemon:
         if topic is None:
             log.warning("message on a topic that is no command topic", topic=incoming.topic)
             return
+        if not incoming.payload:
+            return  # how a retained message is cleared
         self._look_at_locks()
         now, known = self._clock.now(), {spec.path for spec in self._plant.equipment}
         path = topic.equipment if topic.equipment in known else None

@@ -121,9 +121,9 @@ def test_a_download_is_understood_and_its_hash_is_held_against_its_items() -> No
         ("params.download", b'{"cmd": "C", "n": NaN}', "malformed", "is not JSON"),
         ("params.download", b'{"cmd": "C", "x": "' + b"x" * 300_000 + b'"}', "oversize", "at most 256,000"),
         ("reboot", b'{"cmd": "C"}', "unknown_type", "known are: alarm.ack, change.notice, counter.rebase"),
-        ("params.download", b'{"cmd": "C", "type": "dispatch.order"}', "unknown_type", "on cmd/params.download"),
-        ("params.download", json.dumps({**DOWNLOAD, "valid_until": "tomorrow"}).encode(), "malformed", "isoformat"),
-        ("params.download", json.dumps({**DOWNLOAD, "valid_until": "2026-03-02T06:00:00"}).encode(), "malformed", "time zone"),
+        ("params.download", b'{"cmd": "C", "type": "dispatch.order"}', "unknown_type", "its topic says params.download"),
+        ("params.download", json.dumps({**DOWNLOAD, "valid_until": "tomorrow"}).encode(), "malformed", "valid_until 'tomorrow' is no time; write it as"),
+        ("params.download", json.dumps({**DOWNLOAD, "valid_until": "2026-03-02T06:00:00"}).encode(), "malformed", "is no time; write it as 2026-03-02T06:00:00Z"),
     ],
 )  # fmt: skip
 def test_what_is_no_command_is_refused_by_name(kind: str, payload: bytes, code: str, says: str) -> None:
