@@ -15,6 +15,8 @@ from gateway.domain.times import format_timestamp, parse_timestamp
 
 MAX_COMMAND_BYTES = 256_000
 
+_MOST_DIGITS = 20
+
 _encoder = msgspec.json.Encoder()
 _TIMES = ("t_src", "t_gw", "t")
 
@@ -75,9 +77,6 @@ def decode_command(kind: str, payload: bytes) -> Command | Refused:
         return Refused("", Objection("oversize", text))
     try:
         raw = msgspec.json.decode(payload)
-        json.loads(payload, object_pairs_hook=_each_key_once)
-    except _RepeatedKey as error:
-        return Refused("", Objection("malformed", str(error)))
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
         return Refused("", Objection("malformed", f"is not JSON: {error}"))
     if not isinstance(raw, dict):
@@ -86,6 +85,10 @@ def decode_command(kind: str, payload: bytes) -> Command | Refused:
     if not re.fullmatch(r"[\x21-\x7e]{1,128}", cmd):
         text = "has no usable id: 'cmd' must be 1 to 128 visible ASCII characters without spaces"
         return Refused("", Objection("malformed", text))
+    try:
+        json.loads(payload, object_pairs_hook=_each_key_once, parse_int=_of_64_bits)
+    except (_Unusual, RecursionError, ValueError) as error:
+        return Refused(cmd, Objection("malformed", str(error)))
     model = COMMAND_TYPES.get(kind)
     if model is None:
         known, near = ", ".join(sorted(COMMAND_TYPES)), difflib.get_close_matches(kind, COMMAND_TYPES, n=1)
@@ -121,8 +124,8 @@ def _is_time(text: str) -> bool:
     return True
 
 
-class _RepeatedKey(Exception):  # noqa: N818 - it says what was found
-    """An object has a key twice; readers differ in which of them counts (RFC 8259 §4)."""
+class _Unusual(Exception):  # noqa: N818 - it says what was found
+    """JSON that readers do not agree on: a key twice in one object, a number beyond 64 bits (RFC 8259 §4, §6)."""
 
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -130,8 +133,16 @@ def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
         repeated = next(key for key in found if keys.count(key) > 1)
-        raise _RepeatedKey(f"has the key {repeated[:80]!r} twice in one object; which of them counts?")
+        raise _Unusual(f"has the key {repeated[:80]!r} twice in one object; which of them counts?")
     return found
+
+
+def _of_64_bits(digits: str) -> int:
+    """No device and no record takes more, and Python's arithmetic with floats breaks on it."""
+    number = int(digits) if len(digits) <= _MOST_DIGITS else None
+    if number is None or not -(2**63) <= number < 2**64:
+        raise _Unusual(f"has the number {digits[:30]} of {len(digits)} digits, which no 64 bits hold")
+    return number
 
 
 def items_hash(items: Any) -> str:

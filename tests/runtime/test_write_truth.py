@@ -107,7 +107,7 @@ BOUNDS: list[tuple[str, Any, str]] = [
     ("below the machine's limit", {"name": "force", "value": -1}, "limit, type"),
     ("above the set's limit", {"name": "force", "value": 500, "max": 400}, "limit"),
     ("more than the type holds", {"name": "force", "value": 70_000}, "limit, type"),
-    ("more digits than any type has", {"name": "force", "value": 10**400}, "type"),
+    ("more digits than any type has", {"name": "force", "value": 10**400}, "malformed"),
     ("a text", {"name": "force", "value": "450"}, "type"),
     ("a bool", {"name": "force", "value": True}, "type"),
     ("nothing", {"name": "force", "value": None}, "type"),
