@@ -16,8 +16,8 @@ from gateway.config.resolve_jobs import job_tags
 from gateway.config.validation import Reporter, allowed_keys, unknown_key
 from gateway.config.yaml_reader import Document, KeyPath, read_yaml
 from gateway.domain.allow_list import allow_list
-from gateway.domain.attribution import ProductionSpec
 from gateway.domain.equipment import EquipmentSpec
+from gateway.domain.production_spec import ProductionSpec
 from gateway.domain.shifts import ShiftCalendar
 from gateway.domain.values import MethodCall, TagId
 from gateway.drivers.base import DeviceSettings, Tag

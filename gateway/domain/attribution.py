@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 
 import msgspec
-from msgspec import field
 
-from gateway.domain.containers import ContainerMemory, ContainerSpec, newest_container
-from gateway.domain.counters import CounterMemory, CounterSpec, Step
+from gateway.domain.containers import newest_container
+from gateway.domain.counters import Step
 from gateway.domain.counting import Counting, is_reading
 from gateway.domain.effects import Recorder
 from gateway.domain.events import CounterRebased, OrderRef, OrderStarted, ProductionCount
@@ -17,54 +16,20 @@ from gateway.domain.jumps import REBASED, find_jump
 from gateway.domain.kpi import Kpi
 from gateway.domain.objections import Objection
 from gateway.domain.order_events import completed, progress
-from gateway.domain.orders import GIVEN, OrderMemory, OrderSource, OrderSpec, OrderTracker, Run
-from gateway.domain.production import ClosedWindow, Derived, WindowMemory, Windows
+from gateway.domain.orders import GIVEN, OrderSource, OrderSpec, OrderTracker, Run
+from gateway.domain.production import ClosedWindow, Windows
+from gateway.domain.production_spec import ProductionMemory, ProductionSpec
 from gateway.domain.requests import CounterRebase
 from gateway.domain.revisions import Revision, Scope, consumptions
 from gateway.domain.shared import SharedRecord
 from gateway.domain.shifts import ShiftTracker
 from gateway.domain.states import Observation, State, StateMemory, StateTracker
 from gateway.domain.times import format_timestamp
-from gateway.domain.usage import Usage, UsageMemory, UsageSpec
+from gateway.domain.usage import Usage
 from gateway.domain.values import Timestamp, Value
 
 PRUNE_INTERVAL = 3_600_000
 """How often what is too old to be told anew is looked for."""
-
-
-class ProductionSpec(msgspec.Struct, frozen=True):
-    """What an equipment counts, in which windows (milliseconds), and where its order context comes from."""
-
-    counters: tuple[CounterSpec, ...] = ()
-    derived: tuple[Derived, ...] = ()
-    unit: str = "pcs"
-    window: int = 60_000
-    order: OrderSpec | None = None
-    container: ContainerSpec | None = None
-    usage: UsageSpec = UsageSpec()
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Of everything that is counted."""
-        return (*(counter.name for counter in self.counters), *(item.name for item in self.derived))
-
-    @property
-    def dated(self) -> frozenset[int]:
-        """Slots whose values are believed for their own moment, however late they come."""
-        order = () if self.order is None or self.order.slot is None else (self.order.slot,)
-        return frozenset((*(counter.slot for counter in self.counters), *order))
-
-
-class ProductionMemory(msgspec.Struct):
-    """What survives a restart."""
-
-    counters: dict[str, CounterMemory] = field(default_factory=dict)
-    windows: WindowMemory = field(default_factory=WindowMemory)
-    order: OrderMemory = field(default_factory=OrderMemory)
-    container: ContainerMemory = field(default_factory=ContainerMemory)
-    usage: UsageMemory = field(default_factory=UsageMemory)
-    newest: Timestamp = 0
-    """The newest scan: what belongs to a moment before it comes late."""
 
 
 class Context(msgspec.Struct, frozen=True):

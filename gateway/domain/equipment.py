@@ -12,7 +12,7 @@ from msgspec import field
 
 from gateway.domain.alarm_sources import AlarmShown
 from gateway.domain.alarms import AlarmEvent, AlarmMemory, Alarms, AlarmSpec
-from gateway.domain.attribution import Attribution, Context, ProductionMemory, ProductionSpec
+from gateway.domain.attribution import Attribution, Context
 from gateway.domain.contacts import Contacts
 from gateway.domain.conversion import to_engineering
 from gateway.domain.derived import DerivedTag, DerivedTags
@@ -28,6 +28,7 @@ from gateway.domain.job_progress import JobMemory, job_progress
 from gateway.domain.kpi import Kpi, KpiMemory, KpiSpec
 from gateway.domain.lanes import LaneMemory, Lanes, LaneSpec
 from gateway.domain.pacing import PacedTags, TellValue
+from gateway.domain.production_spec import ProductionMemory, ProductionSpec
 from gateway.domain.run_parameters import RunParameters
 from gateway.domain.scans import Entry, Scans
 from gateway.domain.shared import SharedRecord

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping
 import msgspec
 from msgspec import field
 
-from gateway.domain.attribution import Attribution, Context, ProductionMemory, ProductionSpec
+from gateway.domain.attribution import Attribution, Context
 from gateway.domain.effects import SequenceMemory
 from gateway.domain.events import OrderInterrupted, OrderResumed
 from gateway.domain.history import History, PastState
+from gateway.domain.production_spec import ProductionMemory, ProductionSpec
 from gateway.domain.states import Observation, State, StateTracker
 from gateway.domain.values import Timestamp, Value
 
