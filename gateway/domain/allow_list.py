@@ -96,12 +96,12 @@ def allow_list(device: str, equipment: Iterable[EquipmentSpec]) -> AllowList:
 
 
 def _bounds(parameter: ParameterSpec) -> Bounds:
-    """The machine's limits as raw values; a negative scale turns them round, and half a raw step is rounding."""
+    """The machine's limits as raw values; a negative scale turns them round."""
     conversion = parameter.conversion
     if conversion.type is DataType.STRING:
         return Bounds(conversion.type, 0, parameter.maximum)
     ends = sorted(_raw(limit, conversion) for limit in (parameter.minimum, parameter.maximum))
-    slack = 0.5 if conversion.type in INTEGER_RANGES else abs(ends[1] - ends[0]) * 1e-9
+    slack = 1e-6 if conversion.type in INTEGER_RANGES else abs(ends[1] - ends[0]) * 1e-9
     return Bounds(conversion.type, ends[0] - slack, ends[1] + slack)
 
 

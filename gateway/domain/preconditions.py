@@ -3,13 +3,13 @@
 import math
 from collections.abc import Iterator, Mapping
 
-from gateway.domain.conversion import to_raw
+from gateway.domain.conversion import Conversion, to_engineering, to_raw
 from gateway.domain.download_spec import Condition, ParameterSpec
 from gateway.domain.equipment import Equipment
 from gateway.domain.expressions import Compiled, NoValue
 from gateway.domain.objections import Objection
 from gateway.domain.requests import ParameterItem, ParamsDownload
-from gateway.domain.values import DataType, PlainValue
+from gateway.domain.values import INTEGER_RANGES, DataType, PlainValue, TagChange
 
 
 def objections(command: ParamsDownload, equipment: Equipment, links: Mapping[str, bool]) -> Iterator[Objection]:
@@ -76,9 +76,19 @@ def _item_objections(item: ParameterItem, equipment: Equipment) -> Iterator[Obje
         if (low is not None and number < low) or (high is not None and number > high):
             yield Objection("limit", f"{item.name} = {number} is outside {whose} limits {low} to {high}")
     try:
-        to_raw(item.value, spec.conversion)
+        yield from _loss(item, number, spec.conversion)
     except ValueError as error:
         yield Objection("type", f"{item.name} {error}")
+
+
+def _loss(item: ParameterItem, number: float, conversion: Conversion) -> Iterator[Objection]:
+    """A number that the machine's whole numbers cannot say: it would be rounded, perhaps past a limit."""
+    raw = to_raw(item.value, conversion)
+    meant, _ = to_engineering(TagChange("", raw), conversion)
+    if conversion.type not in INTEGER_RANGES or not isinstance(meant, int | float):
+        return
+    if not math.isclose(meant, number, rel_tol=1e-12, abs_tol=1e-6 * abs(conversion.scale)):
+        yield Objection("type", f"{item.name}: {item.value!r} would be {meant} in the machine, which counts whole")
 
 
 def _text_objections(item: ParameterItem, spec: ParameterSpec) -> Iterator[Objection]:
