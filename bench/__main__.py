@@ -1,13 +1,13 @@
 # ruff: noqa: T201 - it prints what it measured
 """`make bench`: everything in one run, as the tables of docs/performance.md.
 
-python -m bench [opcua] [core] [modbus] [--rates 1000,10000] [--seconds 10]
+python -m bench [opcua] [core] [modbus] [commands] [--rates 1000,10000] [--seconds 10]
 """
 
 import argparse
 from collections.abc import Sequence
 
-from bench import core, modbus, opcua
+from bench import commands, core, modbus, opcua
 
 RATES = (1_000, 10_000, 50_000, 200_000, 300_000)
 YARDSTICK_UP_TO = 50_000
@@ -23,15 +23,17 @@ SLOW_TAGS = 10_000
 def main() -> None:
     """Measure what was asked for, or all of it."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="How fast the gateway is, measured whole.")
-    parser.add_argument("parts", nargs="*", choices=["opcua", "core", "modbus", []], help="default: all")
+    parser.add_argument("parts", nargs="*", choices=["opcua", "core", "modbus", "commands", []], help="default: all")
     parser.add_argument("--rates", default=",".join(map(str, RATES)), help="changes per second, with commas between")
     parser.add_argument("--seconds", type=float, default=10, help="of load at each rate")
     chosen = parser.parse_args()
-    parts = chosen.parts or ["core", "modbus", "opcua"]
+    parts = chosen.parts or ["core", "modbus", "commands", "opcua"]
     if "core" in parts:
         _core()
     if "modbus" in parts:
         _modbus()
+    if "commands" in parts:
+        _commands()
     if "opcua" in parts:
         _opcua([int(rate) for rate in chosen.rates.split(",")], chosen.seconds)
 
@@ -58,6 +60,30 @@ def _figures(who: str, figures: opcua.Figures) -> None:
         f"{figures.cpu_per_value:.2f}", f"{figures.core:.0%}", figures.p50, figures.p99,
         f"{figures.rss / 2**20:.0f}", f"{figures.subscribed_after:.1f}",
     )  # fmt: skip
+
+
+def _commands() -> None:
+    print("\n## Commands: client -> mosquitto -> gateway -> mosquitto -> client\n")
+    figures = commands.measure()
+    _row("what", "p50 ms", "p99 ms")
+    _row(*["---"] * 3)
+    for what, times in (
+        ("one fsync of this disk", figures.fsync),
+        ("answered finally at once", figures.answer),
+        ("download of one parameter, until accepted", figures.accepted),
+        ("download of one parameter, until done", figures.download),
+        (f"download of {commands.PARAMETERS} parameters, until done", figures.fifty),
+        ("the same with a sequence number, looked at every 50 ms", figures.fifty_by_number),
+    ):  # fmt: skip
+        _row(what, times.p50, times.p99)
+    flood = figures.flood
+    told = ", ".join(f"{number:,} {answer}" for answer, number in flood.answers.most_common())
+    print(f"\nA flood of {commands.FLOOD:,} commands in {flood.seconds:.1f} s: {told}.")
+    grown = (flood.rss_most - flood.rss_before) / 2**20
+    print(f"Resident memory {flood.rss_before / 2**20:.0f} MB before, {grown:+.0f} MB at most.")
+    print(f"A download of {commands.PARAMETERS} neighbouring registers took {figures.writes} write requests.")
+    pauses = f"{flood.pause_before:.0f} ms before, {flood.pause_most:.0f} ms meanwhile"
+    print(f"The longest pause between two values (polled every 20 ms): {pauses}.")
 
 
 def _core() -> None:

@@ -142,8 +142,8 @@ class Downloads:
         """What a dispatched order waits for; a machine that asks gets what it was given before, if nothing new."""
         due = None
         if equipment.memory.writes.unknown is not None:
-            return  # nothing goes by itself into a machine that may hold anything
-        if permitted(equipment):
+            pass  # nothing goes by itself into a machine that may hold anything
+        elif permitted(equipment):
             due = self._dispatch.due_download(equipment, now) or self._pulls.again(equipment, now)
         else:
             self._pulls.rest(equipment.spec.path)

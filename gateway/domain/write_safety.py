@@ -24,11 +24,12 @@ UNKNOWN = frozenset({"rollback_failed", "in_doubt"})
 """Codes of a download after which nobody knows what the machine holds."""
 
 
-class UnknownParameters(msgspec.Struct, frozen=True):
-    """Since when, and under which occurrence of the alarm, it is unknown what a machine holds."""
+class UnknownParameters(msgspec.Struct):
+    """Since when, and under which occurrence of the alarm, it is unknown what a machine holds of these parameters."""
 
     since: Timestamp
     occ: str
+    names: list[str] = field(default_factory=list)
 
 
 class WriteMemory(msgspec.Struct):
@@ -46,13 +47,19 @@ class WriteMemory(msgspec.Struct):
                 self.written[name] = [*_recent(self.written.get(name, []), rate, now), now]
 
     def judge(self, outcome: Outcome, recorder: Recorder, order: OrderRef | None, now: Timestamp) -> None:
-        """An alarm where nobody knows what the machine holds; it is over when a set is active again."""
-        if UNKNOWN & set(outcome.codes) and self.unknown is None:
-            self.unknown = UnknownParameters(now, f"{CODE}@{format_timestamp(now)}")
+        """An alarm where nobody knows what the machine holds; over when all of that has been brought down again."""
+        touched = [item.n for item in outcome.items]
+        if UNKNOWN & set(outcome.codes) and self.unknown is not None:
+            self.unknown.names = sorted({*self.unknown.names, *touched})
+        elif UNKNOWN & set(outcome.codes):
+            self.unknown = UnknownParameters(now, f"{CODE}@{format_timestamp(now)}", touched)
             text = "what the machine holds is unknown; look at it, then bring the set down again"
             raised = AlarmRaised(code=CODE, text=text, sev=SEVERITY, alarm_class="gateway", occ=self.unknown.occ)
             recorder.event(raised, now, now, order=order, time_quality="gateway")
         elif outcome.result == "ACTIVE" and self.unknown is not None:
+            self.unknown.names = [name for name in self.unknown.names if name not in touched]
+            if self.unknown.names:
+                return
             lasted = (now - self.unknown.since) / 1000
             cleared = AlarmCleared(code=CODE, occ=self.unknown.occ, dur_s=lasted)
             recorder.event(cleared, now, now, order=order, time_quality="gateway")

@@ -123,6 +123,16 @@ def test_a_rollback_that_failed_raises_an_alarm_until_a_set_is_active_again(tmp_
     assert cell.stage.retained["ACME/HZ/A/L1/M1", "params"]["set"] == "S"
 
 
+def test_the_alarm_is_over_only_when_everything_that_is_unknown_was_brought_down_again(tmp_path: Path) -> None:
+    cell = lost(tmp_path)
+    cell.machine.faults = frozenset()
+    for cmd, values, cleared in (("C2", {"speed": 120}, 0), ("C3", {"oven": 1750}, 1)):
+        cell.stage.events.clear()
+        cell.download(cmd, values)
+        cell.play()
+        assert (cell.outcomes, len(cell.stage.told("alarm.cleared"))) == ([("ACTIVE", ())], cleared)
+
+
 def test_a_second_failure_is_the_same_alarm(tmp_path: Path) -> None:
     cell = lost(tmp_path)
     cell.stage.events.clear()
