@@ -66,19 +66,24 @@ class Mes:
         self._wanted: tuple[str, bool] = ("", True)
         self._answered = threading.Event()
         self._client = paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
-        self._client.max_inflight_messages_set(1_000)
         self._client.on_message = self._hear
         self._client.on_socket_open = lambda _, __, sock: sock.setsockopt(6, 1, 1)  # TCP_NODELAY
-        self._client.connect("127.0.0.1", port)
-        self._client.loop_start()
-        self._client.subscribe([(f"{SITE}/#", 1)])
+        wanted = [(f"{SITE}/+/+/+/res/#", 1), (f"{SITE}/res/#", 1), (f"{UNIT}/tel", 1)]
+        self._client.on_connect = lambda client, *_: client.subscribe(wanted)
+        self._sender = paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+        self._sender.max_inflight_messages_set(1_000)
+        self._sender.on_socket_open = self._client.on_socket_open
+        for client in (self._client, self._sender):
+            client.connect("127.0.0.1", port)
+            client.loop_start()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
+        for client in (self._client, self._sender):
+            client.disconnect()
+            client.loop_stop()
 
     def _hear(self, client: paho.Client, data: Any, message: paho.MQTTMessage) -> None:
         if message.topic.endswith("/tel"):
@@ -92,7 +97,7 @@ class Mes:
 
     def send(self, topic: str, body: dict[str, Any]) -> None:
         """Without waiting."""
-        self._client.publish(topic, json.dumps(body), qos=1)
+        self._sender.publish(topic, json.dumps(body), qos=1)
 
     def ask(self, topic: str, body: dict[str, Any], *, final: bool = True) -> float:
         """Milliseconds until the answer, or the first one."""
@@ -181,7 +186,7 @@ def _times(milliseconds: Any) -> Times:
 @contextmanager
 def _running(folder: Path) -> Iterator[tuple[Mes, Part, Part]]:
     with ExitStack() as stack:
-        broker, port = mosquitto(folder)
+        broker, port = mosquitto(folder, inflight=20)
         stack.enter_context(broker)
         device = stack.enter_context(module("bench.parameter_device", folder=folder))
         _write_plant(folder, device.hear()["port"], port)

@@ -71,14 +71,22 @@ def module(name: str, *arguments: str, folder: Path, core: int | None = None) ->
     return Part([sys.executable, "-m", name, *arguments], folder / f"{name}.log", core)
 
 
-def mosquitto(folder: Path, core: int | None = None) -> tuple[Part, int]:
-    """A broker on a free loopback port that loses nothing by its own limits; and that port."""
+def mosquitto(folder: Path, core: int | None = None, *, inflight: int = 0) -> tuple[Part, int]:
+    """A broker on a free loopback port that loses nothing by its own limits; and that port.
+
+    `inflight` is how many messages it sends without an acknowledgement, 0 for any number; as installed it has 20.
+    """
     program = shutil.which("mosquitto", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"]))
     if program is None:
         raise SystemExit("bench: mosquitto is not installed; install it: apt-get install mosquitto")
     port = free_port()
     configuration = folder / "mosquitto.conf"
-    options = ["max_queued_messages 1000000", "max_queued_bytes 0", "max_inflight_messages 0", "set_tcp_nodelay true"]
+    options = [
+        "max_queued_messages 1000000",
+        "max_queued_bytes 0",
+        f"max_inflight_messages {inflight}",
+        "set_tcp_nodelay true",
+    ]
     lines = [f"listener {port} 127.0.0.1", "allow_anonymous true", *options]
     configuration.write_text("\n".join(lines) + "\n")
     part = Part([program, "-c", str(configuration)], folder / "mosquitto.log", core)

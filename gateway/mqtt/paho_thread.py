@@ -29,8 +29,11 @@ UNSUPPORTED_VERSION: Final = 132
 SESSION_EXPIRY: Final = 7 * 86_400
 """Seconds for which the broker keeps commands for a gateway that is away."""
 
-MAX_INCOMING: Final = 1_000
-"""Messages that the broker may send before the first of them is acknowledged (Receive Maximum, MQTT 5 §3.1.2.11.3)."""
+RECEIVE_MAXIMUM: Final = 200
+"""Messages that the broker may send before the first of them is acknowledged (MQTT 5 §3.1.2.11.3)."""
+
+MAX_INCOMING: Final = 10_000
+"""Messages that may wait here: some brokers know no Receive Maximum, and mosquitto 2.0.11 sends more than that."""
 
 PATIENCE: Final = 2.0
 """Seconds to wait for the thread after its socket was shut down; it takes a few milliseconds."""
@@ -174,7 +177,7 @@ class PahoThread:
         if self._modern:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             properties.SessionExpiryInterval = 0 if self._is_visitor else SESSION_EXPIRY
-            properties.ReceiveMaximum = MAX_INCOMING
+            properties.ReceiveMaximum = RECEIVE_MAXIMUM
             options = {"clean_start": self._is_visitor, "properties": properties}
         settings = self._settings
         try:
