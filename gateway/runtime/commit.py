@@ -9,7 +9,6 @@ import structlog
 
 from gateway.domain.core import Core
 from gateway.domain.effects import Effects
-from gateway.domain.envelope import Kept
 from gateway.domain.operations import CommandEnd, Operation
 from gateway.drivers.base import Clock
 from gateway.mqtt import payloads
@@ -101,18 +100,18 @@ class Committer:
         """The effects as the store takes them."""
         topics = self._topics
         messages = [
-            OutboxMessage(topics.event(e.equipment, e.type), payloads.encode_event(e), True, e.equipment, e.seq)
+            OutboxMessage(topics.event(e.equipment, e.type), payloads.encode_event(e), "evt", e.equipment, e.seq)
             for e in effects.events
         ]
         messages += [
-            OutboxMessage(topics.telemetry(t.equipment), payloads.encode_telemetry(t), False, t.equipment, t.seq)
+            OutboxMessage(topics.telemetry(t.equipment), payloads.encode_telemetry(t), "tel", t.equipment, t.seq)
             for t in effects.telemetry
         ]
         for path, answer, sender in effects.answers:
             payload = payloads.encode_answer(answer)
-            messages.append(OutboxMessage(topics.answer(path, answer.type), payload, True, None, 0))
+            messages.append(OutboxMessage(topics.answer(path, answer.type), payload, "res", None, 0))
             if sender.topic is not None:
-                messages.append(OutboxMessage(sender.topic, payload, True, None, 0, sender.correlation))
+                messages.append(OutboxMessage(sender.topic, payload, "res", None, 0, sender.correlation))
         return Transaction(
             messages=messages,
             retained={
@@ -127,11 +126,6 @@ class Committer:
                 for cmd, kept in effects.kept.items()
             ],
         )
-
-
-def _stored(cmd: str, kept: Kept) -> StoredAnswer:
-    answer, sender = payloads.encode_answer(kept.answer), payloads.encode_json(kept.sender)
-    return StoredAnswer(cmd, kept.answer.at, answer, sender)
 
 
 def _log_answers(effects: Effects) -> None:

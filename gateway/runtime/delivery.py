@@ -200,7 +200,7 @@ class Delivery:
             self._refusals_said.add((row.topic, reason))
             log.error("message quarantined; the next ones like it are only counted", topic=row.topic, reason=reason)
         if isinstance(row, OutboxRow):
-            await self._store.quarantine(row.id, reason)
+            await self._store.quarantine(row.id, reason, self._clock.now())
         else:
             await self._store.mark_retained_sent([(row.topic, row.version)])
 

@@ -21,6 +21,7 @@ class DryRun:
         self._out = out
         self._clock = clock
         self._work = asyncio.Event()
+        self._last_id = 0
 
     def wake(self) -> None:
         """Something was committed to the outbox."""
@@ -45,8 +46,10 @@ class DryRun:
 
     async def _write_some(self) -> bool:
         """Some lines, on a thread: a pipe that nobody reads must not stop the loop (trap E3)."""
-        rows = await self._store.unpublished(0, READ_AHEAD)
+        rows = await self._store.unpublished(self._last_id, READ_AHEAD)
         retained = await self._store.unsent_retained(READ_AHEAD)
+        if rows:
+            self._last_id = rows[-1].id
         lines = [_line(row.topic, row.payload, retain=False) for row in rows]
         lines += [_line(row.topic, row.payload, retain=True) for row in retained]
         if not lines:

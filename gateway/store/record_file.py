@@ -1,8 +1,4 @@
-"""The file itself: every statement there is. All of it runs on the store's one thread.
-
-The conditions of a message stand as literals in the statements (0 queued, 1 published, 2 quarantined, as `schema`
-names them), because only a literal lets SQLite use the partial indexes.
-"""
+"""The file itself: opening and closing it, transactions, and room for them. Runs on the store's one thread."""
 
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -10,22 +6,38 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from gateway.store.records import OutboxRow, RetainedRow, Statistics, StoredAnswer, Transaction
-from gateway.store.schema import PUBLISHED, QUARANTINED, StoreError, prepare
+from gateway.domain.uplink import NumberedNotice, QuarantinedMessages
+from gateway.store.notices import Notices
+from gateway.store.outbox import Outbox
+from gateway.store.records import RetainedRow, Statistics, StoredAnswer, Transaction
+from gateway.store.schema import StoreDamaged, StoreError, StoreFull, prepare
 
 PATIENCE: Final = 1.0
 """Seconds to wait for a file that another process holds: long enough for one that is just ending."""
 
+CHUNK: Final = 1_000
+"""Messages that are deleted in one transaction: a larger one would hold up what waits to be committed."""
+
+MOST_NOTICES: Final = 500
+"""Notices that one event loop turn has to tell of."""
+
 
 class RecordFile:
-    """One SQLite file and the only connection to it. `statistics` always tells what is committed."""
+    """One SQLite file and the only connection to it. `statistics` always tells what is committed.
 
-    def __init__(self, path: Path, new_epoch: str) -> None:
+    It grows to `max_bytes` at most. Then published messages have to go, oldest first, then queued run parameters,
+    counted and noted; never anything else that no broker has.
+    """
+
+    def __init__(self, path: Path, new_epoch: str, max_bytes: int | None = None) -> None:
         self.epoch = new_epoch
         self.is_new = True
         self.statistics = Statistics()
         self._path = path
+        self._max_bytes = max_bytes
         self._connection: sqlite3.Connection
+        self.outbox: Outbox
+        self.notices: Notices
         self._to_close = ExitStack()
 
     def open(self) -> None:
@@ -39,7 +51,14 @@ class RecordFile:
         self._to_close.callback(self._connection.close)
         try:
             self.epoch, self.is_new = prepare(self._connection, str(self._path), self.epoch)
-            self._count()
+            (self._page_size,) = self._connection.execute("PRAGMA page_size").fetchone()
+            if self._max_bytes is not None:
+                self._connection.execute(f"PRAGMA max_page_count = {self._max_bytes // self._page_size:d}")
+            self.outbox = Outbox(self._connection, self.statistics)
+            self.notices = Notices(self._connection)
+            self.outbox.load()
+            self.notices.load()
+            self._measure()
         except sqlite3.Error as error:
             raise self._unusable(error) from error
 
@@ -50,12 +69,20 @@ class RecordFile:
     # --- writing ------------------------------------------------------------------------------------------------
 
     def commit(self, transaction: Transaction) -> None:
-        """Everything of the transaction, or, if this raises, nothing of it."""
+        """Everything of the transaction, or, if this raises, nothing of it. Raises `StoreFull` and other errors."""
+        while True:
+            try:
+                self._commit(transaction)
+            except StoreFull:
+                if not self._make_room(transaction.at):
+                    raise
+            else:
+                return
+
+    def _commit(self, transaction: Transaction) -> None:
         with self._atomic() as connection:
-            connection.executemany(
-                "INSERT INTO outbox (topic, payload, critical, equipment, seq, correlation) VALUES (?, ?, ?, ?, ?, ?)",
-                [(m.topic, m.payload, m.critical, m.equipment, m.seq, m.correlation) for m in transaction.messages],
-            )
+            self.outbox.insert(transaction.messages)
+            self.notices.strike_off(transaction.notices_told)
             connection.executemany(
                 "INSERT INTO retained (topic, payload, version) VALUES (?, ?, 1) "
                 "ON CONFLICT (topic) DO UPDATE SET payload = excluded.payload, version = version + 1",
@@ -67,22 +94,11 @@ class RecordFile:
             connection.executemany("DELETE FROM checkpoint WHERE key = ?", gone)
             answers = [(answer.cmd, answer.at, answer.payload, answer.sender) for answer in transaction.answers]
             connection.executemany("INSERT OR REPLACE INTO answer VALUES (?, ?, ?, ?)", answers)
-        critical = sum(message.critical for message in transaction.messages)
-        self.statistics.queued_critical += critical
-        self.statistics.queued_telemetry += len(transaction.messages) - critical
 
     def mark_published(self, ids: Sequence[int], at: int) -> None:
         """Keep critical rows as published at that time, delete the others."""
-        keep = "UPDATE outbox SET condition = 1, settled_at = ? WHERE id = ? AND critical AND condition = 0"
-        drop = "DELETE FROM outbox WHERE id = ? AND NOT critical AND condition = 0"
-        with self._atomic() as connection:
-            kept = connection.executemany(keep, [(at, row_id) for row_id in ids]).rowcount
-            dropped = 0
-            if kept < len(ids):
-                dropped = connection.executemany(drop, [(row_id,) for row_id in ids]).rowcount
-        self.statistics.queued_critical -= kept
-        self.statistics.published += kept
-        self.statistics.queued_telemetry -= dropped
+        with self._atomic():
+            self.outbox.mark_published(ids, at)
 
     def mark_retained_sent(self, rows: Sequence[tuple[str, int]]) -> None:
         """Note which version of each topic the broker has; a newer one stays unsent."""
@@ -92,31 +108,39 @@ class RecordFile:
                 [(version, topic, version) for topic, version in rows],
             )
 
-    def quarantine(self, row_id: int, reason: str) -> None:
-        """Put a queued message aside, with the reason; any other is left as it is."""
-        statement = "UPDATE outbox SET condition = 2, reason = ? WHERE id = ? AND condition = 0 RETURNING critical"
-        with self._atomic() as connection:
-            row = connection.execute(statement, (reason, row_id)).fetchone()
-        if row is None:
-            return
-        self.statistics.quarantined += 1
-        if row[0]:
-            self.statistics.queued_critical -= 1
-        else:
-            self.statistics.queued_telemetry -= 1
+    def quarantine(self, row_id: int, reason: str, at: int) -> None:
+        """Put a queued message aside, with the reason, and note it; any other is left as it is."""
+        with self._atomic():
+            topic = self.outbox.quarantine(row_id, reason)
+            if topic is not None:
+                self.notices.add(QuarantinedMessages(topic, reason, 1, row_id, row_id, at, at))
+
+    def requeue(self, topic: str | None) -> int:
+        """Queue what is in quarantine again, of one topic or all of it; returns how many there were."""
+        total = 0
+        while True:
+            with self._atomic():
+                count = self.outbox.requeue(topic, CHUNK)
+            total += count
+            if count < CHUNK:
+                return total
 
     def forget_published(self, before: int) -> int:
-        """Delete what was published before that time; returns how many."""
-        with self._atomic() as connection:
-            statement = "DELETE FROM outbox WHERE condition = 1 AND settled_at < ?"
-            count = connection.execute(statement, (before,)).rowcount
-        self.statistics.published -= count
-        return count
+        """Delete up to a chunk of what was published before that time; returns how many."""
+        with self._atomic():
+            return self.outbox.forget_published(before, CHUNK)
 
     def forget_answers(self, before: int) -> None:
         """Delete answers that were given before that time."""
         with self._atomic() as connection:
             connection.execute("DELETE FROM answer WHERE at < ?", (before,))
+
+    def take_notices(self) -> list[NumberedNotice]:
+        """What events must tell of, each once in the life of this connection."""
+        if self.notices.is_empty:
+            return []
+        with self._atomic():
+            return self.notices.take(MOST_NOTICES)
 
     # --- reading ------------------------------------------------------------------------------------------------
 
@@ -131,13 +155,6 @@ class RecordFile:
             for row in self._connection.execute("SELECT cmd, at, payload, sender FROM answer ORDER BY at, cmd")
         ]
 
-    def unpublished(self, after_id: int, limit: int) -> list[OutboxRow]:
-        """The oldest queued messages behind `after_id`."""
-        statement = (
-            "SELECT id, topic, payload, correlation FROM outbox WHERE condition = 0 AND id > ? ORDER BY id LIMIT ?"
-        )
-        return [OutboxRow(*row) for row in self._connection.execute(statement, (after_id, limit))]
-
     def unsent_retained(self, limit: int) -> list[RetainedRow]:
         """Retained topics whose newest payload no broker acknowledged."""
         statement = "SELECT topic, payload, version FROM retained WHERE sent_version <> version LIMIT ?"
@@ -145,48 +162,48 @@ class RecordFile:
 
     # --- inside -------------------------------------------------------------------------------------------------
 
+    def _make_room(self, at: int) -> bool:
+        """Delete a chunk of what may go; False if there is nothing, or the disk takes not even that."""
+        try:
+            with self._atomic():
+                if self.outbox.forget_published(None, CHUNK):
+                    return True
+                dropped = self.outbox.drop_telemetry(CHUNK, at)
+                for notice in dropped:
+                    self.notices.add(notice)
+                return bool(dropped)
+        except StoreFull:
+            return False
+
     @contextmanager
     def _atomic(self) -> Iterator[sqlite3.Connection]:
         """One transaction, undone whole if anything in it fails. Raises `StoreError` for what the file refuses."""
         connection = self._connection
         try:
             connection.execute("BEGIN IMMEDIATE")
+            self.outbox.begin()
             yield connection
             connection.execute("COMMIT")
         except BaseException as error:
             if connection.in_transaction:  # a full disk has undone it already (trap D4)
                 connection.execute("ROLLBACK")
-            if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.ProgrammingError):
-                text = f"{self._path} cannot be written: {error}; see whether its disk is full, read-only or failing"
-                raise StoreError(text) from error
-            raise
+            self.outbox.undo()
+            self.notices.look()
+            if not isinstance(error, sqlite3.DatabaseError) or isinstance(error, sqlite3.ProgrammingError):
+                raise
+            if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                raise StoreFull(f"{self._path} is full, and nothing in it may be dropped") from error
+            text = f"{self._path} cannot be written: {error}; see whether its disk is full, read-only or failing"
+            raise StoreError(text) from error
         self._measure()
 
     def _measure(self) -> None:
         (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
         self.statistics.file_bytes = pages * self._page_size
 
-    def _count(self) -> None:
-        (self._page_size,) = self._connection.execute("PRAGMA page_size").fetchone()
-        self._measure()
-        counts = self.statistics
-        for critical, count in self._connection.execute(
-            "SELECT critical, COUNT(*) FROM outbox WHERE condition = 0 GROUP BY critical"
-        ):
-            if critical:
-                counts.queued_critical = count
-            else:
-                counts.queued_telemetry = count
-        counts.published = self._count_settled(PUBLISHED)
-        counts.quarantined = self._count_settled(QUARANTINED)
-
-    def _count_settled(self, condition: int) -> int:
-        (count,) = self._connection.execute(f"SELECT COUNT(*) FROM outbox WHERE condition = {condition:d}").fetchone()  # noqa: S608 - a number, and a literal is what the index needs
-        return int(count)
-
     def _unusable(self, error: sqlite3.Error) -> StoreError:
         if "locked" in str(error):
             return StoreError(f"{self._path} is in use by another gateway; give each its own record, or end the other")
-        return StoreError(
+        return StoreDamaged(
             f"{self._path} is not a record of this gateway or is damaged ({error}); move it aside to begin anew"
         )

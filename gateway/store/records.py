@@ -3,17 +3,28 @@
 import msgspec
 from msgspec import field
 
+from gateway.domain.uplink import StreamKind
+
 
 class OutboxMessage(msgspec.Struct, frozen=True):
-    """One message to be published. A critical one is kept after its acknowledgement, for replay; others are not."""
+    """One message to be published, the `seq`-th of its stream; answers have no number, it is 0.
+
+    Events and answers are critical: they are never dropped, and kept after their acknowledgement. Run parameters are
+    neither.
+    """
 
     topic: str
     payload: bytes
-    critical: bool
+    kind: StreamKind
     equipment: str | None
     seq: int
     correlation: bytes | None = None
     """Correlation Data of MQTT 5, for an answer to whoever asked for it."""
+
+    @property
+    def critical(self) -> bool:
+        """Whether it may be dropped when there is no room."""
+        return self.kind != "tel"
 
 
 class StoredAnswer(msgspec.Struct, frozen=True):
@@ -29,22 +40,42 @@ class Transaction(msgspec.Struct, frozen=True):
     """What is committed together or not at all.
 
     `retained` holds the newest payload by topic: of a retained topic only the newest is ever sent. `checkpoints`
-    holds what must be remembered by key; None deletes a key.
+    holds what must be remembered by key; None deletes a key. `notices_told` are the numbers of notices whose events
+    are among the messages. `at` is the time, in milliseconds UTC, for what has to be dropped to make room.
     """
 
     messages: list[OutboxMessage] = field(default_factory=list)
     retained: dict[str, bytes] = field(default_factory=dict)
     checkpoints: dict[str, bytes | None] = field(default_factory=dict)
     answers: list[StoredAnswer] = field(default_factory=list)
+    notices_told: list[int] = field(default_factory=list)
+    at: int = 0
 
 
-class OutboxRow(msgspec.Struct, frozen=True):
+class OutboxRow(msgspec.Struct, frozen=True, gc=False):
     """A message that waits for its acknowledgement; ids rise in the order of commits and never come twice."""
 
     id: int
     topic: str
     payload: bytes
     correlation: bytes | None = None
+    stream: int = 0
+
+
+class StoredEvent(msgspec.Struct, frozen=True, gc=False):
+    """An event that was published before, for whoever asks for it again."""
+
+    seq: int
+    topic: str
+    payload: bytes
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """What of one stream waits for the broker: the first and the last row, and how many there are."""
+
+    first: int
+    last: int
+    messages: int
 
 
 class RetainedRow(msgspec.Struct, frozen=True):
@@ -56,8 +87,15 @@ class RetainedRow(msgspec.Struct, frozen=True):
 
 
 class Statistics(msgspec.Struct):
-    """How many messages are in which condition, and how large the file is, as of the last commit."""
+    """What became of the messages, and how large the file is, as of the last commit.
 
+    `ingested`, `acknowledged` and `dropped` are sums over the life of the record; the others are what is in it.
+    `published` are the acknowledged ones that are still kept for replay.
+    """
+
+    ingested: int = 0
+    acknowledged: int = 0
+    dropped: int = 0
     queued_critical: int = 0
     queued_telemetry: int = 0
     published: int = 0
@@ -68,3 +106,8 @@ class Statistics(msgspec.Struct):
     def queued(self) -> int:
         """Everything that waits for the broker."""
         return self.queued_critical + self.queued_telemetry
+
+    @property
+    def unaccounted(self) -> int:
+        """0, or the record has lost count: every message taken in is acknowledged, queued, dropped or quarantined."""
+        return self.ingested - self.acknowledged - self.queued - self.dropped - self.quarantined

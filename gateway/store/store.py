@@ -11,8 +11,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
+from gateway.domain.uplink import NumberedNotice
 from gateway.store.record_file import RecordFile
-from gateway.store.records import OutboxRow, RetainedRow, Statistics, StoredAnswer, Transaction
+from gateway.store.records import (
+    OutboxRow,
+    RetainedRow,
+    Statistics,
+    StoredAnswer,
+    StoredEvent,
+    Transaction,
+    Waiting,
+)
 
 _Result = TypeVar("_Result")
 
@@ -24,12 +33,13 @@ class Store:
     """Opened with `async with`. Every method runs on the store's own thread, in the order of the calls.
 
     A new file gets `new_epoch`; an old one keeps the `epoch` it was made with. Methods raise `StoreError` where the
-    file cannot be written. A call that is cancelled is carried out or not, but never by half.
+    file cannot be written, `StoreFull` where it is only full. A call that is cancelled is carried out or not, but
+    never by half. The file has `max_bytes` at most, apart from a few megabytes of its log.
     """
 
-    def __init__(self, path: Path, new_epoch: str) -> None:
+    def __init__(self, path: Path, new_epoch: str, max_bytes: int | None = None) -> None:
         self.path = path
-        self._file = RecordFile(path, new_epoch)
+        self._file = RecordFile(path, new_epoch, max_bytes)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self._places = asyncio.Semaphore(MAX_WAITING)
 
@@ -83,17 +93,36 @@ class Store:
         if rows:
             await self._run(lambda: self._file.mark_retained_sent(rows))
 
-    async def quarantine(self, row_id: int, reason: str) -> None:
-        """Put a message aside that the broker will not take, so that those behind it can pass."""
-        await self._run(lambda: self._file.quarantine(row_id, reason))
+    async def quarantine(self, row_id: int, reason: str, at: int) -> None:
+        """Put a message aside that the broker will not take, so that those behind it can pass; it is to be told."""
+        await self._run(lambda: self._file.quarantine(row_id, reason, at))
+
+    async def requeue(self, topic: str | None) -> int:
+        """Queue what is in quarantine again, of one topic or (None) of all; returns how many messages."""
+        return await self._run(lambda: self._file.requeue(topic))
 
     async def forget_published(self, before: int) -> int:
-        """Delete messages that the broker acknowledged before that time; returns how many."""
-        return await self._run(lambda: self._file.forget_published(before))
+        """Delete messages that the broker acknowledged before that time; returns how many.
+
+        A few at a time, so that commits come between.
+        """
+        total = 0
+        while count := await self._run(lambda: self._file.forget_published(before)):
+            total += count
+        return total
 
     async def forget_answers(self, before: int) -> None:
         """Delete answers given before that time: their commands would be carried out again."""
         await self._run(lambda: self._file.forget_answers(before))
+
+    async def take_notices(self) -> list[NumberedNotice]:
+        """What events must tell of, each once until the next start; `Transaction.notices_told` strikes them off."""
+        return await self._run(self._file.take_notices)
+
+    @property
+    def has_notices(self) -> bool:
+        """Whether `take_notices` would give anything; asking costs nothing."""
+        return not self._file.notices.is_empty
 
     # --- reading ------------------------------------------------------------------------------------------------
 
@@ -107,8 +136,20 @@ class Store:
         return await self._run(self._file.answers)
 
     async def unpublished(self, after_id: int, limit: int) -> list[OutboxRow]:
-        """The oldest messages behind `after_id` that no broker acknowledged."""
-        return await self._run(lambda: self._file.unpublished(after_id, limit))
+        """The oldest messages behind `after_id` that no broker acknowledged. Raises `StoreDamaged`."""
+        return await self._run(lambda: self._file.outbox.unpublished(after_id, limit))
+
+    async def unpublished_of(self, stream: int, after_id: int, up_to: int, limit: int) -> list[OutboxRow]:
+        """The same of one stream, up to the row `up_to`."""
+        return await self._run(lambda: self._file.outbox.unpublished_of(stream, after_id, up_to, limit))
+
+    async def waiting(self) -> dict[int, Waiting]:
+        """What is queued, by the number of its stream."""
+        return await self._run(self._file.outbox.waiting)
+
+    async def events(self, equipment: str | None, first: int, last: int, limit: int) -> list[StoredEvent]:
+        """Published events by their numbers, ends included: of an equipment, or of none. Some may be kept no more."""
+        return await self._run(lambda: self._file.outbox.events(equipment, first, last, limit))
 
     async def unsent_retained(self, limit: int) -> list[RetainedRow]:
         """Retained topics whose newest payload no broker acknowledged."""

@@ -72,7 +72,7 @@ class Uplink:
         await self.put([(f"evt/{n % 3}", b"%d" % n + bytes(size)) for n in numbers])
 
     async def put(self, messages: Sequence[tuple[str, bytes]] = (), retained: dict[str, bytes] | None = None) -> None:
-        rows = [OutboxMessage(topic, payload, n % 2 == 0, None, n) for n, (topic, payload) in enumerate(messages)]
+        rows = [OutboxMessage(topic, payload, "evt" if n % 2 == 0 else "tel", None, n) for n, (topic, payload) in enumerate(messages)]
         await self.store.commit(Transaction(messages=rows, retained=retained or {}))
         self.link.wake()
 

@@ -62,7 +62,7 @@ async def test_a_record_of_the_first_version_keeps_its_messages_answers_and_epoc
         ]  # fmt: skip
         assert await store.answers(0) == [StoredAnswer("C1", 1000, b"{}", None)]
         assert await store.checkpoints() == {"gateway": b"{}"}
-        answered = OutboxMessage("mes/1", b"3", True, None, 0, b"\x00\xff")
+        answered = OutboxMessage("mes/1", b"3", "res", None, 0, b"\x00\xff")
         await store.commit(Transaction(messages=[answered], answers=[StoredAnswer("C2", 2000, b"{}", b'{"corr":"m"}')]))
     async with Store(old, new_epoch="new") as store:
         assert [row.correlation for row in await store.unpublished(0, 9)] == [None, None, b"\x00\xff"]

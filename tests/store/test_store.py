@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.store.record_file import RecordFile
 from gateway.store.records import OutboxMessage, StoredAnswer, Transaction
-from gateway.store.schema import VERSION, StoreError
+from gateway.store.schema import VERSION, StoreError, StoreFull
 from gateway.store.store import Store
 
 
@@ -23,7 +23,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def event(number: int, *, critical: bool = True) -> OutboxMessage:
-    return OutboxMessage(f"t/{number % 7}", b"%d" % number, critical, "e/s/a/l/u", number)
+    return OutboxMessage(f"t/{number % 7}", b"%d" % number, "evt" if critical else "tel", "e/s/a/l/u", number)
 
 
 async def test_a_new_record_takes_the_epoch_offered_and_keeps_it_for_ever(path: Path) -> None:
@@ -67,9 +67,9 @@ async def test_published_events_are_forgotten_when_their_time_is_over_and_others
 async def test_a_quarantined_message_no_longer_stands_in_the_way(path: Path) -> None:
     async with Store(path, new_epoch="e") as store:
         await store.commit(Transaction(messages=[event(1), event(2, critical=False), event(3)]))
-        await store.quarantine(1, "too large")
-        await store.quarantine(1, "a second word changes nothing")
-        await store.quarantine(2, "not authorised")
+        await store.quarantine(1, "too large", at=7)
+        await store.quarantine(1, "a second word changes nothing", at=7)
+        await store.quarantine(2, "not authorised", at=7)
         assert [row.id for row in await store.unpublished(0, 10)] == [3]
         statistics = store.statistics
         assert (statistics.queued_critical, statistics.queued_telemetry, statistics.quarantined) == (1, 0, 2)
@@ -132,8 +132,8 @@ async def test_a_full_disk_is_said_and_survived(path: Path) -> None:
     async with Store(path, new_epoch="e") as store:
         await store.commit(Transaction(messages=[event(1)]))
         await store._run(lambda: store._file._connection.execute("PRAGMA max_page_count = 1").fetchone())
-        with pytest.raises(StoreError, match=r"record\.db cannot be written: database or disk is full"):
-            await store.commit(Transaction(messages=[OutboxMessage("t", bytes(1_000_000), True, None, 2)]))
+        with pytest.raises(StoreFull, match=r"record\.db is full, and nothing in it may be dropped"):
+            await store.commit(Transaction(messages=[OutboxMessage("t", bytes(1_000_000), "evt", None, 2)]))
         await store._run(lambda: store._file._connection.execute("PRAGMA max_page_count = 100000").fetchone())
         await store.commit(Transaction(messages=[event(3)]))
         assert [int(row.payload) for row in await store.unpublished(0, 10)] == [1, 3]
@@ -202,19 +202,22 @@ def test_the_next_message_and_the_counts_at_the_start_are_found_without_reading_
     """With 72 h of published events in the file, a scan of the table would take seconds."""
     file = RecordFile(path, "e")
     file.open()
-    plans = {
-        statement: file._connection.execute(f"EXPLAIN QUERY PLAN {statement}").fetchone()[3]
-        for statement in (
-            "SELECT id, topic, payload FROM outbox WHERE condition = 0 AND id > 5 ORDER BY id LIMIT 10",
-            "SELECT critical, COUNT(*) FROM outbox WHERE condition = 0 GROUP BY critical",
-            "SELECT COUNT(*) FROM outbox WHERE condition = 1",
-            "SELECT COUNT(*) FROM outbox WHERE condition = 2",
-            "SELECT topic, payload, version FROM retained WHERE sent_version <> version LIMIT 10",
-            "DELETE FROM outbox WHERE condition = 1 AND settled_at < 5",
-        )
-    }
+    file.commit(Transaction(messages=[event(1), event(2, critical=False)]))
+    statements: list[str] = []
+    file._connection.set_trace_callback(statements.append)
+    file.outbox.load()
+    file.outbox.unpublished_of(1, 0, 9, 10)
+    file.outbox.events("e/s/a/l/u", 1, 9, 10)
+    file.outbox.requeue("t/1", 5)
+    file.outbox.forget_published(5, 10)
+    file.outbox.drop_telemetry(10, 0)
+    file.unsent_retained(10)
+    file._connection.set_trace_callback(None)
+    read = {line for line in statements if "FROM outbox" in line or "FROM retained" in line}
+    plans = [(line, row[3]) for line in read for row in file._connection.execute(f"EXPLAIN QUERY PLAN {line}")]
     file.close()
-    assert all("INDEX" in plan for plan in plans.values()), plans
+    assert len(read) >= 9
+    assert not [(line, plan) for line, plan in plans if plan in ("SCAN outbox", "SCAN retained")]
 
 
 async def test_a_cancelled_call_is_done_or_not_done_and_the_counts_stay_true(path: Path) -> None:
@@ -262,7 +265,7 @@ def test_the_counts_in_memory_are_those_of_the_file_whatever_happened(tmp_path: 
             case "publish":
                 file.mark_published(detail, at)
             case "quarantine":
-                file.quarantine(detail, "no reason")
+                file.quarantine(detail, "no reason", 7)
             case "forget":
                 file.forget_published(detail)
             case "reopen":

@@ -31,7 +31,7 @@ async def commit_for_ever(path: Path) -> None:
 def transaction(number: int) -> Transaction:
     payload = b"%d" % number
     return Transaction(
-        messages=[OutboxMessage("t", payload, True, "eq", number * BATCH + i) for i in range(BATCH)],
+        messages=[OutboxMessage("t", payload, "evt", "eq", number * BATCH + i) for i in range(BATCH)],
         retained={"now/state": payload},
         checkpoints={"number": payload},
         answers=[StoredAnswer("cmd", number, payload)],

@@ -1,0 +1,252 @@
+"""The messages in the file: every statement about them. All of it runs on the store's one thread.
+
+Conditions stand as literals in the statements (0 queued, 1 published, 2 quarantined, as `schema` names them), because
+only a literal lets SQLite use the partial indexes.
+"""
+
+import sqlite3
+import zlib
+from collections.abc import Iterable, Sequence
+from copy import copy
+from itertools import groupby
+from typing import Final, NamedTuple
+
+from gateway.domain.uplink import DroppedMessages, StreamKind
+from gateway.store.records import OutboxMessage, OutboxRow, Statistics, StoredEvent, Waiting
+from gateway.store.schema import PUBLISHED, QUARANTINED, StoreDamaged
+
+TALLIES: Final = ("acknowledged", "dropped", "requeued")
+"""Sums that no row tells any more."""
+
+_INSERT: Final = (
+    "INSERT INTO outbox (id, stream, seq, topic, payload, crc, critical, correlation) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_ROW: Final = "SELECT id, topic, payload, correlation, stream, crc FROM outbox"
+
+
+class Stream(NamedTuple):
+    """What is kept in order together; `equipment` is empty where messages belong to none."""
+
+    kind: StreamKind
+    equipment: str
+
+
+class Outbox:
+    """The table `outbox` and its tallies. Methods that write run inside a transaction of `RecordFile`.
+
+    `statistics` is changed with the rows; whoever undoes the transaction calls `undo` as well.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, statistics: Statistics) -> None:
+        self._connection = connection
+        self._statistics = statistics
+        self._streams: dict[Stream, int] = {}
+        self._tallies: dict[str, int] = {}
+        self._last_id = 0
+        self._new_streams: list[Stream] = []
+        self._before: tuple[Statistics, dict[str, int], int] = statistics, {}, 0
+
+    def load(self) -> None:
+        """Count what there is; no payload is read for it."""
+        connection, counts = self._connection, self._statistics
+        self._streams = {
+            Stream(kind, equipment): number
+            for number, kind, equipment in connection.execute("SELECT id, kind, equipment FROM stream")
+        }
+        self._tallies = dict.fromkeys(TALLIES, 0) | dict(connection.execute("SELECT key, value FROM tally"))
+        given = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'").fetchone()
+        self._last_id = given[0] if given else 0
+        waiting, kinds = self.waiting(), {number: stream.kind for stream, number in self._streams.items()}
+        counts.queued_telemetry = sum(w.messages for number, w in waiting.items() if kinds[number] == "tel")
+        counts.queued_critical = sum(w.messages for w in waiting.values()) - counts.queued_telemetry
+        counts.published = self._count(PUBLISHED)
+        counts.quarantined = self._count(QUARANTINED)
+        self._sum_up()
+
+    def begin(self) -> None:
+        """A transaction begins: remember what `undo` goes back to."""
+        self._before = copy(self._statistics), dict(self._tallies), self._last_id
+        self._new_streams.clear()
+
+    def undo(self) -> None:
+        """The transaction was rolled back."""
+        before, self._tallies, self._last_id = self._before
+        for name in before.__struct_fields__:
+            setattr(self._statistics, name, getattr(before, name))
+        for stream in self._new_streams:
+            del self._streams[stream]
+
+    # --- writing ------------------------------------------------------------------------------------------------
+
+    def insert(self, messages: Sequence[OutboxMessage]) -> None:
+        """Queue them, in this order."""
+        if not messages:
+            return
+        rows, number, critical = [], self._last_id, 0
+        for message in messages:
+            number += 1
+            critical += message.critical
+            rows.append(
+                (
+                    number, self._stream(Stream(message.kind, message.equipment or "")), message.seq, message.topic,
+                    message.payload, zlib.crc32(message.payload), message.critical, message.correlation,
+                )
+            )  # fmt: skip
+        self._connection.executemany(_INSERT, rows)
+        self._last_id = number
+        self._statistics.queued_critical += critical
+        self._statistics.queued_telemetry += len(messages) - critical
+        self._sum_up()
+
+    def mark_published(self, ids: Sequence[int], at: int) -> None:
+        """Keep critical ones as published at that time, delete the others."""
+        keep = "UPDATE outbox SET condition = 1, settled_at = ? WHERE id = ? AND critical AND condition = 0"
+        drop = "DELETE FROM outbox WHERE id = ? AND NOT critical AND condition = 0"
+        kept = self._connection.executemany(keep, [(at, row_id) for row_id in ids]).rowcount
+        gone = 0
+        if kept < len(ids):
+            gone = self._connection.executemany(drop, [(row_id,) for row_id in ids]).rowcount
+        self._add("acknowledged", kept + gone)
+        self._statistics.queued_critical -= kept
+        self._statistics.published += kept
+        self._statistics.queued_telemetry -= gone
+
+    def quarantine(self, row_id: int, reason: str) -> str | None:
+        """Put a queued message aside; returns its topic, None if it was not queued."""
+        statement = (
+            "UPDATE outbox SET condition = 2, reason = ? WHERE id = ? AND condition = 0 RETURNING topic, critical"
+        )
+        row = self._connection.execute(statement, (reason, row_id)).fetchone()
+        if row is None:
+            return None
+        self._statistics.quarantined += 1
+        if row[1]:
+            self._statistics.queued_critical -= 1
+        else:
+            self._statistics.queued_telemetry -= 1
+        return str(row[0])
+
+    def requeue(self, topic: str | None, most: int) -> int:
+        """Queue up to `most` quarantined messages again, at the end; returns how many."""
+        chosen = (
+            "SELECT id, stream, seq, topic, payload, crc, critical, correlation FROM outbox INDEXED BY "
+            "outbox_quarantined WHERE condition = 2 AND topic = COALESCE(?, topic) ORDER BY id LIMIT ?"
+        )
+        rows = self._connection.execute(chosen, (topic, most)).fetchall()
+        if not rows:
+            return 0
+        self._connection.executemany("DELETE FROM outbox WHERE id = ?", [row[:1] for row in rows])
+        again = [(self._last_id + place, *row[1:]) for place, row in enumerate(rows, 1)]
+        self._connection.executemany(_INSERT, again)
+        self._last_id += len(rows)
+        self._add("requeued", len(rows))
+        critical = sum(row[6] for row in rows)
+        self._statistics.quarantined -= len(rows)
+        self._statistics.queued_critical += critical
+        self._statistics.queued_telemetry += len(rows) - critical
+        return len(rows)
+
+    def forget_published(self, before: int | None, most: int) -> int:
+        """Delete up to `most` of what was published before that time, or of the oldest; returns how many."""
+        statement = (
+            "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox INDEXED BY outbox_published "
+            "WHERE condition = 1 AND settled_at < COALESCE(?, 1 << 62) ORDER BY settled_at LIMIT ?)"
+        )
+        count = self._connection.execute(statement, (before, most)).rowcount
+        self._statistics.published -= count
+        return count
+
+    def drop_telemetry(self, most: int, at: int) -> list[DroppedMessages]:
+        """Delete up to `most` of the oldest queued run parameters; returns what is to be told of it."""
+        chosen = (
+            "SELECT o.id, s.equipment, o.seq FROM (SELECT id, stream, seq FROM outbox INDEXED BY outbox_droppable "
+            "WHERE condition = 0 AND NOT critical ORDER BY id LIMIT ?) o JOIN stream s ON s.id = o.stream "
+            "ORDER BY s.equipment, o.seq"
+        )
+        rows = self._connection.execute(chosen, (most,)).fetchall()
+        self._connection.executemany("DELETE FROM outbox WHERE id = ?", [row[:1] for row in rows])
+        self._statistics.queued_telemetry -= len(rows)
+        self._add("dropped", len(rows))
+        return [
+            DroppedMessages(equipment or None, "tel", first, last, last - first + 1, at, at)
+            for equipment, of_one in groupby(rows, key=lambda row: row[1])
+            for first, last in _ranges(row[2] for row in of_one)
+        ]
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    def waiting(self) -> dict[int, Waiting]:
+        """What is queued, by the number of its stream."""
+        statement = (
+            "SELECT stream, MIN(id), MAX(id), COUNT(*) FROM outbox INDEXED BY outbox_queued WHERE condition = 0 "
+            "GROUP BY stream"
+        )
+        return {stream: Waiting(*row) for stream, *row in self._connection.execute(statement)}
+
+    def unpublished(self, after_id: int, limit: int) -> list[OutboxRow]:
+        """The oldest queued messages behind `after_id`. Raises `StoreDamaged`."""
+        statement = f"{_ROW} NOT INDEXED WHERE id > ? AND condition = 0 ORDER BY id LIMIT ?"
+        return self._rows(statement, (after_id, limit))
+
+    def unpublished_of(self, stream: int, after_id: int, up_to: int, limit: int) -> list[OutboxRow]:
+        """The same of one stream, up to a row. Raises `StoreDamaged`."""
+        statement = (
+            f"{_ROW} INDEXED BY outbox_queued WHERE condition = 0 AND stream = ? AND id > ? AND id <= ? "
+            "ORDER BY id LIMIT ?"
+        )
+        return self._rows(statement, (stream, after_id, up_to, limit))
+
+    def events(self, equipment: str | None, first: int, last: int, limit: int) -> list[StoredEvent]:
+        """Published events of one stream by their numbers, ends included; what is no longer kept is left out."""
+        statement = (
+            "SELECT seq, topic, payload FROM outbox INDEXED BY outbox_numbered WHERE critical AND seq > 0 "
+            "AND stream = ? AND seq BETWEEN ? AND ? AND condition = 1 ORDER BY seq LIMIT ?"
+        )
+        stream = self._streams.get(Stream("evt", equipment or ""))
+        found = self._connection.execute(statement, (stream, first, last, limit))
+        return [StoredEvent(*row) for row in found]
+
+    # --- inside -------------------------------------------------------------------------------------------------
+
+    def _rows(self, statement: str, values: tuple[int, ...]) -> list[OutboxRow]:
+        rows, crc32 = [], zlib.crc32
+        for number, topic, payload, correlation, stream, crc in self._connection.execute(statement, values):
+            if crc32(payload) != crc:
+                raise StoreDamaged(f"message {number} for {topic} is not as it was written")
+            rows.append(OutboxRow(number, topic, payload, correlation, stream))
+        return rows
+
+    def _stream(self, stream: Stream) -> int:
+        number = self._streams.get(stream)
+        if number is None:
+            made = self._connection.execute("INSERT INTO stream (kind, equipment) VALUES (?, ?)", stream)
+            number = self._streams[stream] = int(made.lastrowid or 0)
+            self._new_streams.append(stream)
+        return number
+
+    def _count(self, condition: int) -> int:
+        statement = f"SELECT COUNT(*) FROM outbox WHERE condition = {condition:d}"  # noqa: S608 - a number, and a literal is what the index needs
+        (count,) = self._connection.execute(statement).fetchone()
+        return int(count)
+
+    def _add(self, key: str, count: int) -> None:
+        if count:
+            self._tallies[key] += count
+            self._connection.execute("INSERT OR REPLACE INTO tally VALUES (?, ?)", (key, self._tallies[key]))
+            self._sum_up()
+
+    def _sum_up(self) -> None:
+        counts, tallies = self._statistics, self._tallies
+        counts.ingested = self._last_id - tallies["requeued"]
+        counts.acknowledged, counts.dropped = tallies["acknowledged"], tallies["dropped"]
+
+
+def _ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """Neighbours together; `numbers` rise."""
+    ranges: list[tuple[int, int]] = []
+    for number in numbers:
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1] = ranges[-1][0], number
+        else:
+            ranges.append((number, number))
+    return ranges
