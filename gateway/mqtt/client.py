@@ -24,10 +24,11 @@ from gateway.mqtt.paho_thread import (
     Subscribed,
     Will,
 )
+from gateway.mqtt.publish_packet import properties, publish_packet
 from gateway.mqtt.settings import MqttSettings
 from gateway.mqtt.tcp import open_socket
 
-__all__ = ["Acknowledgement", "BrokerLost", "Incoming", "MqttConnection", "Will"]
+__all__ = ["Acknowledgement", "BrokerLost", "Incoming", "MqttConnection", "Outgoing", "Will"]
 
 log = structlog.get_logger()
 
@@ -36,6 +37,12 @@ GOODBYE: Final = 1.0
 
 MAX_TOPIC: Final = 65_535
 """Bytes that a topic may have (MQTT 5 §1.5.4)."""
+
+MAX_PACKET: Final = 268_435_455
+"""Bytes that MQTT can count (MQTT 5 §1.5.5)."""
+
+MOST_TOPICS: Final = 10_000
+"""Topics whose bytes are remembered; a response topic may be any."""
 
 
 class BrokerLost(Exception):  # noqa: N818 - it says what happened, and reads so where it is caught
@@ -49,6 +56,17 @@ class BrokerLost(Exception):  # noqa: N818 - it says what happened, and reads so
         super().__init__(reason)
         self.wrong_version = wrong_version
         self.unanswered = unanswered
+
+
+class Outgoing(NamedTuple):
+    """A message to be published. Correlation Data and `historical`, a user property, are for MQTT 5 alone."""
+
+    token: object
+    topic: str
+    payload: bytes
+    retain: bool = False
+    correlation: bytes | None = None
+    historical: str | None = None
 
 
 class Acknowledgement(NamedTuple):
@@ -75,6 +93,7 @@ class MqttConnection:
         self._modern = modern
         self._facts: deque[Fact] = deque()
         self._tokens: dict[int, object] = {}
+        self._topics: dict[str, bytes] = {}
         self._acknowledgements: list[Acknowledgement] = []
         self._acknowledged = asyncio.Event()
         self._incoming: deque[Incoming] = deque()
@@ -133,20 +152,55 @@ class MqttConnection:
     def publish(
         self, token: object, topic: str, payload: bytes, *, retain: bool = False, correlation: bytes | None = None
     ) -> None:
-        """Send at QoS 1; the acknowledgement comes under `token`. MQTT 3.1.1 has no Correlation Data: it stays here.
+        """Send one message. Raises `ValueError` for what no connection to this broker could carry, and `BrokerLost`."""
+        for _, objection in self.publish_all([Outgoing(token, topic, payload, retain, correlation)]):
+            raise ValueError(objection)
 
-        Raises `ValueError` for what no connection to this broker could carry, and `BrokerLost`.
+    def publish_all(self, messages: Sequence[Outgoing]) -> list[tuple[Outgoing, str]]:
+        """Send them at QoS 1, in this order and in one piece; each acknowledgement comes under the message's token.
+
+        Returns those that no connection to this broker could carry, and why. Raises `BrokerLost`.
         """
-        if not topic or len(topic.encode()) > MAX_TOPIC or any(letter in topic for letter in "+#\0"):
-            raise ValueError(f"{topic[:80]!r} cannot be a topic: 1 to {MAX_TOPIC:,} bytes without +, # and NUL")
-        correlation = correlation if self._modern else None
-        size = packet_size(topic, payload, modern=self._modern) + (0 if correlation is None else len(correlation) + 6)
-        if self.maximum_packet is not None and size > self.maximum_packet:
-            raise ValueError(f"its {size:,} bytes exceed the broker's Maximum Packet Size of {self.maximum_packet:,}")
-        mid, connected = self._connected().publish(topic, payload, retain=retain, correlation=correlation)
-        self._tokens[mid] = token  # also if it failed: paho says so even where the packet was the last to leave
-        if not connected:
+        thread, tokens, packets, refused = self._connected(), self._tokens, [], []
+        for message in messages:
+            try:
+                packet, mid = self._packet(thread, message)
+            except ValueError as error:
+                refused.append((message, str(error)))
+                continue
+            packets.append(packet)
+            tokens[mid] = message.token
+        if packets and not thread.send(packets):
             raise self._failed("the connection is gone")
+        return refused
+
+    def _packet(self, thread: PahoThread, message: Outgoing) -> tuple[bytes, int]:
+        """A PUBLISH and the id in it. MQTT 3.1.1 has no properties: they stay here. Raises `ValueError`."""
+        topic = self._topic(message.topic)
+        extra = properties(message.historical, message.correlation) if self._modern else b""
+        mid = thread.next_mid()
+        while mid in self._tokens:
+            mid = thread.next_mid()
+        packet = publish_packet(mid, topic, message.payload, extra, retain=message.retain)
+        if self.maximum_packet is not None and len(packet) > self.maximum_packet:
+            size = f"its {len(packet):,} bytes"
+            raise ValueError(f"{size} exceed the broker's Maximum Packet Size of {self.maximum_packet:,}")
+        if len(packet) > MAX_PACKET:
+            raise ValueError(f"its {len(packet):,} bytes are more than MQTT has digits for")
+        return packet, mid
+
+    def _topic(self, topic: str) -> bytes:
+        """The bytes of a topic that may be published to; those that come again and again are remembered."""
+        known = self._topics.get(topic)
+        if known is not None:
+            return known
+        raw = topic.encode()
+        if not topic or len(raw) > MAX_TOPIC or any(letter in topic for letter in "+#\0"):
+            raise ValueError(f"{topic[:80]!r} cannot be a topic: 1 to {MAX_TOPIC:,} bytes without +, # and NUL")
+        if len(self._topics) >= MOST_TOPICS:
+            self._topics.clear()
+        self._topics[topic] = raw
+        return raw
 
     @property
     def in_flight(self) -> int:
@@ -245,8 +299,9 @@ class MqttConnection:
 
     def _take(self, fact: Fact) -> None:
         match fact:
-            case Acknowledged(mid, refusal):
-                self._acknowledgements.append(Acknowledgement(self._tokens.pop(mid, None), refusal))
+            case Acknowledged(answers):
+                take = self._tokens.pop
+                self._acknowledgements += [Acknowledgement(take(mid, None), refusal) for mid, refusal in answers]
                 self._acknowledged.set()
                 self._room.set()
             case Incoming():
@@ -285,10 +340,3 @@ class MqttConnection:
             self._ended.set_result(None)
         for event in (self._acknowledged, self._arrived, self._room):
             event.set()
-
-
-def packet_size(topic: str, payload: bytes, *, modern: bool) -> int:
-    """Bytes of a PUBLISH packet at QoS 1 with no properties (MQTT 5 §3.3): what Maximum Packet Size counts."""
-    rest = 2 + len(topic.encode()) + 2 + len(payload) + modern
-    length_bytes = 1 + (rest > 127) + (rest > 16_383) + (rest > 2_097_151)
-    return 1 + length_bytes + rest

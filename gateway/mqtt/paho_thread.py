@@ -12,17 +12,14 @@ from typing import Any, Final, NamedTuple
 
 import structlog
 from paho.mqtt import client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from gateway.mqtt.paho_client import REFUSED, PahoClient
 from gateway.mqtt.settings import MqttSettings
 
 log = structlog.get_logger()
-
-REFUSED: Final = 128
-"""Reason codes from here on mean that the broker did not do what was asked (MQTT 5 §2.4)."""
 
 UNSUPPORTED_VERSION: Final = 132
 
@@ -73,10 +70,9 @@ class Refused(NamedTuple):
 
 
 class Acknowledged(NamedTuple):
-    """The broker's answer to a message: it has it, or why it does not take it."""
+    """The broker's answers to messages, by their ids: None for those it has, or why it does not take them."""
 
-    mid: int
-    refusal: str | None
+    answers: list[tuple[int, str | None]]
 
 
 class Subscribed(NamedTuple):
@@ -116,13 +112,13 @@ class PahoThread:
         self._reason: str | None = None
         self._ended = threading.Event()
         self._is_visitor = will is None
-        self._client = _Client(self._converse, sock, settings.client_id, modern=modern, visits=self._is_visitor)
-        self._client.max_inflight_messages_set(settings.window)
+        self._client = PahoClient(
+            self._converse, self._on_acknowledged, sock, settings.client_id, modern=modern, visits=self._is_visitor
+        )
         if will is not None:
             self._client.will_set(will.topic, will.payload, qos=1, retain=True)
         self._client.on_connect = self._guard(self._on_connect)
         self._client.on_disconnect = self._guard(self._on_disconnect)
-        self._client.on_publish = self._guard(self._on_publish)
         self._client.on_message = self._guard(self._on_message)
         self._client.on_subscribe = self._guard(self._on_subscribe)
 
@@ -132,16 +128,13 @@ class PahoThread:
             self._client.username_pw_set(self._settings.username, password)
         self._client.loop_start()
 
-    def publish(
-        self, topic: str, payload: bytes, *, retain: bool, correlation: bytes | None = None
-    ) -> tuple[int, bool]:
-        """Send at QoS 1; returns the message's id and whether there was a connection."""
-        properties = None
-        if correlation is not None:
-            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-            properties.CorrelationData = correlation
-        info = self._client.publish(topic, payload, qos=1, retain=retain, properties=properties)
-        return info.mid, info.rc is MQTTErrorCode.MQTT_ERR_SUCCESS
+    def next_mid(self) -> int:
+        """An id for a message."""
+        return self._client.next_mid()
+
+    def send(self, packets: Sequence[bytes]) -> bool:
+        """Send PUBLISH packets, in this order; False if there is no connection any more."""
+        return self._client.send(packets)
 
     def subscribe(self, filters: Sequence[str]) -> None:
         """Subscribe at QoS 1."""
@@ -214,8 +207,8 @@ class PahoThread:
         if flags.is_disconnect_packet_from_server or reason.getName() == "Keep alive timeout":
             self._reason = self._reason or str(reason)
 
-    def _on_publish(self, _: Any, __: Any, mid: int, reason: ReasonCode, ___: Any) -> None:
-        self._tell(Acknowledged(mid, str(reason) if reason.value >= REFUSED else None))
+    def _on_acknowledged(self, answers: list[tuple[int, str | None]]) -> None:
+        self._tell(Acknowledged(answers))
 
     def _on_subscribe(self, _: Any, __: Any, ___: int, reasons: list[ReasonCode], ____: Any) -> None:
         self._tell(Subscribed([str(reason) if reason.value >= REFUSED else None for reason in reasons]))
@@ -228,42 +221,3 @@ class PahoThread:
                 getattr(properties, "ResponseTopic", None), getattr(properties, "CorrelationData", None),
             )
         )  # fmt: skip
-
-
-class _Client(paho.Client):
-    """paho's client with its two seams: it takes a socket that is connected, and its thread runs `converse`."""
-
-    def __init__(
-        self,
-        converse: Callable[[Callable[[], None]], None],
-        sock: socket.socket,
-        client_id: str,
-        *,
-        modern: bool,
-        visits: bool,
-    ) -> None:
-        super().__init__(
-            CallbackAPIVersion.VERSION2,
-            client_id=client_id,
-            clean_session=None if modern else visits,  # commands must not be lost while the gateway restarts
-            protocol=MQTTProtocolVersion.MQTTv5 if modern else MQTTProtocolVersion.MQTTv311,
-            reconnect_on_failure=False,
-            manual_ack=True,
-        )
-        self._converse = converse
-        self._ready_socket = sock
-
-    def loop_forever(self, timeout: float = 1.0, retry_first_connection: bool = False) -> MQTTErrorCode:
-        """What `loop_start` runs on the thread."""
-        self._converse(lambda: self._run_loop(timeout))
-        return MQTTErrorCode.MQTT_ERR_SUCCESS
-
-    def release(self) -> None:
-        """Close the socket and the pair that wakes the thread, which paho leaves to the garbage collector."""
-        self._reset_sockets()
-
-    def _run_loop(self, timeout: float) -> None:
-        super().loop_forever(timeout)
-
-    def _create_socket_connection(self) -> socket.socket:
-        return self._ready_socket
