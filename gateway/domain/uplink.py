@@ -1,4 +1,4 @@
-"""What the store has to say of the messages in its care: dropped, put aside, lost with a damaged file."""
+"""What passes between the record, the broker's link and the core: notices of what was lost, wishes to have it again."""
 
 from typing import Literal
 
@@ -67,3 +67,31 @@ class NumberedNotice(msgspec.Struct, frozen=True):
 
     number: int
     notice: Notice
+
+
+class BrokerName(msgspec.Struct, frozen=True):
+    """Which broker is in reach, as `host:port`, and what is spoken with it: `MQTT 5` or `MQTT 3.1.1`."""
+
+    broker: str
+    protocol: str
+
+
+class ReplayRequest(msgspec.Struct, frozen=True, tag="replay"):
+    """The command `cmd` wants the events `from_seq` to `to_seq` of one stream again; `equipment` is a path or None."""
+
+    cmd: str
+    equipment: str | None
+    epoch: str
+    from_seq: int
+    to_seq: int
+
+
+class RetryRequest(msgspec.Struct, frozen=True, tag="retry"):
+    """The command `cmd` wants what is in quarantine sent again: of one topic, or (None) all of it."""
+
+    cmd: str
+    topic: str | None
+
+
+UplinkRequest = ReplayRequest | RetryRequest
+"""What the broker's link is to do for a command; what came of it goes back to the core."""
