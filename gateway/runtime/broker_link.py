@@ -11,8 +11,10 @@ import structlog
 from gateway.drivers.base import Clock
 from gateway.mqtt.client import BrokerLost, Incoming, MqttConnection, Will
 from gateway.mqtt.settings import MqttSettings
-from gateway.runtime.delivery import OFFLINE, ONLINE, Delivery, Suspicion
+from gateway.runtime.delivery import OFFLINE, ONLINE, Delivery
+from gateway.runtime.replay import Replay, Replayed
 from gateway.runtime.supervisor import Backoff
+from gateway.runtime.suspicion import Suspicion
 from gateway.store.store import Store
 
 log = structlog.get_logger()
@@ -65,6 +67,7 @@ class BrokerLink:
         self._modern = settings.protocol != "3.1.1"
         self._backoff = Backoff(jitter)
         self._suspicion = Suspicion()
+        self._replays: list[Replay] = []
         self._delivery: Delivery | None = None
         self._listening: asyncio.Task[None] | None = None
         self._draining = False
@@ -87,6 +90,25 @@ class BrokerLink:
         """Something was committed to the outbox."""
         if self._delivery is not None:
             self._delivery.wake()
+
+    async def replay(self, equipment: str | None, epoch: str, first: int, last: int) -> Replayed:
+        """Send these events again, whatever connections it takes; returns when the broker has them all.
+
+        `equipment` is a path, None for the events of no equipment; `first` and `last` are numbers, ends included.
+        """
+        replay = Replay(self._store, equipment, epoch, first, last)
+        self._replays.append(replay)
+        self.wake()
+        try:
+            return await replay.ended
+        finally:
+            self._replays.remove(replay)
+
+    async def retry(self, topic: str | None) -> int:
+        """Queue quarantined messages again, behind all others: of one topic, or of all. Returns how many."""
+        count = await self._store.requeue(topic)
+        self.wake()
+        return count
 
     async def run(self) -> None:
         """Supervise the connection until cancelled, or until `drain` has done what it can."""
@@ -124,7 +146,7 @@ class BrokerLink:
         async with MqttConnection(self._settings, will, modern=self._modern) as connection:
             for topic, reason in (await connection.subscribe(self._filters)).items():
                 log.error("the broker refuses a subscription; commands are not heard", topic=topic, reason=reason)
-            delivery = Delivery(connection, self._store, self._clock, self._suspicion)
+            delivery = Delivery(connection, self._store, self._clock, self._suspicion, self._replays)
             delivery.publish_status(ONLINE, self._status_topic, self._online)
             self._found(delivery)
             try:

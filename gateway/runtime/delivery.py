@@ -1,7 +1,6 @@
 """The way of the outbox to one broker connection: in order, the window full, off the books when acknowledged."""
 
 import asyncio
-from collections import deque
 from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Final
@@ -9,20 +8,24 @@ from typing import Final
 import structlog
 
 from gateway.drivers.base import Clock
-from gateway.mqtt.client import Acknowledgement, BrokerLost, MqttConnection
+from gateway.mqtt.client import Acknowledgement, BrokerLost, MqttConnection, Outgoing
+from gateway.runtime.replay import Replay, ReplayToken
+from gateway.runtime.sharing import Sharing
+from gateway.runtime.suspicion import STRIKES, Row, Suspicion
 from gateway.store.records import OutboxRow, RetainedRow
+from gateway.store.schema import StoreFull
 from gateway.store.store import Store
 
 log = structlog.get_logger()
 
-READ_AHEAD: Final = 200
-"""Rows taken from the store at once: a window's worth."""
+RETAINED_AT_ONCE: Final = 200
+"""Retained topics read from the store at once: a window's worth."""
 
 RETAINED_SHARE: Final = 4
 """Retained messages get one in four places of the window, so that a backlog does not hold them up, nor they it."""
 
-STRIKES: Final = 3
-"""Connections in a row that may end on the same message before it is put aside (trap C5)."""
+REPLAY_SHARE: Final = 8
+"""Events that were asked for again get one in eight: nobody waits for them as for what happens now."""
 
 ONLINE: Final = "online"
 """Tokens of the gateway's own status messages, which are in no outbox. The token of any other is its row."""
@@ -32,71 +35,51 @@ GATHER: Final = 0.01
 """Seconds in which acknowledgements gather, to be struck off in one transaction: a broker sends them one by one, and
 each transaction waits for the disk. What a kill makes come twice grows by what the broker acknowledges meanwhile."""
 
-_Row = OutboxRow | RetainedRow
-_Identity = int | str
-"""What is the same over connections: a row's id, a retained topic."""
+ENOUGH: Final = 50
+"""Acknowledgements that wait for no others."""
 
+DISK_FULL_PAUSE: Final = 0.5
+"""Seconds between two tries to strike off what a full disk does not let us strike off."""
 
-class Suspicion:
-    """Finds the message that makes a broker hang up (trap C5): before MQTT 5 a broker cannot say that one is too large.
-
-    Whatever was unacknowledged when a connection broke goes one by one on the next. A broker that was only restarted
-    takes it all. A message that ends the next connection too, and then one more, is convicted.
-    """
-
-    def __init__(self) -> None:
-        self._suspects: set[_Identity] = set()
-        self._strikes = 0
-
-    def __bool__(self) -> bool:
-        return bool(self._suspects)
-
-    def connection_lost(self, unacknowledged: Sequence[object]) -> None:
-        """Note what a connection ended with."""
-        found = {_identity(token) for token in unacknowledged if isinstance(token, _Row)}
-        again = len(found) == 1 and found <= self._suspects
-        self._strikes = self._strikes + 1 if again else 1
-        self._suspects = found
-
-    def convicts(self, row: _Row) -> bool:
-        """True if this message has ended too many connections; it is a suspect no more."""
-        guilty = self._strikes >= STRIKES and _identity(row) in self._suspects
-        if guilty:
-            self._suspects.clear()
-        return guilty
-
-    def acquit(self, row: _Row) -> None:
-        """The broker answered to this message."""
-        self._suspects.discard(_identity(row))
-
-    def drop(self) -> None:
-        """Nothing is left to be sent, so no suspect either."""
-        self._suspects.clear()
+OUTAGE: Final = "outage"
+REPLAYED: Final = "replay"
+"""What the user property `historical` says: committed before this connection, sent again on request."""
 
 
 class Delivery:
-    """The way from the store to one connection: in order, window full, off the books when acknowledged.
+    """The way from the store to one connection.
 
-    It begins with the oldest row, so what an earlier connection left unacknowledged is sent again.
+    It begins with what is oldest, so what an earlier connection left unacknowledged is sent again. Never more than a
+    window of rows is sent and not yet struck off: that is the most that a kill makes come twice.
     """
 
-    def __init__(self, connection: MqttConnection, store: Store, clock: Clock, suspicion: Suspicion) -> None:
+    def __init__(
+        self,
+        connection: MqttConnection,
+        store: Store,
+        clock: Clock,
+        suspicion: Suspicion,
+        replays: Sequence[Replay] = (),
+    ) -> None:
+        """`replays` may grow and shrink meanwhile; those that have ended are passed over."""
         self._connection = connection
         self._store = store
         self._clock = clock
         self._suspicion = suspicion
+        self._replays = replays
+        self._sharing = Sharing(store)
         self._work = asyncio.Event()
+        self._struck = asyncio.Event()
+        self._open = 0
         self._finishing = False
-        self._rows: deque[OutboxRow] = deque()
-        self._more_rows = True
-        self._last_id = 0
         self._more_retained = True
         self._versions_sent: dict[str, int] = {}
         self._refusals_said: set[tuple[str, str]] = set()
 
     def wake(self) -> None:
-        """Something was committed."""
-        self._more_rows = self._more_retained = True
+        """Something was committed, or is to be replayed."""
+        self._more_retained = True
+        self._sharing.wake()
         self._work.set()
 
     def finish(self) -> None:
@@ -110,14 +93,20 @@ class Delivery:
 
     async def send(self) -> None:
         """Keep the window full; returns when everything is acknowledged after `finish`."""
+        for replay in self._replays:
+            replay.rewind()
+        await self._send_suspects()
+        await self._sharing.begin()
         while True:
-            room = await self._connection.room(1 if self._suspicion else None)
+            room = await self._room()
             self._work.clear()
             sent = await self._send_retained(max(1, room // RETAINED_SHARE))
             if sent < room:
+                sent += await self._send_replays(max(1, room // REPLAY_SHARE) if room - sent > 1 else 0)
+            if sent < room:
                 sent += await self._send_rows(room - sent)
             if sent == 0:
-                if self._connection.in_flight == 0:
+                if self._open == 0:
                     self._suspicion.drop()
                 if self._finishing and self._is_done:
                     return
@@ -131,79 +120,129 @@ class Delivery:
                     await self._strike_off(burst)
                     if any(token == OFFLINE for token, _ in burst):
                         return None
-                    await asyncio.sleep(GATHER)
+                    if len(burst) < ENOUGH:
+                        await asyncio.sleep(GATHER)
         except BrokerLost as lost:
             return lost
         raise AssertionError("acknowledgements end only with the connection")
 
     @property
     def _is_done(self) -> bool:
-        nothing_waits = not (self._rows or self._more_rows or self._more_retained)
-        return nothing_waits and self._connection.in_flight == 0 and self._store.statistics.queued == 0
+        nothing_waits = self._sharing.is_empty and not self._more_retained
+        return nothing_waits and self._open == 0 and self._store.statistics.queued == 0
+
+    async def _room(self) -> int:
+        """How many messages may leave now: within the broker's window, and within what a kill may make come twice."""
+        window = 1 if self._suspicion else self._connection.window
+        while self._open >= window:
+            self._struck.clear()
+            await self._struck.wait()
+        return min(await self._connection.room(window), window - self._open)
+
+    # --- sending ------------------------------------------------------------------------------------------------
+
+    async def _send_suspects(self) -> None:
+        """First, and one by one, what the last connection may have ended with."""
+        for row in await self._store.unpublished_among(self._suspicion.rows):
+            await self._room()
+            await self._publish([Outgoing(row, row.topic, row.payload, False, row.correlation, OUTAGE)])
+        while self._open:  # they are still in the outbox, from which the others are read
+            self._struck.clear()
+            await self._struck.wait()
 
     async def _send_retained(self, room: int) -> int:
         if not self._more_retained:
             return 0
         self._more_retained = False
-        rows = await self._store.unsent_retained(READ_AHEAD)
+        rows = await self._store.unsent_retained(RETAINED_AT_ONCE)
         fresh = [row for row in rows if self._versions_sent.get(row.topic) != row.version]
-        for row in fresh[:room]:
-            self._versions_sent[row.topic] = row.version
-            await self._send(row, retain=True)
-        if len(rows) == READ_AHEAD or len(fresh) > room:
+        if len(rows) == RETAINED_AT_ONCE or len(fresh) > room:
             self._more_retained = True
-        return min(len(fresh), room)
+        self._versions_sent |= {row.topic: row.version for row in fresh[:room]}
+        return await self._publish([Outgoing(row, row.topic, row.payload, True) for row in fresh[:room]])
+
+    async def _send_replays(self, room: int) -> int:
+        for replay in self._replays:
+            if room and not replay.ended.done():
+                events = await replay.take(room)
+                messages = [
+                    Outgoing(ReplayToken(replay, event.seq), event.topic, event.payload, historical=REPLAYED)
+                    for event in events
+                ]
+                return await self._publish(messages)
+        return 0
 
     async def _send_rows(self, room: int) -> int:
-        if not self._rows and self._more_rows:
-            self._more_rows = False
-            self._rows.extend(await self._store.unpublished(self._last_id, READ_AHEAD))
-            if len(self._rows) == READ_AHEAD:
-                self._more_rows = True
-            if self._rows:
-                self._last_id = self._rows[-1].id
-        count = min(room, len(self._rows))
-        for _ in range(count):
-            await self._send(self._rows.popleft())
-        return count
+        before = self._sharing.connected_at
+        rows = await self._sharing.take(room)
+        return await self._publish(
+            [
+                Outgoing(row, row.topic, row.payload, False, row.correlation, OUTAGE if row.id <= before else None)
+                for row in rows
+            ]
+        )
 
-    async def _send(self, row: _Row, *, retain: bool = False) -> None:
-        if self._suspicion.convicts(row):
-            await self._put_aside(row, f"{STRIKES} connections in a row ended with it")
-            return
-        try:
-            correlation = row.correlation if isinstance(row, OutboxRow) else None
-            self._connection.publish(row, row.topic, row.payload, retain=retain, correlation=correlation)
-        except ValueError as error:
-            await self._put_aside(row, str(error))
+    async def _publish(self, messages: list[Outgoing]) -> int:
+        """Send them, but those that are to be put aside; returns how many there were."""
+        fine = [message for message in messages if not await self._is_convicted(message.token)]
+        self._open += len(fine)
+        for message, objection in self._connection.publish_all(fine):
+            self._open -= 1
+            await self._put_aside(message.token, objection)
+        return len(messages)
+
+    async def _is_convicted(self, token: object) -> bool:
+        if not (self._suspicion and isinstance(token, Row) and self._suspicion.convicts(token)):
+            return False
+        await self._put_aside(token, f"{STRIKES} connections in a row ended with it")
+        return True
+
+    # --- settling -----------------------------------------------------------------------------------------------
 
     async def _strike_off(self, burst: Sequence[Acknowledgement]) -> None:
         rows: list[int] = []
         retained: list[tuple[str, int]] = []
+        done = 0
         for token, refusal in burst:
-            if not isinstance(token, _Row):
-                continue
-            self._suspicion.acquit(token)
+            done += token not in (ONLINE, OFFLINE)
+            if isinstance(token, Row):
+                self._suspicion.acquit(token)
             if refusal is not None:
                 await self._put_aside(token, f"the broker refused it: {refusal}")
             elif isinstance(token, OutboxRow):
                 rows.append(token.id)
-            else:
+            elif isinstance(token, RetainedRow):
                 retained.append((token.topic, token.version))
-        await self._store.mark_published(rows, self._clock.now())
-        await self._store.mark_retained_sent(retained)
+            elif isinstance(token, ReplayToken):
+                token.replay.settle(token.seq, accepted=True)
+        await self._note_published(rows, retained)
+        self._open -= done
+        self._struck.set()
         self._work.set()
 
-    async def _put_aside(self, row: _Row, reason: str) -> None:
+    async def _note_published(self, rows: Sequence[int], retained: Sequence[tuple[str, int]]) -> None:
+        """In the record. Where its disk is full this waits; until then nothing counts as published."""
+        while True:
+            try:
+                await self._store.mark_published(rows, self._clock.now())
+                await self._store.mark_retained_sent(retained)
+            except StoreFull:
+                await asyncio.sleep(DISK_FULL_PAUSE)
+            else:
+                return
+
+    async def _put_aside(self, token: object, reason: str) -> None:
         """An outbox row goes into quarantine; of a retained topic, the next version is tried. Said once per reason."""
-        if (row.topic, reason) not in self._refusals_said:
-            self._refusals_said.add((row.topic, reason))
-            log.error("message quarantined; the next ones like it are only counted", topic=row.topic, reason=reason)
-        if isinstance(row, OutboxRow):
-            await self._store.quarantine(row.id, reason, self._clock.now())
+        if isinstance(token, ReplayToken):
+            token.replay.settle(token.seq, accepted=False)
+            return
+        if not isinstance(token, Row):
+            log.error("the broker does not take the gateway's status", reason=reason)
+            return
+        if (token.topic, reason) not in self._refusals_said:
+            self._refusals_said.add((token.topic, reason))
+            log.error("message quarantined; the next ones like it are only counted", topic=token.topic, reason=reason)
+        if isinstance(token, OutboxRow):
+            await self._store.quarantine(token.id, reason, self._clock.now())
         else:
-            await self._store.mark_retained_sent([(row.topic, row.version)])
-
-
-def _identity(row: _Row) -> _Identity:
-    return row.id if isinstance(row, OutboxRow) else row.topic
+            await self._store.mark_retained_sent([(token.topic, token.version)])

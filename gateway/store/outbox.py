@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import Final, NamedTuple
 
 from gateway.domain.uplink import DroppedMessages, StreamKind
-from gateway.store.records import OutboxMessage, OutboxRow, Statistics, StoredEvent, Waiting
+from gateway.store.records import Backlog, OutboxMessage, OutboxRow, Statistics, StoredEvent, Waiting
 from gateway.store.schema import PUBLISHED, QUARANTINED, StoreDamaged
 
 TALLIES: Final = ("acknowledged", "dropped", "requeued")
@@ -56,12 +56,17 @@ class Outbox:
         self._tallies = dict.fromkeys(TALLIES, 0) | dict(connection.execute("SELECT key, value FROM tally"))
         given = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'").fetchone()
         self._last_id = given[0] if given else 0
-        waiting, kinds = self.waiting(), {number: stream.kind for stream, number in self._streams.items()}
+        waiting, kinds = self.backlog().streams, {number: stream.kind for stream, number in self._streams.items()}
         counts.queued_telemetry = sum(w.messages for number, w in waiting.items() if kinds[number] == "tel")
         counts.queued_critical = sum(w.messages for w in waiting.values()) - counts.queued_telemetry
         counts.published = self._count(PUBLISHED)
         counts.quarantined = self._count(QUARANTINED)
         self._sum_up()
+
+    @property
+    def last_id(self) -> int:
+        """The number of the newest row, also while it is being written."""
+        return self._last_id
 
     def begin(self) -> None:
         """A transaction begins: remember what `undo` goes back to."""
@@ -175,13 +180,14 @@ class Outbox:
 
     # --- reading ------------------------------------------------------------------------------------------------
 
-    def waiting(self) -> dict[int, Waiting]:
-        """What is queued, by the number of its stream."""
+    def backlog(self) -> Backlog:
+        """What is queued."""
         statement = (
             "SELECT stream, MIN(id), MAX(id), COUNT(*) FROM outbox INDEXED BY outbox_queued WHERE condition = 0 "
             "GROUP BY stream"
         )
-        return {stream: Waiting(*row) for stream, *row in self._connection.execute(statement)}
+        streams = {stream: Waiting(*row) for stream, *row in self._connection.execute(statement)}
+        return Backlog(streams, self._last_id)
 
     def unpublished(self, after_id: int, limit: int) -> list[OutboxRow]:
         """The oldest queued messages behind `after_id`. Raises `StoreDamaged`."""
@@ -196,11 +202,16 @@ class Outbox:
         )
         return self._rows(statement, (stream, after_id, up_to, limit))
 
+    def unpublished_among(self, ids: Sequence[int]) -> list[OutboxRow]:
+        """Those of these messages that are still queued, in order. Raises `StoreDamaged`."""
+        statement = f"{_ROW} WHERE id IN (SELECT value FROM json_each(?)) AND condition = 0 ORDER BY id"  # noqa: S608
+        return self._rows(statement, (str(list(ids)),))
+
     def events(self, equipment: str | None, first: int, last: int, limit: int) -> list[StoredEvent]:
-        """Published events of one stream by their numbers, ends included; what is no longer kept is left out."""
+        """Events of one stream by their numbers, ends included; what is no longer kept is left out."""
         statement = (
-            "SELECT seq, topic, payload FROM outbox INDEXED BY outbox_numbered WHERE critical AND seq > 0 "
-            "AND stream = ? AND seq BETWEEN ? AND ? AND condition = 1 ORDER BY seq LIMIT ?"
+            "SELECT seq, topic, payload, condition FROM outbox INDEXED BY outbox_numbered "
+            "WHERE critical AND seq > 0 AND stream = ? AND seq BETWEEN ? AND ? ORDER BY seq LIMIT ?"
         )
         stream = self._streams.get(Stream("evt", equipment or ""))
         found = self._connection.execute(statement, (stream, first, last, limit))
@@ -208,7 +219,7 @@ class Outbox:
 
     # --- inside -------------------------------------------------------------------------------------------------
 
-    def _rows(self, statement: str, values: tuple[int, ...]) -> list[OutboxRow]:
+    def _rows(self, statement: str, values: tuple[int | str, ...]) -> list[OutboxRow]:
         rows, crc32 = [], zlib.crc32
         for number, topic, payload, correlation, stream, crc in self._connection.execute(statement, values):
             if crc32(payload) != crc:

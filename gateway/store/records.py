@@ -63,11 +63,12 @@ class OutboxRow(msgspec.Struct, frozen=True, gc=False):
 
 
 class StoredEvent(msgspec.Struct, frozen=True, gc=False):
-    """An event that was published before, for whoever asks for it again."""
+    """An event for whoever asks for it again; `condition` as in `schema`: a queued one has not gone out yet."""
 
     seq: int
     topic: str
     payload: bytes
+    condition: int
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -76,6 +77,18 @@ class Waiting(msgspec.Struct, frozen=True):
     first: int
     last: int
     messages: int
+
+
+class Backlog(msgspec.Struct, frozen=True):
+    """What waits for the broker, by the number of its stream, and the last row that was written by then."""
+
+    streams: dict[int, Waiting]
+    last_id: int
+
+    @property
+    def messages(self) -> int:
+        """How many there are in all."""
+        return sum(waiting.messages for waiting in self.streams.values())
 
 
 class RetainedRow(msgspec.Struct, frozen=True):

@@ -14,13 +14,13 @@ from typing import Final, Self, TypeVar
 from gateway.domain.uplink import NumberedNotice
 from gateway.store.record_file import RecordFile
 from gateway.store.records import (
+    Backlog,
     OutboxRow,
     RetainedRow,
     Statistics,
     StoredAnswer,
     StoredEvent,
     Transaction,
-    Waiting,
 )
 
 _Result = TypeVar("_Result")
@@ -76,6 +76,11 @@ class Store:
     def statistics(self) -> Statistics:
         """How many messages are in which condition; kept in memory, so asking costs nothing."""
         return self._file.statistics
+
+    @property
+    def last_id(self) -> int:
+        """The last row that was written, or is just being written."""
+        return self._file.outbox.last_id
 
     # --- writing ------------------------------------------------------------------------------------------------
 
@@ -143,12 +148,16 @@ class Store:
         """The same of one stream, up to the row `up_to`."""
         return await self._run(lambda: self._file.outbox.unpublished_of(stream, after_id, up_to, limit))
 
-    async def waiting(self) -> dict[int, Waiting]:
-        """What is queued, by the number of its stream."""
-        return await self._run(self._file.outbox.waiting)
+    async def unpublished_among(self, ids: Sequence[int]) -> list[OutboxRow]:
+        """Those of these messages that are still queued, in order."""
+        return await self._run(lambda: self._file.outbox.unpublished_among(ids))
+
+    async def backlog(self) -> Backlog:
+        """What is queued, stream by stream."""
+        return await self._run(self._file.outbox.backlog)
 
     async def events(self, equipment: str | None, first: int, last: int, limit: int) -> list[StoredEvent]:
-        """Published events by their numbers, ends included: of an equipment, or of none. Some may be kept no more."""
+        """Events by their numbers, ends included: of an equipment, or of none. Some may be kept no more."""
         return await self._run(lambda: self._file.outbox.events(equipment, first, last, limit))
 
     async def unsent_retained(self, limit: int) -> list[RetainedRow]:

@@ -1,0 +1,121 @@
+"""How a backlog and what is happening now share one connection.
+
+Rows come live, in the order of their commits, as long as the broker keeps up. Streams that are behind (after an outage,
+or when more is produced than it takes) are read by themselves, a few rows of each in turns, oldest first; what comes
+live of such a stream waits for its turn. So nothing is overtaken within a stream, and a stream without a backlog waits
+for nobody's.
+"""
+
+from collections import deque
+from typing import Final
+
+import msgspec
+
+from gateway.store.records import Backlog, OutboxRow
+from gateway.store.store import Store
+
+LIVE_CHUNK: Final = 200
+"""Rows read at once of what happens now: a window's worth."""
+
+BACKLOG_CHUNK: Final = 100
+"""Rows read at once of one stream that is behind, before the next one has its turn."""
+
+BEHIND: Final = 2_000
+"""Rows that may wait before their streams count as behind: a tenth of a second of a broker's time."""
+
+BACKLOG_SHARE: Final = 4
+"""One in so many places goes to streams that are behind, however much happens now."""
+
+
+class _Behind(msgspec.Struct):
+    """A stream whose rows behind `after`, up to `up_to`, are still to be read."""
+
+    after: int
+    up_to: int
+
+
+class Sharing:
+    """Hands out the rows of the outbox, each once. Made for one connection; begin with `begin`."""
+
+    def __init__(self, store: Store) -> None:
+        self.connected_at = 0
+        """The last row that was there when the connection began."""
+        self._store = store
+        self._live: deque[OutboxRow] = deque()
+        self._live_after = 0
+        self._more_live = True
+        self._behind: dict[int, _Behind] = {}
+        self._old: deque[OutboxRow] = deque()
+        self._old_stream = 0
+
+    async def begin(self) -> None:
+        """See what waits."""
+        backlog = await self._store.backlog()
+        self.connected_at = backlog.last_id
+        self._live_after = min((waiting.first for waiting in backlog.streams.values()), default=backlog.last_id + 1) - 1
+        if backlog.messages > BEHIND:
+            self._fall_behind(backlog)
+
+    def wake(self) -> None:
+        """Something was committed."""
+        self._more_live = True
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether everything known of was handed out."""
+        return not (self._live or self._old or self._behind or self._more_live)
+
+    async def take(self, room: int) -> list[OutboxRow]:
+        """Up to so many rows, to be sent in this order. Fewer than `room` say that there are no more just now."""
+        if not self._live and self._more_live:
+            await self._read_live()
+        kept = max(1, room // BACKLOG_SHARE) if self._old or self._behind else 0
+        rows = [self._live.popleft() for _ in range(min(len(self._live), room - kept))]
+        while len(rows) < room and (self._old or self._behind):
+            if not self._old:
+                await self._read_backlog()
+            rows += [self._old.popleft() for _ in range(min(len(self._old), room - len(rows)))]
+            if not self._old:
+                self._end_turn()
+        if len(rows) < room:
+            rows += [self._live.popleft() for _ in range(min(len(self._live), room - len(rows)))]
+        return rows
+
+    async def _read_live(self) -> None:
+        if self._store.last_id - self._live_after > BEHIND:
+            backlog = await self._store.backlog()
+            if backlog.last_id - self._live_after > BEHIND:
+                self._fall_behind(backlog)
+                return
+        rows = await self._store.unpublished(self._live_after, LIVE_CHUNK)
+        self._more_live = len(rows) == LIVE_CHUNK
+        for row in rows:
+            behind = self._behind.get(row.stream)
+            if behind is None:
+                self._live.append(row)
+            else:
+                behind.up_to = row.id
+        if rows:
+            self._live_after = rows[-1].id
+
+    def _fall_behind(self, backlog: Backlog) -> None:
+        """Whatever waits behind the last live row is a backlog from here on."""
+        for stream, waiting in backlog.streams.items():
+            if waiting.last <= self._live_after:
+                continue
+            behind = self._behind.setdefault(stream, _Behind(max(self._live_after, waiting.first - 1), waiting.last))
+            behind.up_to = waiting.last
+        self._live_after, self._more_live = backlog.last_id, False
+
+    async def _read_backlog(self) -> None:
+        """The next rows of the stream whose turn it is."""
+        self._old_stream, behind = next(iter(self._behind.items()))
+        rows = await self._store.unpublished_of(self._old_stream, behind.after, behind.up_to, BACKLOG_CHUNK)
+        behind.after = rows[-1].id if len(rows) == BACKLOG_CHUNK else behind.up_to
+        self._old.extend(rows)
+
+    def _end_turn(self) -> None:
+        """All that was read of the stream is handed out: it goes to the end of the row, or has caught up."""
+        behind = self._behind.pop(self._old_stream, None)
+        if behind is not None and behind.after < behind.up_to:
+            self._behind[self._old_stream] = behind
