@@ -73,7 +73,8 @@ class _Loader:
         assert mqtt is not None
         specs = [msgspec.structs.replace(spec, calendar=calendar) for spec in equipment if spec is not None]
         return Plant(
-            gateway_id=gateway.id, site=gateway.site, topic_root=gateway.topic_root, store=gateway.store, mqtt=mqtt,
+            gateway_id=gateway.id, site=gateway.site, topic_root=gateway.topic_root, store=gateway.store,
+            store_limit=gateway.store_limit, keep_published=round(gateway.keep_published * 1000), mqtt=mqtt,
             devices={
                 name: Device(
                     name, driver, settings.beside(Path(gateway.store)), self._tags.get(name, []),

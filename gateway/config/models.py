@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field
 from gateway.config.download_models import DownloadSection
 from gateway.config.job_models import JobControlSection
 from gateway.config.section import PATH, Name, Rate, Section, Unit
+from gateway.config.sizes import Bytes
 from gateway.domain.counters import RestartPolicy
 from gateway.domain.kpi import IsoTime
 from gateway.domain.orders import OrderSource
@@ -25,6 +26,8 @@ class GatewaySection(Section):
     site: Annotated[str, Field(pattern=PATH)]
     topic_root: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$")] = "mfg/v1"
     store: str = "var/gateway.db"
+    store_limit: Annotated[Bytes, Field(ge=16_000_000)] = 1_000_000_000
+    keep_published: Annotated[Seconds, Field(ge=3600)] = 72 * 3600.0
 
 
 class PublishSection(Section):

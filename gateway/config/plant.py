@@ -23,12 +23,18 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Plant:
-    """Everything `config/` says. `fingerprint` is the hash of its files, carried by every message as `cfg`."""
+    """Everything `config/` says. `fingerprint` is the hash of its files, carried by every message as `cfg`.
+
+    The record at `store` has `store_limit` bytes at most, and keeps what was published for `keep_published`
+    milliseconds.
+    """
 
     gateway_id: str
     site: str
     topic_root: str
     store: str
+    store_limit: int
+    keep_published: int
     mqtt: MqttSettings
     devices: Mapping[str, Device]
     equipment: Sequence[EquipmentSpec]

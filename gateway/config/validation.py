@@ -44,8 +44,10 @@ class Reporter:
         location = tuple(part for part in error["loc"] if part != "[key]")
         here = (*path, *location)
         if error["type"] == "extra_forbidden":
-            keys = [*allowed_keys(_model_at(model, location[:-1])), *(also if len(location) == 1 else ())]
-            self.report(document, here, unknown_key(str(location[-1]), keys))
+            at = _model_at(model, location[:-1])
+            keys = [*allowed_keys(at), *(also if len(location) == 1 else ())]
+            cure = getattr(at, "instead", {}).get(location[-1])  # a key that people try, and what to write instead
+            self.report(document, here, cure or unknown_key(str(location[-1]), keys))
         elif error["type"] == "missing":
             self.report(document, here[:-1], f"the key {location[-1]!r} is missing")
         else:

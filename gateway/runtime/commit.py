@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Final, Protocol
 
 import structlog
 
@@ -14,9 +14,13 @@ from gateway.drivers.base import Clock
 from gateway.mqtt import payloads
 from gateway.mqtt.topics import Topics
 from gateway.store.records import OutboxMessage, StoredAnswer, Transaction
+from gateway.store.schema import StoreFull
 from gateway.store.store import Store
 
 log = structlog.get_logger()
+
+FULL_PAUSE: Final = 0.5
+"""Seconds until a record that is full is tried again."""
 
 
 class CommandAudit(Protocol):
@@ -88,13 +92,34 @@ class Committer:
                 if self._audit is not None:
                     await self._audit.tell_ends(effects.ends)
                     effects.checkpoints |= self._audit.checkpoint()
-                await self._store.commit(self.transaction(effects))
+                await self._store_all(self.transaction(effects))
                 _log_answers(effects)
                 for operation in effects.operations:
                     operate(operation)
                 wake()
             if waiting is not None and not waiting.done():
                 waiting.set_result(None)
+
+    async def _store_all(self, transaction: Transaction) -> None:
+        """Commit it, however long that takes: while the record is full nothing more is taken in from anywhere.
+
+        Whoever waits for `committed` waits on, so the devices keep their values in their own queues.
+        """
+        told = False
+        while True:
+            try:
+                await self._store.commit(transaction)
+            except StoreFull as error:
+                if not told:
+                    log.error(
+                        "intake waits for room in the record", reason=str(error), queued=self._store.statistics.queued
+                    )
+                told = True
+                await asyncio.sleep(FULL_PAUSE)
+            else:
+                break
+        if told:
+            log.info("the record has room again")
 
     def transaction(self, effects: Effects) -> Transaction:
         """The effects as the store takes them."""
@@ -119,6 +144,7 @@ class Committer:
                 for (path, kind), payload in effects.retained.items()
             },
             checkpoints=effects.checkpoints,
+            at=self._clock.now(),
             answers=[
                 StoredAnswer(
                     cmd, kept.answer.at, payloads.encode_answer(kept.answer), payloads.encode_json(kept.sender)

@@ -41,9 +41,6 @@ from gateway.store.store import Store
 
 log = structlog.get_logger()
 
-PUBLISHED_KEPT = 72 * 3_600_000
-"""Milliseconds for which an acknowledged event can be asked for again."""
-
 HOUR = 3600.0
 
 LONGEST_NAP = 1_000
@@ -96,7 +93,7 @@ class Daemon:
         except OSError as error:
             raise StoreError(f"{path.parent} cannot be made: {error}; see gateway: store: in the YAML") from error
         async with AsyncExitStack() as stack:
-            self._store = await stack.enter_async_context(Store(path, new_epoch=uuid.uuid4().hex[:12]))
+            self._store = await stack.enter_async_context(self._store_at(path))
             checkpoints = await self._store.checkpoints()
             known = msgspec.json.decode(checkpoints.get(AUDIT_KEY, b"{}"), type=Head)
             audit = AuditTrail(AuditFolder(audit_folder(path)), known, self._clock.now)
@@ -117,6 +114,9 @@ class Daemon:
                 await self._committer.committed()
                 await self._broker.drain(DRAIN)
                 await _cancel([commit, broker])
+
+    def _store_at(self, path: Path) -> Store:
+        return Store(path, uuid.uuid4().hex[:12], self._plant.store_limit)
 
     async def _talk_to_broker(self) -> None:
         with suppress(TimeoutError):
@@ -280,7 +280,7 @@ class Daemon:
         """Published events are kept for replay, and answers for commands that come again, but not for ever."""
         while True:
             now = self._clock.now()
-            await self._store.forget_published(now - PUBLISHED_KEPT)
+            await self._store.forget_published(now - self._plant.keep_published)
             await self._store.forget_answers(now - KEPT)
             await asyncio.sleep(HOUR)
 

@@ -9,6 +9,9 @@ VERSION: Final = 3
 APPLICATION_ID: Final = 0x53464757
 """`SFGW`, in the file's header: whether a SQLite file is a record of ours (SQLite file format §1.3.16)."""
 
+PAGE: Final = 8192
+"""Bytes of a page. An event has some 550: with SQLite's usual 4096, each page would end in half an event of nothing."""
+
 PUBLISHED: Final = 1
 """Conditions of a message: 0 is queued."""
 QUARANTINED: Final = 2
@@ -122,6 +125,7 @@ def prepare(connection: sqlite3.Connection, path: str, new_epoch: str) -> tuple[
     connection.execute("PRAGMA synchronous = FULL")  # NORMAL may lose the last commits at power loss (trap D2)
     version, application = (_pragma(connection, name) for name in ("user_version", "application_id"))
     if (version, application) == (0, 0) and _is_empty(connection):
+        connection.execute(f"PRAGMA page_size = {PAGE}")
         connection.execute("PRAGMA journal_mode = WAL")
         _create(connection, new_epoch)
         return new_epoch, True
