@@ -27,6 +27,7 @@ from gateway.mqtt.paho_thread import (
 from gateway.mqtt.publish_packet import properties, publish_packet
 from gateway.mqtt.settings import MqttSettings
 from gateway.mqtt.tcp import open_socket
+from gateway.mqtt.tls import reason_of, shake_hands, tls_context
 
 __all__ = ["Acknowledgement", "BrokerLost", "Incoming", "MqttConnection", "Outgoing", "Will"]
 
@@ -106,6 +107,7 @@ class MqttConnection:
         self._subscribed: asyncio.Future[list[str | None]] | None = None
         self._ended: asyncio.Future[None]
         self._thread: PahoThread | None = None
+        self._silence = "out of reach, nothing came back"
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -117,11 +119,10 @@ class MqttConnection:
         except TimeoutError:
             unanswered = self._thread is not None
             self._cut()
-            text = "accepted the connection but said nothing" if unanswered else "out of reach, nothing came back"
-            raise self._failed(f"{text} within {seconds:g} s", unanswered=unanswered) from None
+            raise self._failed(f"{self._silence} within {seconds:g} s", unanswered=unanswered) from None
         except OSError as error:
             self._cut()
-            raise self._failed(error.strerror or str(error)) from None
+            raise self._failed(reason_of(error, self._settings)) from None
         except BaseException:
             self._cut()
             raise
@@ -252,8 +253,14 @@ class MqttConnection:
     # --- opening and closing ------------------------------------------------------------------------------------
 
     async def _connect(self) -> None:
-        password = self._settings.password()
-        sock = await open_socket(self._settings.host, self._settings.port)
+        settings = self._settings
+        password = settings.password()
+        context = None if settings.tls is None else await asyncio.to_thread(tls_context, settings.tls)
+        sock = await open_socket(settings.host, settings.port)
+        if context is not None:
+            self._silence = "accepted the connection but did not answer in TLS"
+            sock = await shake_hands(sock, context, settings.host)
+        self._silence = "accepted the connection but said nothing"
         self._thread = PahoThread(self._settings, self._will, sock, self._tell, modern=self._modern)
         self._thread.start(password)
         await self._greeted

@@ -6,6 +6,7 @@ messages is one write and a burst of acknowledgements one read, 80 µs a message
 """
 
 import socket
+import ssl
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -28,7 +29,10 @@ _PUBACK: Final = 0x40
 
 
 class PahoClient(paho.Client):
-    """Runs `converse` on its thread. `acknowledged` gets message ids with what the broker has against them."""
+    """Runs `converse` on its thread. `acknowledged` gets message ids with what the broker has against them.
+
+    `tls_failure` is what ended the connection, if TLS did.
+    """
 
     def __init__(
         self,
@@ -51,6 +55,7 @@ class PahoClient(paho.Client):
         self._converse = converse
         self._tell_acknowledged = acknowledged
         self._ready_socket = sock
+        self.tls_failure: ssl.SSLError | None = None
         self._inbox = b""
         self._at = 0
         self._reads_left = 0
@@ -94,10 +99,18 @@ class PahoClient(paho.Client):
             if self._reads_left == 0:
                 raise BlockingIOError
             self._reads_left -= 1
-            self._inbox, self._at = super()._sock_recv(AT_ONCE), 0
+            self._inbox, self._at = self._receive(), 0
         data = self._inbox[self._at : self._at + bufsize]
         self._at += len(data)
         return data
+
+    def _receive(self) -> bytes:
+        """To paho every error is a lost connection; what TLS has to say is kept for whoever asks why."""
+        try:
+            return super()._sock_recv(AT_ONCE)
+        except ssl.SSLError as error:
+            self.tls_failure = error
+            raise
 
     def _take_acknowledgements(self) -> None:
         """Those that begin where the last packet ended and have no properties; paho cuts out any other packet."""

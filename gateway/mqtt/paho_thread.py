@@ -18,6 +18,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from gateway.mqtt.paho_client import REFUSED, PahoClient
 from gateway.mqtt.settings import MqttSettings
+from gateway.mqtt.tls import hung_up, reason_of
 
 log = structlog.get_logger()
 
@@ -110,6 +111,7 @@ class PahoThread:
         self._tell = tell
         self._modern = modern
         self._reason: str | None = None
+        self._let_in = False
         self._ended = threading.Event()
         self._is_visitor = will is None
         self._client = PahoClient(
@@ -152,7 +154,8 @@ class PahoThread:
         """End the connection at once, whatever paho waits for; the broker then publishes the will."""
         self._reason = self._reason or reason
         with suppress(OSError):  # it is closed already
-            self._socket.shutdown(socket.SHUT_RDWR)
+            # Not an SSLSocket's own: that drops its TLS first, and paho's thread would go on in clear.
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
     def join(self) -> None:
         """See the thread end after `hang_up` and give back all its file descriptors; a matter of milliseconds."""
@@ -181,8 +184,16 @@ class PahoThread:
         except Exception as error:  # noqa: BLE001 - paho's parser, fed with bytes of a stranger, raises anything
             self._reason = f"it sent what cannot be understood: {error!r}"
         finally:
-            self._tell(Ended(self._reason or "the broker closed the connection"))
+            self._tell(Ended(self._reason or self._unsaid()))
             self._ended.set()
+
+    def _unsaid(self) -> str:
+        """How it ended when nobody said a word of MQTT; a certificate is refused after TLS 1.3 has shaken hands."""
+        failure = self._client.tls_failure
+        if failure is not None:
+            return reason_of(failure, self._settings)
+        text = "the broker closed the connection"
+        return text if self._let_in else f"{text} before it let us in; {hung_up(self._settings)}"
 
     @staticmethod
     def _guard(callback: Callable[..., None]) -> Callable[..., None]:
@@ -198,6 +209,7 @@ class PahoThread:
         if reason.is_failure:
             self._tell(Refused(str(reason), wrong_version=reason.value == UNSUPPORTED_VERSION))
             return
+        self._let_in = True
         # paho has no attribute for a property that was not sent (standards.md §0.3).
         receive_maximum = getattr(properties, "ReceiveMaximum", None)
         self._tell(Accepted(receive_maximum, getattr(properties, "MaximumPacketSize", None)))

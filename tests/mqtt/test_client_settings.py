@@ -20,7 +20,7 @@ def test_little_needs_to_be_said() -> None:
     [
         ("window", 201), ("window", 0), ("port", 0), ("port", 65_536), ("keepalive", "500ms"), ("keepalive", 10),
         ("connect_timeout", "0s"), ("protocol", "3.1"), ("client_id", "with space"), ("client_id", ""), ("host", ""),
-        ("tls", True), ("password", "secret"),
+        ("tls", "yes"), ("password", "secret"), ("brokers", []),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused_by_its_name(key: str, value: object) -> None:
