@@ -209,6 +209,11 @@ class MqttConnection:
         return len(self._tokens)
 
     @property
+    def answered(self) -> int:
+        """How many answers of the broker wait to be read by `acknowledgements`."""
+        return len(self._acknowledgements)
+
+    @property
     def unacknowledged(self) -> list[object]:
         """The tokens of the messages that wait for their acknowledgement, oldest first; also after the loss."""
         return list(self._tokens.values())

@@ -35,8 +35,11 @@ GATHER: Final = 0.01
 """Seconds in which acknowledgements gather, to be struck off in one transaction: a broker sends them one by one, and
 each transaction waits for the disk. What a kill makes come twice grows by what the broker acknowledges meanwhile."""
 
+LOOKS: Final = 5
+"""How often it is looked meanwhile whether there are enough."""
+
 ENOUGH: Final = 50
-"""Acknowledgements that wait for no others."""
+"""Acknowledgements that wait for no others: a backlog waits for the window, and the window for them."""
 
 DISK_FULL_PAUSE: Final = 0.5
 """Seconds between two tries to strike off what a full disk does not let us strike off."""
@@ -120,11 +123,17 @@ class Delivery:
                     await self._strike_off(burst)
                     if any(token == OFFLINE for token, _ in burst):
                         return None
-                    if len(burst) < ENOUGH:
-                        await asyncio.sleep(GATHER)
+                    await self._gather()
         except BrokerLost as lost:
             return lost
         raise AssertionError("acknowledgements end only with the connection")
+
+    async def _gather(self) -> None:
+        """Let acknowledgements gather, for a while or until there are enough."""
+        for _ in range(LOOKS):
+            if self._connection.answered >= ENOUGH:
+                return
+            await asyncio.sleep(GATHER / LOOKS)
 
     @property
     def _is_done(self) -> bool:
@@ -184,7 +193,9 @@ class Delivery:
 
     async def _publish(self, messages: list[Outgoing]) -> int:
         """Send them, but those that are to be put aside; returns how many there were."""
-        fine = [message for message in messages if not await self._is_convicted(message.token)]
+        fine = messages
+        if self._suspicion:
+            fine = [message for message in messages if not await self._is_convicted(message.token)]
         self._open += len(fine)
         for message, objection in self._connection.publish_all(fine):
             self._open -= 1
@@ -192,7 +203,7 @@ class Delivery:
         return len(messages)
 
     async def _is_convicted(self, token: object) -> bool:
-        if not (self._suspicion and isinstance(token, Row) and self._suspicion.convicts(token)):
+        if not (isinstance(token, Row) and self._suspicion.convicts(token)):
             return False
         await self._put_aside(token, f"{STRIKES} connections in a row ended with it")
         return True
@@ -205,7 +216,7 @@ class Delivery:
         done = 0
         for token, refusal in burst:
             done += token not in (ONLINE, OFFLINE)
-            if isinstance(token, Row):
+            if self._suspicion and isinstance(token, Row):
                 self._suspicion.acquit(token)
             if refusal is not None:
                 await self._put_aside(token, f"the broker refused it: {refusal}")

@@ -1,9 +1,11 @@
 """How a backlog and what is happening now share one connection.
 
 Rows come live, in the order of their commits, as long as the broker keeps up. Streams that are behind (after an outage,
-or when more is produced than it takes) are read by themselves, a few rows of each in turns, oldest first; what comes
-live of such a stream waits for its turn. So nothing is overtaken within a stream, and a stream without a backlog waits
-for nobody's.
+or when more is produced than it takes) wait for their turn, and what comes live of such a stream waits behind them. So
+nothing is overtaken within a stream, and a stream without a backlog waits for nobody's.
+
+Of those that are behind, the ones with little go first, a few rows of each in turns, and have soon caught up. The
+others go together, oldest first: neighbours in the file are struck off together, which writes a tenth of the pages.
 """
 
 from collections import deque
@@ -27,8 +29,12 @@ BACKLOG_SHARE: Final = 4
 """One in so many places goes to streams that are behind, however much happens now."""
 
 
+LITTLE: Final = 500
+"""Rows of a stream that is behind, up to which it goes before those with more."""
+
+
 class _Behind(msgspec.Struct):
-    """A stream whose rows behind `after`, up to `up_to`, are still to be read."""
+    """Rows behind `after`, up to `up_to`, are still to be read."""
 
     after: int
     up_to: int
@@ -44,9 +50,13 @@ class Sharing:
         self._live: deque[OutboxRow] = deque()
         self._live_after = 0
         self._more_live = True
-        self._behind: dict[int, _Behind] = {}
+        self._little: dict[int, _Behind] = {}
+        self._much: dict[int, int] = {}
+        """Per stream, the row up to which it came live."""
+        self._of_much = _Behind(0, 0)
         self._old: deque[OutboxRow] = deque()
-        self._old_stream = 0
+        self._turn: int | None = None
+        """The stream of `_old`, None where it holds rows of those with much."""
 
     async def begin(self) -> None:
         """See what waits."""
@@ -63,15 +73,19 @@ class Sharing:
     @property
     def is_empty(self) -> bool:
         """Whether everything known of was handed out."""
-        return not (self._live or self._old or self._behind or self._more_live)
+        return not (self._live or self._is_behind or self._more_live)
+
+    @property
+    def _is_behind(self) -> bool:
+        return bool(self._old or self._little or self._much)
 
     async def take(self, room: int) -> list[OutboxRow]:
-        """Up to so many rows, to be sent in this order. Fewer than `room` say that there are no more just now."""
+        """Up to so many rows, to be sent in this order. None say that there are no more just now."""
         if not self._live and self._more_live:
             await self._read_live()
-        kept = max(1, room // BACKLOG_SHARE) if self._old or self._behind else 0
+        kept = max(1, room // BACKLOG_SHARE) if self._is_behind else 0
         rows = [self._live.popleft() for _ in range(min(len(self._live), room - kept))]
-        while len(rows) < room and (self._old or self._behind):
+        while len(rows) < room and self._is_behind:
             if not self._old:
                 await self._read_backlog()
             rows += [self._old.popleft() for _ in range(min(len(self._old), room - len(rows)))]
@@ -90,7 +104,7 @@ class Sharing:
         rows = await self._store.unpublished(self._live_after, LIVE_CHUNK)
         self._more_live = len(rows) == LIVE_CHUNK
         for row in rows:
-            behind = self._behind.get(row.stream)
+            behind = self._of_much if row.stream in self._much else self._little.get(row.stream)
             if behind is None:
                 self._live.append(row)
             else:
@@ -99,23 +113,40 @@ class Sharing:
             self._live_after = rows[-1].id
 
     def _fall_behind(self, backlog: Backlog) -> None:
-        """Whatever waits behind the last live row is a backlog from here on."""
+        """Whatever waits behind the last live row is a backlog from here on. No live row is left."""
+        if not self._much:
+            self._of_much = _Behind(self._live_after, self._live_after)
         for stream, waiting in backlog.streams.items():
             if waiting.last <= self._live_after:
                 continue
-            behind = self._behind.setdefault(stream, _Behind(max(self._live_after, waiting.first - 1), waiting.last))
-            behind.up_to = waiting.last
+            if stream in self._little:
+                self._little[stream].up_to = waiting.last
+            elif stream in self._much or waiting.messages > LITTLE:
+                self._much.setdefault(stream, self._live_after)
+                self._of_much.up_to = max(self._of_much.up_to, waiting.last)
+            else:
+                self._little[stream] = _Behind(max(self._live_after, waiting.first - 1), waiting.last)
         self._live_after, self._more_live = backlog.last_id, False
 
     async def _read_backlog(self) -> None:
-        """The next rows of the stream whose turn it is."""
-        self._old_stream, behind = next(iter(self._behind.items()))
-        rows = await self._store.unpublished_of(self._old_stream, behind.after, behind.up_to, BACKLOG_CHUNK)
+        """The next rows of the stream whose turn it is, or of those with much."""
+        if not self._little:
+            self._turn, behind = None, self._of_much
+            rows = await self._store.unpublished(behind.after, BACKLOG_CHUNK)
+            much, up_to = self._much, behind.up_to
+            self._old.extend(row for row in rows if much.get(row.stream, up_to) < row.id <= up_to)
+        else:
+            self._turn, behind = next(iter(self._little.items()))
+            rows = await self._store.unpublished_of(self._turn, behind.after, behind.up_to, BACKLOG_CHUNK)
+            self._old.extend(rows)
         behind.after = rows[-1].id if len(rows) == BACKLOG_CHUNK else behind.up_to
-        self._old.extend(rows)
 
     def _end_turn(self) -> None:
-        """All that was read of the stream is handed out: it goes to the end of the row, or has caught up."""
-        behind = self._behind.pop(self._old_stream, None)
-        if behind is not None and behind.after < behind.up_to:
-            self._behind[self._old_stream] = behind
+        """All that was read is handed out: a stream goes to the end of the row, or has caught up."""
+        if self._turn is None:
+            if self._of_much.after >= self._of_much.up_to:
+                self._much.clear()
+            return
+        behind = self._little.pop(self._turn)
+        if behind.after < behind.up_to:
+            self._little[self._turn] = behind

@@ -19,7 +19,8 @@ TALLIES: Final = ("acknowledged", "dropped", "requeued")
 """Sums that no row tells any more."""
 
 _INSERT: Final = (
-    "INSERT INTO outbox (id, stream, seq, topic, payload, crc, critical, correlation) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO outbox (id, stream, seq, topic, payload, crc, critical, correlation, settled_at) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _ROW: Final = "SELECT id, topic, payload, correlation, stream, crc FROM outbox"
 
@@ -83,8 +84,8 @@ class Outbox:
 
     # --- writing ------------------------------------------------------------------------------------------------
 
-    def insert(self, messages: Sequence[OutboxMessage]) -> None:
-        """Queue them, in this order."""
+    def insert(self, messages: Sequence[OutboxMessage], at: int) -> None:
+        """Queue them, in this order; `settled_at` has a value from the beginning, so that a row keeps its size."""
         if not messages:
             return
         rows, number, critical = [], self._last_id, 0
@@ -94,7 +95,7 @@ class Outbox:
             rows.append(
                 (
                     number, self._stream(Stream(message.kind, message.equipment or "")), message.seq, message.topic,
-                    message.payload, zlib.crc32(message.payload), message.critical, message.correlation,
+                    message.payload, zlib.crc32(message.payload), message.critical, message.correlation, at,
                 )
             )  # fmt: skip
         self._connection.executemany(_INSERT, rows)
@@ -134,8 +135,8 @@ class Outbox:
     def requeue(self, topic: str | None, most: int) -> int:
         """Queue up to `most` quarantined messages again, at the end; returns how many."""
         chosen = (
-            "SELECT id, stream, seq, topic, payload, crc, critical, correlation FROM outbox INDEXED BY "
-            "outbox_quarantined WHERE condition = 2 AND topic = COALESCE(?, topic) ORDER BY id LIMIT ?"
+            "SELECT id, stream, seq, topic, payload, crc, critical, correlation, settled_at FROM outbox "
+            "INDEXED BY outbox_quarantined WHERE condition = 2 AND topic = COALESCE(?, topic) ORDER BY id LIMIT ?"
         )
         rows = self._connection.execute(chosen, (topic, most)).fetchall()
         if not rows:

@@ -81,7 +81,7 @@ class RecordFile:
 
     def _commit(self, transaction: Transaction) -> None:
         with self._atomic() as connection:
-            self.outbox.insert(transaction.messages)
+            self.outbox.insert(transaction.messages, transaction.at)
             self.notices.strike_off(transaction.notices_told)
             connection.executemany(
                 "INSERT INTO retained (topic, payload, version) VALUES (?, ?, 1) "

@@ -52,7 +52,7 @@ async def test_an_acknowledged_event_is_kept_for_replay_and_acknowledged_telemet
         await store.mark_published([1, 2], at=2_000)  # the broker's word twice: nothing changes
         assert [row.id for row in await store.unpublished(0, 10)] == [4]
         assert (store.statistics.queued, store.statistics.published) == (1, 2)
-    assert rows_of(path, "SELECT id, condition, settled_at FROM outbox") == [(1, 1, 1000), (3, 1, 1000), (4, 0, None)]
+    assert rows_of(path, "SELECT id, condition, settled_at FROM outbox") == [(1, 1, 1000), (3, 1, 1000), (4, 0, 0)]
 
 
 async def test_published_events_are_forgotten_when_their_time_is_over_and_others_stay(path: Path) -> None:
