@@ -14,6 +14,7 @@ from gateway.domain.objections import Objection
 from gateway.domain.operations import CommandEnd, Operation, OperationResult
 from gateway.domain.requests import Command
 from gateway.domain.times import format_timestamp, parse_timestamp
+from gateway.domain.uplink import UplinkRequest
 from gateway.domain.values import Batch, TagChange, TagWrite, Value, WriteResult
 from gateway.mqtt.payloads import decode_command
 from gateway.mqtt.topics import Topics
@@ -60,6 +61,8 @@ class Stage:
         self.operations: list[Operation] = []
         self.ends: list[CommandEnd] = []
         self.telemetry: list[Any] = []
+        self.uplink: list[UplinkRequest] = []
+        self.notices_told: list[int] = []
         self.retained: dict[tuple[str, str], dict[str, Any]] = {}
         self.checkpoints: dict[str, bytes] = {}
         self.beating = True
@@ -173,6 +176,8 @@ class Stage:
         self.ends += effects.ends
         self.telemetry += effects.telemetry
         self.retained |= effects.retained
+        self.uplink += effects.uplink
+        self.notices_told += effects.notices_told
         for key, value in effects.checkpoints.items():
             if value is None:
                 self.checkpoints.pop(key, None)

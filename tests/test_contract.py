@@ -15,7 +15,7 @@ from gateway.domain.event_data import OrderRef
 from gateway.domain.events import EVENT_TYPES
 from gateway.domain.requests import COMMAND_TYPES
 from gateway.domain.times import parse_timestamp
-from gateway.mqtt.contract import CURRENT
+from gateway.mqtt.contract import CURRENT, OF_THE_GATEWAY
 from gateway.mqtt.payloads import Refused, decode_command
 from tests.contract import DOCUMENT, Contract, the_contract
 
@@ -45,7 +45,7 @@ def test_the_contract_in_json_is_the_same(document: dict[str, Any]) -> None:
 def test_every_event_command_and_topic_is_there(document: dict[str, Any]) -> None:
     there = set(document["components"]["messages"])
     wanted = {*KINDS, *(f"cmd.{kind}" for kind in COMMAND_TYPES), *(f"now.{kind}" for kind in CURRENT)}
-    assert there == {*wanted, "tel", "status", "res"}
+    assert there == {*wanted, *OF_THE_GATEWAY, "tel", "res"}
     assert {operation["action"] for operation in document["operations"].values()} == {"send", "receive"}
 
 

@@ -101,7 +101,7 @@ class Answers:
         self._known[kept.answer.cmd] = self._site.effects.kept[kept.answer.cmd] = kept
 
     def _publish(self, answer: Answer, path: str | None, sender: Sender) -> None:
-        """Send it to the equipment's `res` topic, without an equipment to the site's, and to whom the sender names."""
+        """Send it to the `res` topic of the equipment, the site (None) or the gateway, and to whom the sender names."""
         told = msgspec.structs.replace(answer, corr=sender.corr)
         self._site.effects.answers.append((path, told, sender))
 

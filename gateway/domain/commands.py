@@ -11,12 +11,14 @@ from gateway.domain.downloads import Downloads
 from gateway.domain.effects import Recorder
 from gateway.domain.envelope import NOBODY, Kept, Sender
 from gateway.domain.equipment import Equipment
+from gateway.domain.event_data import Level
 from gateway.domain.job_control import PREFIX as JOB_PREFIX
 from gateway.domain.job_control import JobCommands
 from gateway.domain.objections import Objection
 from gateway.domain.operations import CommandEnd, OperationResult, Purpose
 from gateway.domain.requests import (
     EQUIPMENT_COMMANDS,
+    GATEWAY_COMMANDS,
     AlarmAck,
     Command,
     DispatchChange,
@@ -24,9 +26,12 @@ from gateway.domain.requests import (
     OrderStart,
     ParamsAdjust,
     ParamsDownload,
+    QuarantineRetry,
+    Replay,
 )
 from gateway.domain.shared import SharedRecord
 from gateway.domain.times import parse_timestamp
+from gateway.domain.uplink_requests import MOST, UplinkRequests
 from gateway.domain.values import Timestamp
 
 
@@ -37,11 +42,13 @@ class Commands:
         self,
         record: SharedRecord,
         equipment: Mapping[str, Equipment],
-        site: Recorder,
+        recorders: Mapping[str | None, Recorder],
         answers: Mapping[str, Kept],
         links: Mapping[str, bool],
         now: Timestamp,
     ) -> None:
+        """`recorders` are those of every stream of events, by its path; of the gateway and the site, by None."""
+        site = recorders[None]
         self._equipment = equipment
         self._by_unit = {item.spec.unit: item for item in equipment.values()}
         self._site = site
@@ -50,6 +57,7 @@ class Commands:
         self._downloads = Downloads(record, equipment, site, self._answers, self._dispatch, links, now)
         self._acknowledgements = Acknowledgements(record, equipment, links)
         self._jobs = JobCommands(record, equipment, site, self._answers, links, now)
+        self.uplink = UplinkRequests(record.uplink, recorders, self._answers)
 
     def handle(self, command: Command, now: Timestamp, sender: Sender = NOBODY) -> None:
         """Answer a well-formed command at once; a known id gets its stored answer and nothing else happens."""
@@ -57,10 +65,9 @@ class Commands:
         if stored is not None:
             self._repeat(command, stored, now, sender)
             return
-        if self._answers.is_busy(now):
-            text = f"more than {PER_SECOND} commands a second; nothing was done, send it again later"
-            objection = Objection("busy", text)
-            self._answers.refuse(command.cmd, command.type, objection, self._path_of(command), now, sender)
+        busy = self._busy(command, now)
+        if busy is not None:
+            self._answers.refuse(command.cmd, command.type, busy, self._path_of(command), now, sender)
             return
         self._answers.expect(command.cmd, sender)
         expired = _expired(command, now)
@@ -74,6 +81,8 @@ class Commands:
             self._acknowledge(command, now)
         elif isinstance(command, JobControl | OrderStart) and self._jobs.takes(command, self._find(command.eq)):
             self._control_job(command, now)
+        elif isinstance(command, Replay | QuarantineRetry):
+            self.uplink.take(command, now)
         else:
             against = list(self._dispatch.take(command, now))
             self._answer(command, against, now)
@@ -85,6 +94,15 @@ class Commands:
     ) -> None:
         """Answer what could not be understood."""
         self._answers.refuse(cmd, kind, objection, path, now, sender)
+
+    def _busy(self, command: Command, now: Timestamp) -> Objection | None:
+        if self._answers.is_busy(now):
+            reason = f"more than {PER_SECOND} commands a second"
+        elif isinstance(command, GATEWAY_COMMANDS) and self.uplink.is_full:
+            reason = f"{MOST} requests to the broker's link are under way"
+        else:
+            return None
+        return Objection("busy", f"{reason}; nothing was done, send it again later")
 
     def _repeat(self, command: Command, stored: Kept, now: Timestamp, sender: Sender) -> None:
         path = self._path_of(command)
@@ -187,6 +205,9 @@ class Commands:
         self._answers.give(command.cmd, command.type, verdict, self._path_of(command), now, objections=objections)
 
     def _path_of(self, command: Command) -> str | None:
+        """Where it is answered."""
+        if isinstance(command, GATEWAY_COMMANDS):
+            return Level.GATEWAY
         equipment = self._find(command.eq) if isinstance(command, EQUIPMENT_COMMANDS) else None
         return equipment.spec.path if equipment else None
 

@@ -1,6 +1,6 @@
 """All mutable state of the gateway's record. Facts go in by `handle_*`, effects come out by `take_effects`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -12,23 +12,25 @@ from gateway.domain.contacts import Contacts
 from gateway.domain.effects import Effects, GatewayIdentity, Recorder, SequenceMemory
 from gateway.domain.envelope import NOBODY, Kept, Sender
 from gateway.domain.equipment import Equipment, EquipmentMemory, EquipmentSpec
+from gateway.domain.event_data import Report
 from gateway.domain.gateway_events import (
-    DataGap,
-    DeviceClock,
     GatewayCertificate,
     GatewayConnection,
     GatewayLock,
     GatewayOutage,
     GatewayRestarted,
-    TagDrift,
 )
 from gateway.domain.locks import WriteLocks
+from gateway.domain.losses import losses
 from gateway.domain.objections import Objection
 from gateway.domain.operations import OperationResult
 from gateway.domain.requests import Command
 from gateway.domain.shared import SharedRecord
 from gateway.domain.states import Cause
 from gateway.domain.times import format_timestamp
+from gateway.domain.uplink import BrokerName, NumberedNotice
+from gateway.domain.uplink_reports import births, reports
+from gateway.domain.uplink_requests import Ranges
 from gateway.domain.values import Backfill, Batch, Timestamp
 
 GATEWAY_KEY = "gateway"
@@ -76,6 +78,7 @@ class Core:
         if CONTACTS_KEY in checkpoints:
             heard = msgspec.json.decode(checkpoints[CONTACTS_KEY], type=dict[str, Timestamp])
         self._contacts = Contacts(heard, now)
+        self._identity = identity
         self._started = now
         self._links: dict[str, bool] = {}
         self._backfilled: set[str] = set()
@@ -99,7 +102,9 @@ class Core:
         by_unit = {unit: lane for item in self.equipment.values() for unit, lane in item.lanes.by_unit.items()}
         for attribution in by_unit.values():
             attribution.follow(by_unit)
-        self._commands = Commands(self.memory.record, self.equipment, self._site, answers, self._links, now)
+        self._recorders: dict[str | None, Recorder] = {None: self._site}
+        self._recorders |= {one.path: one for item in self.equipment.values() for one in item.lanes.recorders}
+        self._commands = Commands(self.memory.record, self.equipment, self._recorders, answers, self._links, now)
         if checkpoints:
             last = max(self._contacts.heard.values(), default=None)
             restarted = GatewayRestarted(
@@ -121,7 +126,7 @@ class Core:
             return
         sinks, contact = self._sinks, batch.contact
         if batch.gaps or batch.drifts or batch.skew is not None:
-            self._tell_losses(device, batch, now)
+            self._report(losses(device, batch), now)
         for change in batch.changes:
             sinks[change.tag_id](change)
         self._contacts.take(device, batch)
@@ -147,7 +152,7 @@ class Core:
         same. While it lasts no clock overrules the device, and no heartbeat counts as missed.
         """
         if batch.gaps:
-            self._tell_losses(device, batch, now)
+            self._report(losses(device, batch), now)
         for change in batch.changes:
             self._sinks[change.tag_id](change)
         last, begins = self._contacts.heard.get(device, batch.contact), device not in self._backfilled
@@ -207,8 +212,8 @@ class Core:
             connection = GatewayConnection(device=device, up=up, since=format_timestamp(since), detail=detail)
             self._site.event(connection, moment, now, time_quality="gateway")
 
-    def handle_broker(self, up: bool, at: Timestamp, now: Timestamp) -> None:
-        """The broker was lost or is back."""
+    def handle_broker(self, up: bool, at: Timestamp, now: Timestamp, to: BrokerName | None = None) -> None:
+        """The broker was lost or is back. A broker with a name is told what there is."""
         if not up:
             if self.memory.broker_lost is None:
                 self.memory.broker_lost, self.memory.buffered = at, 0
@@ -218,6 +223,21 @@ class Core:
             self.memory.broker_lost = None
             outage = GatewayOutage(start=format_timestamp(lost), end=format_timestamp(at), buffered_discrete=buffered)
             self._site.event(outage, at, now, time_quality="gateway")
+        if to is not None:
+            self._report(births(to, at, self._identity, self._recorders, self._messages), now)
+
+    def handle_notices(self, notices: Sequence[NumberedNotice], now: Timestamp) -> None:
+        """What the store noted of messages in its care; it may forget that once the effects are committed."""
+        self.effects.notices_told += [notice.number for notice in notices]
+        self._report(reports(notices), now)
+
+    def handle_replayed(self, cmd: str, sent: int, missing: Ranges, now: Timestamp) -> None:
+        """So many events of a replay were sent again; those with the missing numbers are no longer kept."""
+        self._commands.uplink.end_replay(cmd, sent, missing, now)
+
+    def handle_retried(self, cmd: str, queued: int, now: Timestamp) -> None:
+        """So many quarantined messages are queued again."""
+        self._commands.uplink.end_retry(cmd, queued, now)
 
     def handle_expiry(
         self, subject: str, thumbprint: str, valid_until: Timestamp, days_left: int, now: Timestamp
@@ -312,12 +332,11 @@ class Core:
         if effects.checkpoints or now - self._saved_contacts >= CONTACT_INTERVAL:
             self._saved_contacts = now
             effects.checkpoints[CONTACTS_KEY] = msgspec.json.encode(self._contacts.heard)
-        if not (effects.checkpoints or effects.answers or effects.operations or effects.retained):
+        if effects.is_empty:
             return None
         self.effects = Effects()
-        for recorders in ((self._site,), *(item.lanes.recorders for item in self.equipment.values())):
-            for recorder in recorders:
-                recorder.effects = self.effects
+        for recorder in self._recorders.values():
+            recorder.effects = self.effects
         return effects
 
     def _take_conditions(self, device: str, batch: Batch, now: Timestamp) -> None:
@@ -338,24 +357,10 @@ class Core:
                 continue
             self._lose(equipment, last, now)
 
-    def _tell_losses(self, device: str, batch: Batch, now: Timestamp) -> None:
-        """One event for each gap, and one for each thing that the device says differently."""
-        for gap in batch.gaps:
-            lost = DataGap(
-                device=device, cause=gap.cause, start=format_timestamp(gap.start), end=format_timestamp(gap.end),
-                notification=gap.number, notifications=gap.notifications, tags=gap.tags, first=gap.first,
-                filled=gap.filled,
-            )  # fmt: skip
-            self._site.event(lost, gap.end, now, time_quality="gateway")
-        for drift in batch.drifts:
-            told = TagDrift(
-                device=device, what=drift.what, name=drift.name, before=drift.before, after=drift.after
-            )  # fmt: skip
-            self._site.event(told, batch.contact, now, time_quality="gateway")
-        if batch.skew is not None:
-            ahead, before = batch.skew.now / 1000, batch.skew.before / 1000
-            clock = DeviceClock(device=device, ahead_s=ahead, before_s=before, corrected=batch.skew.corrected)
-            self._site.event(clock, batch.contact, now, time_quality="gateway")
+    def _report(self, told: Iterable[Report], now: Timestamp) -> None:
+        """Events of the gateway itself, dated by its own clock."""
+        for data, at in told:
+            self._site.event(data, at, now, time_quality="gateway")
 
     def _lose(self, equipment: Equipment, last: Timestamp, now: Timestamp) -> None:
         """Nothing was heard since `last`: if that was before this start, it was the gateway that was away."""

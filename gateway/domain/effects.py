@@ -8,6 +8,7 @@ from msgspec import field
 from gateway.domain.envelope import Answer, Event, Kept, Sender, Telemetry, event_id
 from gateway.domain.events import EventData, OrderRef
 from gateway.domain.operations import CommandEnd, Operation
+from gateway.domain.uplink import UplinkRequest
 from gateway.domain.values import TimeQuality, Timestamp
 
 
@@ -21,7 +22,7 @@ class GatewayIdentity(msgspec.Struct, frozen=True):
 
 
 class Effects(msgspec.Struct):
-    """Everything one commit holds. Operations may start only after it."""
+    """Everything one commit holds. Operations, and what the broker's link is asked for, may start only after it."""
 
     events: list[Event] = field(default_factory=list)
     telemetry: list[Telemetry] = field(default_factory=list)
@@ -32,6 +33,17 @@ class Effects(msgspec.Struct):
     operations: list[Operation] = field(default_factory=list)
     ends: list[CommandEnd] = field(default_factory=list)
     checkpoints: dict[str, bytes | None] = field(default_factory=dict)
+    uplink: list[UplinkRequest] = field(default_factory=list)
+    """For the broker's link, after the commit."""
+    notices_told: list[int] = field(default_factory=list)
+    """Notices of the store whose events are among these, or that need none."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to commit. Events and run parameters always come with a checkpoint."""
+        return not (
+            self.checkpoints or self.answers or self.operations or self.retained or self.uplink or self.notices_told
+        )
 
 
 class SequenceMemory(msgspec.Struct):
@@ -50,6 +62,16 @@ class Recorder:
         self.time_quality: TimeQuality = "source"
         self._identity = identity
         self._sequence = sequence
+
+    @property
+    def epoch(self) -> str:
+        """Of the record in which the numbers count."""
+        return self._identity.epoch
+
+    @property
+    def last(self) -> int:
+        """The last number given to an event, 0 before the first."""
+        return self._sequence.events
 
     def of_lane(self, name: str, sequence: SequenceMemory) -> "Recorder":
         """The recorder of one lane of this equipment."""

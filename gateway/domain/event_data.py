@@ -4,10 +4,12 @@ A description or pattern given here stands in the contract (`gateway contract`) 
 """
 
 from enum import StrEnum
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, NamedTuple
 
 import msgspec
 from msgspec import Meta
+
+from gateway.domain.values import Timestamp
 
 UtcTime = Annotated[
     str,
@@ -58,3 +60,10 @@ class EventData(msgspec.Struct, frozen=True, kw_only=True):
     type: ClassVar[str]
     key: ClassVar[tuple[str, ...]]
     levels: ClassVar[tuple[Level, ...]] = (Level.EQUIPMENT,)
+
+
+class Report(NamedTuple):
+    """What is told, and when it happened."""
+
+    data: EventData
+    at: Timestamp

@@ -22,11 +22,15 @@ from gateway.domain.event_data import (
 from gateway.domain.gateway_events import (
     DataGap,
     DeviceClock,
+    GatewayBirth,
     GatewayCertificate,
     GatewayConnection,
+    GatewayDropped,
     GatewayLock,
     GatewayOutage,
+    GatewayQuarantined,
     GatewayRestarted,
+    GatewaySalvaged,
     TagDrift,
 )
 from gateway.domain.kpi_events import OrderKpi, ShiftKpi
@@ -343,5 +347,5 @@ EVENT_TYPES: Final[tuple[type[EventData], ...]] = (
     ContainerCompleted, CounterSuspect, CounterRebased, ParamResult, ParamDeviation, ChangeAccepted, ChangeApplied,
     JobStateChange,
     DataGap, TagDrift, DeviceClock, GatewayConnection, GatewayOutage, GatewayRestarted, GatewayCertificate,
-    GatewayLock,
+    GatewayLock, GatewayBirth, GatewayDropped, GatewayQuarantined, GatewaySalvaged,
 )  # fmt: skip

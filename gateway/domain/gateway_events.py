@@ -1,10 +1,12 @@
 """What the gateway says of itself, its links and what was lost on them. These events belong to no equipment."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from msgspec import field
+import msgspec
+from msgspec import Meta, field
 
 from gateway.domain.event_data import EventData, Level, Seconds, UtcTime
+from gateway.domain.uplink import StreamKind
 
 
 class DataGap(EventData, frozen=True, kw_only=True):
@@ -130,3 +132,113 @@ class GatewayCertificate(EventData, frozen=True, kw_only=True):
     valid_until: UtcTime
     days_left: int
     day: str
+
+
+class LastNumbers(msgspec.Struct, frozen=True, kw_only=True):
+    """The last numbers given in two streams of one equipment (or lane); 0 where there was none yet."""
+
+    equipment: str = field(name="eq")
+    seq: Annotated[int, Meta(description="of its events")]
+    tel: Annotated[int, Meta(description="of its `tel` messages")]
+
+
+class GatewayBirth(EventData, frozen=True, kw_only=True):
+    """The gateway is connected to a broker, and these are the last numbers it gave out by then.
+
+    So a consumer finds holes at the end of a stream too: whatever is missing up to these numbers is on its way or lost.
+    The event's own `seq` says it for the events of no equipment. Beyond 500 streams there are several `parts`.
+    """
+
+    type: ClassVar = "gateway.birth"
+    key: ClassVar = ("broker", "t_src", "part")
+    levels: ClassVar = (Level.GATEWAY,)
+
+    configuration: str
+    version: str
+    broker: Annotated[str, Meta(description="host:port")]
+    protocol: Annotated[str, Meta(description="MQTT 5 or MQTT 3.1.1")]
+    part: Annotated[int, Meta(description="1, 2 … of `parts`")] = 1
+    parts: int = 1
+    equipment: tuple[LastNumbers, ...]
+
+
+class DroppedRange(msgspec.Struct, frozen=True, kw_only=True):
+    """Messages of one stream that were never published: neighbours by number, ends included."""
+
+    equipment: str | None = field(name="eq")
+    stream: StreamKind
+    from_seq: int
+    to_seq: int
+    messages: int
+
+
+class GatewayDropped(EventData, frozen=True, kw_only=True):
+    """The record was full and messages had to go unpublished, oldest first, between two moments.
+
+    `reason` is `record_full`. Only `tel` is dropped, never an event or an answer. `number` tells two apart that are
+    alike otherwise.
+    """
+
+    type: ClassVar = "gateway.dropped"
+    key: ClassVar = ("number", "t_src")
+    levels: ClassVar = (Level.GATEWAY,)
+
+    number: Annotated[int, Meta(description="of this notice in the gateway's record")]
+    reason: str
+    streams: tuple[DroppedRange, ...]
+    messages: int
+    start: UtcTime = field(name="from")
+    end: UtcTime = field(name="to")
+
+
+class GatewayQuarantined(EventData, frozen=True, kw_only=True):
+    """A broker would not take messages on this topic: they are put aside, and the others go on.
+
+    `first` and `last` are their numbers in the gateway's record. `quarantine.retry` sends them once more.
+    """
+
+    type: ClassVar = "gateway.quarantined"
+    key: ClassVar = ("topic", "first", "t_src")
+    levels: ClassVar = (Level.GATEWAY,)
+
+    topic: str
+    reason: str
+    messages: int
+    first: int
+    last: int
+
+
+class LostRange(msgspec.Struct, frozen=True, kw_only=True):
+    """Messages of one stream that a damaged record no longer gave; null is what nobody knows any more."""
+
+    equipment: str | None = field(name="eq")
+    stream: StreamKind
+    from_seq: int
+    to_seq: int | None
+    messages: int | None
+
+
+RowRange = Annotated[
+    tuple[int | None, ...], Meta(description="first and last row; null: nobody knows", min_length=2, max_length=2)
+]
+
+
+class GatewaySalvaged(EventData, frozen=True, kw_only=True):
+    """The record was damaged: what could be read of it is in a new file, the old one is kept as `file`.
+
+    `lost` are the messages that it no longer gave, `lost_rows` the same as row numbers of that file, ends included.
+    With `new_epoch` all numbers begin anew. Beyond 500 ranges there are several `parts`.
+    """
+
+    type: ClassVar = "gateway.salvaged"
+    key: ClassVar = ("file", "t_src", "part")
+    levels: ClassVar = (Level.GATEWAY,)
+
+    reason: str
+    file: str
+    rows_saved: int
+    lost: tuple[LostRange, ...]
+    lost_rows: tuple[RowRange, ...]
+    new_epoch: bool
+    part: Annotated[int, Meta(description="1, 2 … of `parts`")] = 1
+    parts: int = 1

@@ -332,6 +332,34 @@ class MasterdataSync(msgspec.Struct, frozen=True, kw_only=True):
     valid_until: str | None = None
 
 
+class Replay(msgspec.Struct, frozen=True, kw_only=True):
+    """Command to the gateway: publish these stored events again as they were. Done when the broker has the last one.
+
+    `eq` null: the events of no equipment, the gateway's own and the site's, which are numbered together.
+    """
+
+    type: ClassVar = "replay"
+
+    cmd: str
+    eq: Annotated[str | None, Meta(description="equipment or lane, null for the events of none")]
+    from_seq: Annotated[int, Meta(ge=1)]
+    to_seq: Annotated[int, Meta(ge=1, description="included")]
+    epoch: Annotated[str | None, Meta(description="whose numbers these are; the current one's if left out")] = None
+    corr: str | None = None
+    valid_until: str | None = None
+
+
+class QuarantineRetry(msgspec.Struct, frozen=True, kw_only=True):
+    """Command to the gateway: send what a broker refused once more. Done when it is queued again, behind all others."""
+
+    type: ClassVar = "quarantine.retry"
+
+    cmd: str
+    topic: Annotated[str | None, Meta(description="only what is for this topic; all of it if null")] = None
+    corr: str | None = None
+    valid_until: str | None = None
+
+
 Command = (
     ParamsDownload
     | ParamsAdjust
@@ -349,14 +377,18 @@ Command = (
     | OrderEnd
     | JobControl
     | CounterRebase
+    | Replay
+    | QuarantineRetry
 )
 COMMAND_TYPES: Final[dict[str, Any]] = {
     kind.type: kind
     for kind in (
         ParamsDownload, ParamsAdjust, DispatchOrder, DispatchChange, MasterdataSync, ParamsRelease, ChangeNotice,
         QualityHold, QualityRelease, MaterialArrival, StockTask, AlarmAck, OrderStart, OrderEnd, JobControl,
-        CounterRebase,
+        CounterRebase, Replay, QuarantineRetry,
     )
 }  # fmt: skip
 EQUIPMENT_COMMANDS: Final = (ParamsDownload, ParamsAdjust, AlarmAck, OrderStart, OrderEnd, JobControl, CounterRebase)
 """Those that are sent to one equipment, and answered there."""
+GATEWAY_COMMANDS: Final = (Replay, QuarantineRetry)
+"""Those that are sent to the gateway itself, and answered there. All others are for the site."""

@@ -16,13 +16,14 @@ import msgspec
 from gateway.domain.envelope import Answer, Event
 from gateway.domain.event_data import EventData, Level, UtcTime
 from gateway.domain.events import EVENT_TYPES
-from gateway.domain.requests import COMMAND_TYPES
+from gateway.domain.requests import COMMAND_TYPES, EQUIPMENT_COMMANDS, GATEWAY_COMMANDS
 from gateway.mqtt.contract_messages import (
     CurrentOrder,
     CurrentParameters,
     CurrentState,
     CurrentUnits,
     GatewayStatus,
+    MessageCounts,
     RunParameterBatch,
 )
 from gateway.mqtt.contract_schemas import as_published, as_taken, shared, tidy
@@ -51,7 +52,10 @@ CURRENT: Final[Mapping[str, type[msgspec.Struct]]] = {
     "params": CurrentParameters,
     "units": CurrentUnits,
 }
-"""What `now/{kind}` holds."""
+"""What `now/{kind}` holds of an equipment."""
+
+OF_THE_GATEWAY: Final[Mapping[str, type[msgspec.Struct]]] = {"now.messages": MessageCounts, "status": GatewayStatus}
+"""What is retained below the gateway itself, by the name of the message."""
 
 DESCRIPTION: Final = """\
 What a gateway publishes and takes in, all of it JSON in UTF-8 at QoS 1.
@@ -59,6 +63,7 @@ What a gateway publishes and takes in, all of it JSON in UTF-8 at QoS 1.
 Every event comes at least once and in the order of `seq` per equipment. A second copy has the same (`id`, `rev`).
 A hole in `seq` is a message that a broker lost. A higher `rev` of an `id` replaces what was said before.
 Fields may be added within version 1; a reader passes over those it does not know.
+What was published is kept for 72 hours, as far as the record has room: `replay` has it sent again.
 A command is answered on `res/…`; exactly one answer is final, and the same `cmd` is never carried out twice.
 """
 
@@ -91,10 +96,11 @@ def _channels() -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
     yield _topic("tel", f"{LEVELS[Level.EQUIPMENT]}/tel", "tel", "send")
     for what in CURRENT:
         yield _topic(f"now.{what}", f"{LEVELS[Level.EQUIPMENT]}/now/{what}", f"now.{what}", "send", retain=True)
-    yield _topic("status", f"{LEVELS[Level.GATEWAY]}/status", "status", "send", retain=True)
+    for name in OF_THE_GATEWAY:
+        yield _topic(name, f"{LEVELS[Level.GATEWAY]}/{name.replace('.', '/')}", name, "send", retain=True)
     for command, model in COMMAND_TYPES.items():
-        yield _command(command, Level.EQUIPMENT if "eq" in model.__struct_fields__ else Level.SITE)
-    for level in (Level.EQUIPMENT, Level.SITE):
+        yield _command(command, _level_of(model))
+    for level in LEVELS:
         yield _topic(f"res@{level}", f"{LEVELS[level]}/res/{{type}}", "res", "send")
 
 
@@ -112,6 +118,12 @@ def _topic(
     return key, channel, operation
 
 
+def _level_of(command: type[msgspec.Struct]) -> Level:
+    if command in GATEWAY_COMMANDS:
+        return Level.GATEWAY
+    return Level.EQUIPMENT if command in EQUIPMENT_COMMANDS else Level.SITE
+
+
 def _command(kind: str, level: Level) -> tuple[str, dict[str, Any], dict[str, Any]]:
     name, channel, operation = _topic(f"cmd.{kind}", f"{LEVELS[level]}/cmd/{kind}", f"cmd.{kind}", "receive")
     return name, channel, {**operation, "reply": {"channel": {"$ref": f"#/channels/res.at_{level}"}}}
@@ -125,7 +137,7 @@ def _messages() -> dict[str, Any]:
     messages = {kind.type: _event_message(kind) for kind in EVENT_TYPES}
     messages["tel"] = {**_words(RunParameterBatch), "payload": _ref(RunParameterBatch), "x-class": "telemetry"}
     messages |= {f"now.{kind}": {**_words(model), "payload": _ref(model)} for kind, model in CURRENT.items()}
-    messages["status"] = {**_words(GatewayStatus), "payload": _ref(GatewayStatus)}
+    messages |= {name: {**_words(model), "payload": _ref(model)} for name, model in OF_THE_GATEWAY.items()}
     messages |= {f"cmd.{kind}": _command_message(kind, model) for kind, model in COMMAND_TYPES.items()}
     messages["res"] = {**_words(Answer), "payload": _ref(Answer), "x-class": "critical"}
     for name, message in messages.items():
@@ -176,7 +188,7 @@ def _ref(model: type) -> dict[str, str]:
 
 def _schemas() -> dict[str, Any]:
     """What is published with every field required, what is taken in with its defaults."""
-    published = [Event, Answer, *EVENT_TYPES, RunParameterBatch, *CURRENT.values(), GatewayStatus]
+    published = [Event, Answer, *EVENT_TYPES, RunParameterBatch, *CURRENT.values(), *OF_THE_GATEWAY.values()]
     schemas = {name: as_published(tidy(schema)) for name, schema in _components(published).items()}
     taken = _components(list(COMMAND_TYPES.values()))
     schemas |= {name: as_taken(tidy(schema)) for name, schema in taken.items() if name not in schemas}

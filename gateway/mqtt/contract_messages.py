@@ -87,3 +87,19 @@ class GatewayStatus(msgspec.Struct, kw_only=True):
     equipment: list[str] = field(name="eq")
     in_clear: Annotated[list[str], Meta(description="devices whose conversation is neither signed nor encrypted")]
     locks: Annotated[list[LockedDevice], Meta(description="write locks that hold: `gateway lock`")]
+
+
+class MessageCounts(msgspec.Struct, kw_only=True):
+    """What became of every message that the gateway took in for publishing. Retained; told anew when it has changed.
+
+    ingested = acknowledged + queued + dropped + quarantined, always. Sums are over the life of the record. The
+    retained topics and the status are not counted: of them only the newest matters.
+    """
+
+    ingested: Annotated[int, Meta(description="committed to the record: events, `tel`, answers")]
+    acknowledged: Annotated[int, Meta(description="a broker has them")]
+    queued: Annotated[int, Meta(description="on their way")]
+    dropped: Annotated[int, Meta(description="`tel` that had to go, told by gateway.dropped")]
+    quarantined: Annotated[int, Meta(description="refused by a broker, told by gateway.quarantined")]
+    file_bytes: Annotated[int, Meta(description="size of the record")]
+    at: UtcTime = field(name="t")

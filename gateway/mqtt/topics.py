@@ -9,10 +9,11 @@ OF_THE_GATEWAY: Final = frozenset(kind.type for kind in EVENT_TYPES if Level.GAT
 
 
 class CommandTopic(NamedTuple):
-    """A topic that a command came on: its type and the equipment path, None at site or gateway level."""
+    """A topic that a command came on: its type, its level, and the equipment's path below which it is, if any."""
 
     type: str
-    equipment: str | None
+    level: Level
+    equipment: str | None = None
 
 
 class Topics:
@@ -42,26 +43,34 @@ class Topics:
         """What holds now: state, order or params."""
         return f"{self._root}/{equipment}/now/{kind}"
 
-    def answer(self, equipment: str | None, kind: str) -> str:
-        """The answer to a command, at the level that the command was for."""
-        return f"{self._level(equipment)}/res/{kind}"
+    def now(self, kind: str) -> str:
+        """Retained: what holds of the gateway itself."""
+        return f"{self._gateway}/now/{kind}"
 
-    def command(self, equipment: str | None, kind: str) -> str:
-        """A command to the gateway, at the level that it is for."""
-        return f"{self._level(equipment)}/cmd/{kind}"
+    def answer(self, path: str | None, kind: str) -> str:
+        """The answer to a command: at an equipment, at the site (None), or at the gateway (`Level.GATEWAY`)."""
+        return f"{self._level(path)}/res/{kind}"
+
+    def command(self, path: str | None, kind: str) -> str:
+        """A command to the gateway: for an equipment, for the site (None), or for the gateway (`Level.GATEWAY`)."""
+        return f"{self._level(path)}/cmd/{kind}"
 
     def command_filters(self, equipment: list[str]) -> list[str]:
         """What to subscribe: commands for each equipment, for the site and for the gateway."""
-        return [f"{self._level(path)}/cmd/+" for path in [*equipment, None]] + [f"{self._gateway}/cmd/+"]
+        return [f"{self._level(path)}/cmd/+" for path in [*equipment, None, Level.GATEWAY]]
 
     def parse_command(self, topic: str) -> CommandTopic | None:
         """What a command's topic says, None if it is no command topic."""
         level, separator, kind = topic.rpartition("/cmd/")
         if not separator or not kind:
             return None
-        if level in (self._site, self._gateway):
-            return CommandTopic(kind, None)
-        return CommandTopic(kind, level.removeprefix(f"{self._root}/"))
+        if level == self._gateway:
+            return CommandTopic(kind, Level.GATEWAY)
+        if level == self._site:
+            return CommandTopic(kind, Level.SITE)
+        return CommandTopic(kind, Level.EQUIPMENT, level.removeprefix(f"{self._root}/"))
 
-    def _level(self, equipment: str | None) -> str:
-        return self._site if equipment is None else f"{self._root}/{equipment}"
+    def _level(self, path: str | None) -> str:
+        if path is Level.GATEWAY:
+            return self._gateway
+        return self._site if path is None else f"{self._root}/{path}"

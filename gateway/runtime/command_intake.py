@@ -7,14 +7,17 @@ from typing import Final
 import structlog
 
 from gateway.domain.envelope import Sender
+from gateway.domain.event_data import Level
 from gateway.domain.objections import Objection
-from gateway.domain.requests import EQUIPMENT_COMMANDS, Command
+from gateway.domain.requests import EQUIPMENT_COMMANDS, GATEWAY_COMMANDS, Command
 from gateway.domain.values import Timestamp
 from gateway.mqtt.client import Incoming
 from gateway.mqtt.payloads import Refused, digest_of
+from gateway.mqtt.topics import CommandTopic, Topics
 
 log = structlog.get_logger()
 
+_OF_THE_GATEWAY: Final = frozenset(kind.type for kind in GATEWAY_COMMANDS)
 
 LONGEST_TOPIC: Final = 1_024
 """Bytes of a Response Topic at most, and of Correlation Data."""
@@ -64,17 +67,30 @@ class Rubbish:
         return self._counts.total() <= BURST
 
 
+def answered_at(topic: CommandTopic, known: Collection[str]) -> str | None:
+    """Where a command that came on this topic is answered: at its equipment, the gateway, or the site (None).
+
+    Only commands for the gateway itself are answered there; any other is taken on its topics too, for the site.
+    """
+    if topic.level is Level.GATEWAY and topic.type in _OF_THE_GATEWAY:
+        return Level.GATEWAY
+    return topic.equipment if topic.equipment in known else None
+
+
 def objection_to(
-    incoming: Incoming, command: Command | Refused, path: str | None, known: Collection[str]
+    incoming: Incoming, command: Command | Refused, path: str | None, known: Collection[str], topics: Topics
 ) -> Objection | None:
     """Why this message is not handed on, None if it is.
 
-    `path` is the equipment that its topic names, None at the levels above; `known` are the paths of all equipment.
+    `path` is where it is answered, `known` are the paths of all equipment.
     """
     if incoming.retain:
         return Objection("retained", "a retained command would be carried out at every reconnect")
     if isinstance(command, Refused):
         return command.objection
+    if isinstance(command, GATEWAY_COMMANDS):
+        right = topics.command(Level.GATEWAY, command.type)
+        return None if path is Level.GATEWAY else Objection("wrong_topic", f"it is for the gateway itself: {right}")
     if path is None or not isinstance(command, EQUIPMENT_COMMANDS) or command.eq in _names(path):
         return None
     if any(command.eq in _names(other) for other in known):

@@ -30,7 +30,7 @@ from gateway.mqtt.payloads import Refused, decode_command, decode_kept, encode_j
 from gateway.mqtt.topics import Topics
 from gateway.runtime.broker_link import BrokerLink
 from gateway.runtime.certificate_watch import watch_certificates
-from gateway.runtime.command_intake import Rubbish, objection_to, response_objection, sender_of
+from gateway.runtime.command_intake import Rubbish, answered_at, objection_to, response_objection, sender_of
 from gateway.runtime.commit import Committer
 from gateway.runtime.device_link import DeviceLink
 from gateway.runtime.dry_run import DryRun
@@ -221,13 +221,13 @@ class Daemon:
             return  # how a retained message is cleared
         self._look_at_locks()
         now, known = self._clock.now(), {spec.path for spec in self._plant.equipment}
-        path = topic.equipment if topic.equipment in known else None
+        path = answered_at(topic, known)
         command = decode_command(topic.type, incoming.payload)
         sender = sender_of(incoming, command)
         unheard = response_objection(sender, self._response_topics)
         if unheard is not None:
             sender = msgspec.structs.replace(sender, topic=None)
-        objection = objection_to(incoming, command, path, known) or unheard
+        objection = objection_to(incoming, command, path, known, self._topics) or unheard
         if objection is not None and not command.cmd and not self._rubbish.may_be_answered(objection, now):
             return
         with self._committer.facts() as core:

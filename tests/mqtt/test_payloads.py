@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.domain.envelope import NAMESPACE, Answer, Event, Telemetry, event_id
+from gateway.domain.event_data import Level
 from gateway.domain.events import EquipmentState, OrderRef
 from gateway.domain.requests import ParamsDownload
 from gateway.mqtt.payloads import (
@@ -34,13 +35,18 @@ def test_topics_are_those_of_the_contract() -> None:
     assert TOPICS.retained(FIL01, "state") == "mfg/v1/ACME/HZ/PACK/L1/FIL01/now/state"
     assert TOPICS.answer(FIL01, "params.download") == "mfg/v1/ACME/HZ/PACK/L1/FIL01/res/params.download"
     assert TOPICS.answer(None, "dispatch.order") == "mfg/v1/ACME/HZ/res/dispatch.order"
+    assert TOPICS.answer(Level.GATEWAY, "replay") == "mfg/v1/ACME/HZ/_gw/edge-01/res/replay"
+    assert TOPICS.command(Level.GATEWAY, "replay") == "mfg/v1/ACME/HZ/_gw/edge-01/cmd/replay"
+    assert TOPICS.now("messages") == "mfg/v1/ACME/HZ/_gw/edge-01/now/messages"
     assert TOPICS.status == "mfg/v1/ACME/HZ/_gw/edge-01/status"
 
 
 def test_command_topics_are_read_back() -> None:
-    assert TOPICS.parse_command(f"mfg/v1/{FIL01}/cmd/params.download") == CommandTopic("params.download", FIL01)
-    assert TOPICS.parse_command("mfg/v1/ACME/HZ/cmd/dispatch.order") == CommandTopic("dispatch.order", None)
-    assert TOPICS.parse_command("mfg/v1/ACME/HZ/_gw/edge-01/cmd/replay") == CommandTopic("replay", None)
+    assert TOPICS.parse_command(f"mfg/v1/{FIL01}/cmd/params.download") == CommandTopic(
+        "params.download", Level.EQUIPMENT, FIL01
+    )
+    assert TOPICS.parse_command("mfg/v1/ACME/HZ/cmd/dispatch.order") == CommandTopic("dispatch.order", Level.SITE)
+    assert TOPICS.parse_command("mfg/v1/ACME/HZ/_gw/edge-01/cmd/replay") == CommandTopic("replay", Level.GATEWAY)
     assert TOPICS.parse_command("mfg/v1/ACME/HZ/_gw/edge-01/status") is None
 
 
