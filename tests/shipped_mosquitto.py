@@ -105,9 +105,12 @@ class Party:
         self._client.loop_stop()
         self._client._reset_sockets()
 
-    def publish(self, topic: str, payload: bytes = b"{}", *, retain: bool = False) -> int:
+    def publish(self, topic: str, payload: bytes = b"{}", *, retain: bool = False, answer_to: str = "") -> int:
         """The broker's answer: 0 or 16 (nobody listens) if it took the message, 135 if it may not be written."""
-        mid = self._client.publish(topic, payload, qos=1, retain=retain).mid
+        properties = paho.Properties(paho.PacketTypes.PUBLISH)
+        if answer_to:
+            properties.ResponseTopic = answer_to
+        mid = self._client.publish(topic, payload, qos=1, retain=retain, properties=properties).mid
         until(lambda: mid in self._codes, f"an answer to {topic}")
         return self._codes.pop(mid)
 

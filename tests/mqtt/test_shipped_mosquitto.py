@@ -1,7 +1,6 @@
 """The rights of the shipped broker, one by one: who writes what, who hears what, who does not get in at all."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Final
 
 import paho.mqtt.client as paho
@@ -45,17 +44,6 @@ WRITERS: Final = {
     "$SYS/broker/uptime": set(),
 }
 """Topics of every class, and who may write them."""
-
-
-@pytest.fixture
-def shipped(tmp_path: Path) -> Iterator[ShippedMosquitto]:
-    folder = tmp_path / "mosquitto"
-    folder.mkdir()
-    broker = ShippedMosquitto(folder)
-    try:
-        yield broker.start()
-    finally:
-        broker.kill()
 
 
 def test_s09_everybody_writes_exactly_what_is_his_and_is_told_where_it_is_not(
