@@ -1,13 +1,13 @@
 # ruff: noqa: T201 - it prints what it measured
 """`make bench`: everything in one run, as the tables of docs/performance.md.
 
-python -m bench [opcua] [core] [modbus] [commands] [--rates 1000,10000] [--seconds 10]
+python -m bench [opcua] [core] [modbus] [commands] [backlog] [--rates 1000,10000] [--events 1000000] [--seconds 10]
 """
 
 import argparse
 from collections.abc import Sequence
 
-from bench import commands, core, modbus, opcua
+from bench import backlog, commands, core, modbus, opcua
 
 RATES = (1_000, 10_000, 50_000, 200_000, 300_000)
 YARDSTICK_UP_TO = 50_000
@@ -23,17 +23,22 @@ SLOW_TAGS = 10_000
 def main() -> None:
     """Measure what was asked for, or all of it."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="How fast the gateway is, measured whole.")
-    parser.add_argument("parts", nargs="*", choices=["opcua", "core", "modbus", "commands", []], help="default: all")
+    parser.add_argument(
+        "parts", nargs="*", choices=["opcua", "core", "modbus", "commands", "backlog", []], help="default: all"
+    )
     parser.add_argument("--rates", default=",".join(map(str, RATES)), help="changes per second, with commas between")
     parser.add_argument("--seconds", type=float, default=10, help="of load at each rate")
+    parser.add_argument("--events", type=int, default=backlog.EVENTS, help="that wait when the gateway starts")
     chosen = parser.parse_args()
-    parts = chosen.parts or ["core", "modbus", "commands", "opcua"]
+    parts = chosen.parts or ["core", "modbus", "commands", "backlog", "opcua"]
     if "core" in parts:
         _core()
     if "modbus" in parts:
         _modbus()
     if "commands" in parts:
         _commands()
+    if "backlog" in parts:
+        _backlog(chosen.events)
     if "opcua" in parts:
         _opcua([int(rate) for rate in chosen.rates.split(",")], chosen.seconds)
 
@@ -84,6 +89,25 @@ def _commands() -> None:
     print(f"A download of {commands.PARAMETERS} neighbouring registers took {figures.writes} write requests.")
     pauses = f"{flood.pause_before:.0f} ms before, {flood.pause_most:.0f} ms meanwhile"
     print(f"The longest pause between two values (polled every 20 ms): {pauses}.")
+
+
+def _backlog(events: int) -> None:
+    print(f"\n## A gateway that starts with {events:,} events in its record\n")
+    figures = backlog.measure(events)
+    _row("what", "figure")
+    _row("---", "---")
+    _row("on disk, an event", f"{figures.bytes_per_event:.0f} bytes, of which its message {figures.payload:.0f}")
+    _row("from the start of the process to the first event at the subscriber", f"{figures.first:.2f} s")
+    _row("drained", f"{figures.drained:,.0f} events/s, {figures.disordered} out of order")
+    _row("CPU for an event, with all that happened meanwhile", f"{figures.cpu_per_event:.0f} µs")
+    _row("run parameters meanwhile", f"{figures.values:,.0f}/s")
+    _row("on the wire, a run parameter", f"{figures.bytes_per_value:.1f} bytes")
+    _row("resident memory, most", f"{figures.rss / 2**20:.0f} MB")
+    print(f"\nLatencies in ms, while it drained ({figures.orders} orders started) and afterwards:\n")
+    _row("what", "p99 meanwhile (of the worst two seconds)", "longest meanwhile", "p99 afterwards")
+    _row(*["---"] * 4)
+    for what in figures.meanwhile:
+        _row(what, figures.meanwhile[what], figures.longest[what], figures.afterwards[what])
 
 
 def _core() -> None:
