@@ -22,6 +22,7 @@ from gateway.mqtt.paho_thread import (
     PahoThread,
     Refused,
     Subscribed,
+    Unsubscribed,
     Will,
 )
 from gateway.mqtt.publish_packet import properties, publish_packet
@@ -105,6 +106,7 @@ class MqttConnection:
         self._loop: asyncio.AbstractEventLoop
         self._greeted: asyncio.Future[None]
         self._subscribed: asyncio.Future[list[str | None]] | None = None
+        self._unsubscribed: asyncio.Future[None] | None = None
         self._ended: asyncio.Future[None]
         self._thread: PahoThread | None = None
         self._silence = "out of reach, nothing came back"
@@ -149,6 +151,15 @@ class MqttConnection:
         except TimeoutError:
             raise self._failed("did not answer the subscription in time") from None
         return {topic: reason for topic, reason in zip(filters, answers, strict=False) if reason is not None}
+
+    async def unsubscribe(self, filters: Sequence[str]) -> None:
+        """Returns when the broker sends nothing more of them. Raises `BrokerLost`."""
+        self._unsubscribed = self._loop.create_future()
+        self._connected().unsubscribe(filters)
+        try:
+            await asyncio.wait_for(self._unsubscribed, self._settings.connect_timeout)
+        except TimeoutError:
+            raise self._failed("did not answer the end of a subscription in time") from None
 
     def publish(
         self, token: object, topic: str, payload: bytes, *, retain: bool = False, correlation: bytes | None = None
@@ -251,9 +262,18 @@ class MqttConnection:
         """What has arrived behind the message that `messages` gave last: taken out of the queue, at most so many."""
         return [self._incoming.popleft() for _ in range(min(most, len(self._incoming)))]
 
+    def put_back(self, taken: Sequence[Incoming]) -> None:
+        """What was taken out of the queue and is for somebody else; it comes first there."""
+        self._incoming.extendleft(reversed(taken))
+        self._arrived.set()
+
     def acknowledge(self, incoming: Incoming) -> None:
         """Tell the broker that the message's effects are safe; until then it would send it again."""
         self._connected().acknowledge(incoming)
+
+    def hang_up(self, reason: str) -> None:
+        """End it at once: it is lost for that reason, and the broker publishes the will. Raises `BrokerLost`."""
+        self._connected().hang_up(reason)
 
     # --- opening and closing ------------------------------------------------------------------------------------
 
@@ -276,7 +296,7 @@ class MqttConnection:
             self._thread.hang_up()
             self._thread.join()
             self._thread = None
-        for future in (self._greeted, self._subscribed, self._ended):
+        for future in (self._greeted, self._subscribed, self._unsubscribed, self._ended):
             if future is not None:
                 future.cancel()
 
@@ -327,6 +347,8 @@ class MqttConnection:
                 self._greeted.set_exception(lost)
             case Subscribed(refusals) if self._subscribed is not None and not self._subscribed.done():
                 self._subscribed.set_result(refusals)
+            case Unsubscribed() if self._unsubscribed is not None and not self._unsubscribed.done():
+                self._unsubscribed.set_result(None)
             case Ended(reason):
                 self._take_end(reason)
 
@@ -345,7 +367,7 @@ class MqttConnection:
 
     def _take_end(self, reason: str) -> None:
         self._lost = self._failed(reason)
-        for future in (self._greeted, self._subscribed):
+        for future in (self._greeted, self._subscribed, self._unsubscribed):
             if future is not None and not future.done():
                 future.set_exception(self._lost)
         if not self._ended.done():

@@ -163,6 +163,10 @@ class MqttSettings(BrokerSettings):
                 raise ValueError(f"{', '.join(twice)} beside brokers: each broker has keys of its own in the list")
         return given
 
+    def as_visitor(self, purpose: str) -> "MqttSettings":
+        """The same under a client id of its own: with the gateway's, a broker would throw the gateway out."""
+        return self.model_copy(update={"client_id": f"{self.client_id[: 63 - len(purpose)]}-{purpose}"})
+
     def choices(self) -> tuple["MqttSettings", ...]:
         """The same settings once per broker, in order of preference."""
         return tuple(

@@ -59,6 +59,14 @@ class Topics:
         """What to subscribe: commands for each equipment, for the site and for the gateway."""
         return [f"{self._level(path)}/cmd/+" for path in [*equipment, None, Level.GATEWAY]]
 
+    def probes(self, path: str | None, kind: str) -> list[str]:
+        """One topic for each class that is published at a level: an equipment, the site (None), `Level.GATEWAY`."""
+        level = self._level(path)
+        both = [f"{level}/evt/{kind}", f"{level}/res/{kind}"]
+        if path is None:
+            return both
+        return [*both, f"{level}/now/{kind}", self.status if path is Level.GATEWAY else f"{level}/tel"]
+
     def parse_command(self, topic: str) -> CommandTopic | None:
         """What a command's topic says, None if it is no command topic."""
         level, separator, kind = topic.rpartition("/cmd/")

@@ -8,11 +8,14 @@ from typing import Final, Protocol
 
 import structlog
 
+from gateway.domain.uplink import BrokerName
 from gateway.drivers.base import Clock
 from gateway.mqtt.client import BrokerLost, Incoming, MqttConnection, Will
 from gateway.mqtt.settings import MqttSettings
+from gateway.runtime.broker_choice import BrokerChoice, Next, visit
 from gateway.runtime.delivery import OFFLINE, ONLINE, Delivery
 from gateway.runtime.replay import Replay, Replayed
+from gateway.runtime.self_test import Probes, prove_topics
 from gateway.runtime.supervisor import Backoff
 from gateway.runtime.suspicion import Suspicion
 from gateway.store.store import Store
@@ -23,12 +26,15 @@ log = structlog.get_logger()
 GATHERED: Final = 200
 """Messages that are taken in at once, to be answered by one transaction: a flood does not make it larger."""
 
+LEAVING: Final = 5.0
+"""Seconds given to what is in flight when we move to another broker; otherwise it is sent again there."""
+
 
 class Listener(Protocol):
     """What the link tells; the daemon implements it."""
 
-    def broker_connected(self) -> None:
-        """The broker is in reach."""
+    def broker_connected(self, broker: BrokerName) -> None:
+        """That broker is in reach; told of each connection, so also after a move from another broker."""
         ...
 
     def broker_lost(self, reason: str) -> None:
@@ -46,7 +52,7 @@ class Listener(Protocol):
 class BrokerLink:
     """Owns the reconnection to the broker and the way from the outbox to it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what is the gateway's own stands by name
         self,
         settings: MqttSettings,
         store: Store,
@@ -55,22 +61,27 @@ class BrokerLink:
         *,
         filters: Sequence[str],
         status: tuple[str, bytes, bytes],
+        probes: Probes | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """`status` is the gateway's status topic with its payloads for online and offline."""
-        self._settings = settings
+        """`status` is the gateway's status topic with its payloads for online and offline.
+
+        `probes` are those of the self-test over MQTT 3.1.1; without, there is none.
+        """
+        self._choice = BrokerChoice(settings)
+        self._probes = probes
         self._store = store
         self._clock = clock
         self._listener = listener
         self._filters = filters
         self._status_topic, self._online, self._offline = status
-        self._modern = settings.protocol != "3.1.1"
         self._backoff = Backoff(jitter)
         self._suspicion = Suspicion()
         self._replays: list[Replay] = []
         self._delivery: Delivery | None = None
         self._listening: asyncio.Task[None] | None = None
         self._draining = False
+        self._moving = False
         self._ended = asyncio.Event()
         self._said: set[str] = set()
 
@@ -115,12 +126,16 @@ class BrokerLink:
         while True:
             try:
                 await self._live()
-                break
+                if self._draining or not self._moving:
+                    break
+                self._choice.move()
             except BrokerLost as lost:
                 if self._draining:
                     break
-                if not self._speak_older(lost):
+                following = self._choice.lost(lost)
+                if following is not Next.AGAIN:
                     self._lost(str(lost))
+                if following is Next.WAIT:
                     await self._clock.sleep(self._backoff.next())
         self._ended.set()
 
@@ -142,8 +157,12 @@ class BrokerLink:
 
     async def _live(self) -> None:
         """One connection, from greeting to goodbye. Raises `BrokerLost` if it ends otherwise."""
+        self._moving = False
+        settings, modern = self._choice.settings, self._choice.modern
         will = Will(self._status_topic, self._offline)
-        async with MqttConnection(self._settings, will, modern=self._modern) as connection:
+        async with MqttConnection(settings, will, modern=modern) as connection:
+            if self._probes is not None and settings.self_test and not modern:
+                await prove_topics(connection, self._probes, settings)
             for topic, reason in (await connection.subscribe(self._filters)).items():
                 log.error("the broker refuses a subscription; commands are not heard", topic=topic, reason=reason)
             delivery = Delivery(connection, self._store, self._clock, self._suspicion, self._replays)
@@ -155,16 +174,19 @@ class BrokerLink:
                 self._delivery = self._listening = None
 
     async def _converse(self, connection: MqttConnection, delivery: Delivery) -> None:
-        """Send, settle and listen side by side until the connection is lost or the outbox is drained.
+        """Send, settle and listen side by side until the connection is lost or left, or the outbox is drained.
 
         `settle` comes to an end by itself in both cases, and last: no acknowledgement is left unread.
         """
         async with asyncio.TaskGroup() as tasks:
             self._listening = tasks.create_task(self._listen(connection))
             sending = tasks.create_task(self._send(delivery))
+            side = [self._listening, sending]
+            if self._choice.better:
+                side.append(tasks.create_task(self._look_for_better(connection, [*side])))
             lost = await delivery.settle()
-            self._listening.cancel()
-            sending.cancel()
+            for task in side:
+                task.cancel()
         if lost is not None:
             self._suspicion.connection_lost(connection.unacknowledged)
             raise lost
@@ -186,16 +208,47 @@ class BrokerLink:
                     for incoming in gathered:
                         connection.acknowledge(incoming)
 
+    async def _look_for_better(self, connection: MqttConnection, conversation: Sequence[asyncio.Task[None]]) -> None:
+        """At a broker of second choice: when a better one lets us in again, leave this one in good order."""
+        said: set[str] = set()
+        while not self._moving:
+            await self._clock.sleep(self._choice.pause)
+            for better in self._choice.better:
+                reason = await visit(better)
+                if reason is None:
+                    log.info("a preferred broker is back; moving over", broker=better.place)
+                    self._moving = True
+                    break
+                if reason not in said:
+                    log.info("the preferred broker is not back yet", reason=reason)
+                    said.add(reason)
+        for task in conversation:
+            task.cancel()
+        await self._leave(connection)
+
+    async def _leave(self, connection: MqttConnection) -> None:
+        """See what is in flight acknowledged, and say offline; `settle` ends when the broker has that, or is lost."""
+        self._delivery = self._listening = None
+        with suppress(BrokerLost):  # `settle` tells
+            try:
+                async with asyncio.timeout(LEAVING):
+                    await connection.room(1)
+                    connection.publish(OFFLINE, self._status_topic, self._offline, retain=True)
+                    await connection.room(1)
+            except TimeoutError:
+                connection.hang_up("it acknowledges nothing more, and a preferred broker is back")
+
     # --- transitions --------------------------------------------------------------------------------------------
 
     def _found(self, delivery: Delivery) -> None:
         self._delivery = delivery
         self._said.clear()
         self._backoff.reset()
-        where = f"{self._settings.host}:{self._settings.port}"
-        log.info("broker connected", broker=where, protocol="MQTT 5" if self._modern else "MQTT 3.1.1")
-        self._modern = self._settings.protocol != "3.1.1"  # the next outage may end with another broker there
-        self._listener.broker_connected()
+        broker = self._choice.name
+        instead = {"instead_of": self._choice.better[0].place} if self._choice.better else {}
+        log.info("broker connected", broker=broker.broker, protocol=broker.protocol, **instead)
+        self._choice.accepted()
+        self._listener.broker_connected(broker)
 
     def _lost(self, reason: str) -> None:
         """Say it once per transition, and again only if there is a reason not heard before."""
@@ -204,10 +257,3 @@ class BrokerLink:
         if reason not in self._said:
             log.warning("broker lost; messages are kept", reason=reason)
         self._said.add(reason)
-
-    def _speak_older(self, lost: BrokerLost) -> bool:
-        """With `protocol: auto`: MQTT 3.1.1 next, at once where 5 is refused and in turns where nothing is said."""
-        if self._settings.protocol != "auto" or not (lost.wrong_version or lost.unanswered):
-            return False
-        was_modern, self._modern = self._modern, not self._modern
-        return was_modern and lost.wrong_version

@@ -5,6 +5,7 @@ import gc
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,12 +22,14 @@ from gateway.domain.forgetting import KEPT
 from gateway.domain.locks import WriteLocks
 from gateway.domain.operations import Operation, OperationResult
 from gateway.domain.times import format_timestamp
+from gateway.domain.uplink import BrokerName
 from gateway.domain.values import Batch
 from gateway.drivers.base import Clock
 from gateway.drivers.opcua.certificates import Expiring
 from gateway.mqtt.client import Incoming
 from gateway.mqtt.contract_messages import GatewayStatus, LockedDevice
 from gateway.mqtt.payloads import Refused, decode_command, decode_kept, encode_json
+from gateway.mqtt.probes import probes
 from gateway.mqtt.topics import Topics
 from gateway.runtime.broker_link import BrokerLink
 from gateway.runtime.certificate_watch import watch_certificates
@@ -153,6 +156,7 @@ class Daemon:
             self._plant.mqtt, self._store, self._clock, self,
             filters=self._topics.command_filters([spec.path for spec in self._plant.equipment]),
             status=(self._topics.status, self._status("online"), self._status("offline")),
+            probes=partial(probes, self._topics, self._plant.gateway_id, [spec.path for spec in self._plant.equipment]),
         )  # fmt: skip
 
     def _status(self, state: str) -> bytes:
@@ -199,7 +203,7 @@ class Daemon:
 
     # --- facts from the broker ----------------------------------------------------------------------------------
 
-    def broker_connected(self) -> None:
+    def broker_connected(self, broker: BrokerName) -> None:
         """The broker is in reach."""
         now = self._clock.now()
         with self._committer.facts() as core:

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from gateway.domain.objections import Objection
 from gateway.mqtt.client import Incoming, MqttConnection, Will
-from gateway.mqtt.paho_thread import RECEIVE_MAXIMUM
+from gateway.mqtt.paho_thread import MAXIMUM_PACKET, RECEIVE_MAXIMUM
+from gateway.mqtt.payloads import Refused, decode_command
 from gateway.mqtt.publish_packet import publish_packet
 from gateway.mqtt.settings import MqttSettings
 from tests.brokers import Consumer, Mosquitto, eventually, speaking_broker
@@ -202,6 +204,33 @@ async def test_a_flood_at_qos_1_is_held_back_by_the_broker_and_nothing_of_it_is_
                 taken.append(int(message.payload))
                 assert len(connection._incoming) <= 1_500 - RECEIVE_MAXIMUM, "mosquitto 2.0.11 sends more than it may"
     assert taken == list(range(1_500))
+
+
+async def test_a_command_beyond_our_maximum_packet_size_stays_at_the_broker_and_blocks_nothing(
+    mosquitto: Mosquitto,
+) -> None:
+    """mosquitto 2.0.11 counts each against Receive Maximum all the same, so two hundred of them would block."""
+    with Consumer(mosquitto.port, "nothing") as mes:
+        async with MqttConnection(settings(mosquitto.port), WILL, modern=True) as connection:
+            await connection.subscribe(["cmd/+"])
+            mes.publish("cmd/x", b"fits" + bytes(900_000))
+            for _ in range(20):
+                mes.publish("cmd/x", bytes(MAXIMUM_PACKET))
+            mes.publish("cmd/x", b"next")
+            first, second = await next_message(connection), await next_message(connection)
+            assert (first.payload[:4], second.payload) == (b"fits", b"next")
+
+
+async def test_over_mqtt_3_1_1_no_command_is_too_large_to_be_refused_in_words(mosquitto: Mosquitto) -> None:
+    with Consumer(mosquitto.port, "nothing") as mes:
+        async with MqttConnection(settings(mosquitto.port), WILL, modern=False) as connection:
+            await connection.subscribe(["cmd/+"])
+            mes.publish("cmd/x", bytes(3_000_000))
+            message = await next_message(connection)
+            assert len(message.payload) == 3_000_000
+            refused = decode_command("params.download", message.payload)
+            assert isinstance(refused, Refused)
+            assert refused.objection == Objection("oversize", "has 3,000,000 bytes; at most 256,000 are taken")
 
 
 async def test_a_flood_at_qos_0_is_bounded_and_said_once(mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from gateway.domain.uplink import BrokerName
 from gateway.domain.values import Timestamp
 from gateway.mqtt.client import Incoming
 from gateway.mqtt.settings import MqttSettings
 from gateway.runtime.broker_link import BrokerLink
+from gateway.runtime.self_test import Probes
 from gateway.store.records import OutboxMessage, Transaction
 from gateway.store.store import Store
 from tests.brokers import Consumer, Gate, Mosquitto, eventually, free_port
@@ -38,13 +40,15 @@ class Listener:
 
     def __init__(self) -> None:
         self.told: list[str] = []
+        self.brokers: list[BrokerName] = []
         self.taken: list[bytes] = []
         self.seen: list[bytes] = []
         self.free = asyncio.Event()
         self.free.set()
 
-    def broker_connected(self) -> None:
+    def broker_connected(self, broker: BrokerName) -> None:
         self.told.append("connected")
+        self.brokers.append(broker)
 
     def broker_lost(self, reason: str) -> None:
         self.told.append("lost")
@@ -89,13 +93,14 @@ class Uplink:
 
 
 @asynccontextmanager
-async def uplink(path: Path, port: int, **more: object) -> AsyncIterator[Uplink]:
-    settings = MqttSettings(port=port, client_id="edge", **{"connect_timeout": "2s", **more})  # type: ignore[arg-type]
+async def uplink(path: Path, port: int | None, probes: Probes | None = None, **more: object) -> AsyncIterator[Uplink]:
+    where = {} if port is None else {"port": port}
+    settings = MqttSettings.model_validate({"client_id": "edge", "connect_timeout": "2s", **where, **more})
     listener = Listener()
     async with Store(path / "record.db", new_epoch="e") as store:
         link = BrokerLink(
             settings, store, FastClock(), listener,
-            filters=["cmd/+"], status=(STATUS, b'{"state":"online"}', b'{"state":"offline"}'), jitter=lambda: 0.5,
+            filters=["cmd/+"], status=(STATUS, b'{"state":"online"}', b'{"state":"offline"}'), probes=probes, jitter=lambda: 0.5,
         )  # fmt: skip
         up = Uplink(store, link, listener)
         try:
