@@ -88,6 +88,11 @@ class Mosquitto:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
+    def reload(self) -> None:
+        """SIGHUP: it reads its rights and passwords again, connections stay."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
+
     def add_user(self, name: str, password: str) -> str:
         """Make a password file with one user; returns the option that uses it."""
         file = self._folder / "passwords"

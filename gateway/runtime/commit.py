@@ -10,6 +10,7 @@ import structlog
 from gateway.domain.core import Core
 from gateway.domain.effects import Effects
 from gateway.domain.operations import CommandEnd, Operation
+from gateway.domain.uplink import UplinkRequest
 from gateway.drivers.base import Clock
 from gateway.mqtt import payloads
 from gateway.mqtt.topics import Topics
@@ -79,7 +80,7 @@ class Committer:
         self._wanted.set()
         await asyncio.shield(self._waiting)
 
-    async def run(self, operate: Callable[[Operation], None], wake: Callable[[], None]) -> None:
+    async def run(self, operate: Callable[[Operation | UplinkRequest], None], wake: Callable[[], None]) -> None:
         """Commit until cancelled; a failing store ends the daemon, since nothing could be promised any more."""
         while True:
             await self._wanted.wait()
@@ -94,7 +95,7 @@ class Committer:
                     effects.checkpoints |= self._audit.checkpoint()
                 await self._store_all(self.transaction(effects))
                 _log_answers(effects)
-                for operation in effects.operations:
+                for operation in (*effects.operations, *effects.uplink):
                     operate(operation)
                 wake()
             if waiting is not None and not waiting.done():
@@ -144,6 +145,7 @@ class Committer:
                 for (path, kind), payload in effects.retained.items()
             },
             checkpoints=effects.checkpoints,
+            notices_told=effects.notices_told,
             at=self._clock.now(),
             answers=[
                 StoredAnswer(

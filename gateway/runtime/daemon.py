@@ -22,7 +22,7 @@ from gateway.domain.forgetting import KEPT
 from gateway.domain.locks import WriteLocks
 from gateway.domain.operations import Operation, OperationResult
 from gateway.domain.times import format_timestamp
-from gateway.domain.uplink import BrokerName
+from gateway.domain.uplink import BrokerName, UplinkRequest
 from gateway.domain.values import Batch
 from gateway.drivers.base import Clock
 from gateway.drivers.opcua.certificates import Expiring
@@ -38,6 +38,7 @@ from gateway.runtime.commit import Committer
 from gateway.runtime.device_link import DeviceLink
 from gateway.runtime.dry_run import DryRun
 from gateway.runtime.locks import LockFile, LookingOnly, lock_file
+from gateway.runtime.uplink_duties import UplinkDuties
 from gateway.runtime.write_gate import AUDIT_KEY, WriteGate
 from gateway.store.schema import StoreError
 from gateway.store.store import Store
@@ -87,6 +88,7 @@ class Daemon:
         self._committer: Committer
         self._store: Store
         self._broker: BrokerLink | DryRun
+        self._duties: UplinkDuties | None = None
 
     async def run(self, stop: asyncio.Event, report: Callable[[dict[str, Any]], None] | None = None) -> None:
         """Open the store, run everything, and end in good order: no new facts, commit, drain, close."""
@@ -109,6 +111,8 @@ class Daemon:
                 sources.append(tasks.create_task(self._watch_locks()))
                 sources.append(tasks.create_task(self._forget()))
                 sources.append(tasks.create_task(watch_certificates(self._plant, self._clock, self._expires)))
+                if self._duties is not None:
+                    sources.append(tasks.create_task(self._duties.run()))
                 if report is not None:
                     sources.append(tasks.create_task(self._report(report)))
                 await stop.wait()
@@ -141,6 +145,8 @@ class Daemon:
             name: DeviceLink(device, self, self._clock, self._gate) for name, device in plant.devices.items()
         }
         self._broker = self._outlet()
+        if isinstance(self._broker, BrokerLink):
+            self._duties = UplinkDuties(self._committer, self._store, self._broker, self._clock)
         self._look_at_locks()
         began = "new record" if self._store.is_new else "record restored"
         log.info(began, epoch=self._store.epoch, config=plant.fingerprint, file=str(self._store.path))
@@ -198,8 +204,11 @@ class Daemon:
         with self._committer.facts() as core:
             core.handle_expiry(found.subject, found.thumbprint, found.valid_until, found.days_left, now)
 
-    def _operate(self, operation: Operation) -> None:
-        self._links[operation.device].submit(operation)
+    def _operate(self, operation: Operation | UplinkRequest) -> None:
+        if isinstance(operation, Operation):
+            self._links[operation.device].submit(operation)
+        elif self._duties is not None:
+            self._duties.submit(operation)
 
     # --- facts from the broker ----------------------------------------------------------------------------------
 
@@ -207,7 +216,7 @@ class Daemon:
         """The broker is in reach."""
         now = self._clock.now()
         with self._committer.facts() as core:
-            core.handle_broker(True, now, now)
+            core.handle_broker(True, now, now, broker)
 
     def broker_lost(self, reason: str) -> None:
         """The broker is out of reach; `reason` is logged by the link."""

@@ -1,0 +1,140 @@
+"""Replay over a real broker: the same bytes again, over a cut, over a restart, while life goes on."""
+
+from pathlib import Path
+
+from tests.brokers import Gate, Mosquitto, eventually
+from tests.runtime.uplink_line import LONG, MACHINE, OWN, SITE, UNIT, Mes, Received, gateway
+
+
+def numbers(events: list[Received]) -> list[int]:
+    return [event.body["seq"] for event in events]
+
+
+async def test_events_come_again_byte_for_byte_on_their_topics_marked_as_replayed(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    with Mes(mosquitto.port) as mes:
+        async with gateway(tmp_path, mosquitto.port) as line:
+            await line.toggle(20)
+            await line.all_acknowledged()
+            first = mes.events()
+            mes.ask("replay", cmd="R-1", eq="M1", from_seq=5, to_seq=14)
+            done = await mes.final("R-1")
+        again = mes.events(historical="replay")
+    assert [(one.topic, one.payload) for one in again] == [(one.topic, one.payload) for one in first[4:14]]
+    assert numbers(again) == list(range(5, 15))
+    assert [answer["answer"] for answer in mes.answers("R-1")] == ["accepted", "done"]
+    assert (done["codes"], done["detail"]) == ([], ["10 events sent again"])
+    mes.check_contract()
+
+
+async def test_the_gateways_own_events_are_a_stream_too(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    with Mes(mosquitto.port) as mes:
+        async with gateway(tmp_path, mosquitto.port) as line:
+            await eventually(lambda: bool(mes.events(None)), "the birth", LONG)
+            await line.all_acknowledged()
+            mes.ask("replay", cmd="R-1", eq=None, from_seq=1, to_seq=1)
+            await mes.final("R-1")
+        (again,) = mes.events(None, "replay")
+        (before,) = (one for one in mes.events(None) if one.body["seq"] == 1 and one.historical != "replay")
+    assert (again.topic, again.payload) == (before.topic, before.payload)
+
+
+async def test_a_replay_goes_on_over_a_cut_while_what_happens_meanwhile_comes_too(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    gate = Gate(mosquitto.port)
+    await gate.open()
+    with Mes(mosquitto.port) as mes:
+        async with gateway(tmp_path, gate.port) as line:
+            await line.toggle(150)
+            await line.all_acknowledged()
+            last = numbers(mes.events())[-1]
+            mes.ask("replay", cmd="R-1", eq=MACHINE, from_seq=1, to_seq=last)
+            await eventually(lambda: len(mes.events(historical="replay")) > 20, "some of it", LONG)
+            await gate.close()
+            await line.toggle(5)
+            assert mes.answers("R-1")[-1]["answer"] == "accepted"
+            await gate.open()
+            await line.toggle(5)
+            done = await mes.final("R-1")
+            await line.all_acknowledged()
+        again, missed = mes.events(historical="replay"), mes.events(historical="outage")
+    await gate.close()
+    assert set(numbers(again)) == set(range(1, last + 1))
+    first = {one.payload for one in mes.events() if one.historical != "replay" and one.body["seq"] <= last}
+    assert {one.payload for one in again} == first
+    assert done["codes"] == []
+    assert set(numbers(mes.events())) == set(range(1, max(numbers(mes.events())) + 1)), "and nothing else is missing"
+    assert set(numbers(missed)) >= {last + 1, last + 5}
+
+
+async def test_a_replay_begun_before_a_kill_is_finished_by_the_next_run(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    gate = Gate(mosquitto.port)
+    await gate.open()
+    with Mes(mosquitto.port) as mes:
+        async with gateway(tmp_path, gate.port) as line:
+            await line.toggle(150)
+            await line.all_acknowledged()
+            last = numbers(mes.events())[-1]
+            mes.ask("replay", cmd="R-1", eq=MACHINE, from_seq=1, to_seq=last)
+            await eventually(lambda: len(mes.events(historical="replay")) > 20, "some of it", LONG)
+            await gate.close()
+        assert [answer["answer"] for answer in mes.answers("R-1")] == ["accepted"]
+        async with gateway(tmp_path, mosquitto.port):
+            done = await mes.final("R-1")
+        again = mes.events(historical="replay")
+    assert set(numbers(again)) == set(range(1, last + 1))
+    assert done["answer"] == "done"
+    assert sum(answer["final"] for answer in mes.answers("R-1")) == 1
+
+
+async def test_what_is_no_longer_kept_is_named(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    with Mes(mosquitto.port) as mes:
+        async with gateway(tmp_path, mosquitto.port) as line:
+            await line.toggle(10)
+            await line.all_acknowledged()
+            await line.daemon._store.forget_published(1 << 62)
+            await line.toggle(10)
+            await line.all_acknowledged()
+            last = numbers(mes.events())[-1]
+            mes.ask("replay", cmd="R-1", eq="M1", from_seq=1, to_seq=last)
+            done = await mes.final("R-1")
+        again = numbers(mes.events(historical="replay"))
+    assert again[-1] == last
+    assert done["codes"] == ["incomplete"]
+    assert done["detail"] == [f"{len(again)} events sent again", f"no longer kept: 1-{again[0] - 1}"]
+
+
+async def test_on_another_topic_a_replay_is_refused_with_the_right_one(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    with Mes(mosquitto.port) as mes:
+        async with gateway(tmp_path, mosquitto.port):
+            for level in (SITE, UNIT):
+                mes.ask("replay", level, cmd=f"R-{level}", eq="M1", from_seq=1, to_seq=1)
+                answer = await mes.final(f"R-{level}", level)
+                assert (answer["answer"], answer["codes"]) == ("rejected", ["wrong_topic"])
+                assert answer["detail"] == [f"it is for the gateway itself: {OWN}/cmd/replay"]
+        assert mes.events(historical="replay") == []
+
+
+async def test_every_connect_is_told_with_the_numbers_given_by_then(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    gate = Gate(mosquitto.port)
+    await gate.open()
+    with Mes(mosquitto.port) as mes:
+        async with gateway(tmp_path, gate.port) as line:
+            await line.toggle(4)
+            await line.all_acknowledged()
+            await gate.close()
+            await line.toggle(4)
+            await gate.open()
+            await eventually(lambda: len(mes.payloads(f"{OWN}/evt/gateway.birth")) == 2, "the second birth", LONG)
+            await line.all_acknowledged()
+            births = [one.body["data"] for one in mes.events(None) if one.topic.endswith("gateway.birth")]
+            last = max(numbers(mes.events()))
+            tel = max(one.body["seq"] for one in mes.received if one.topic == f"{UNIT}/tel")
+    await gate.close()
+    assert births[0]["equipment"] == [{"eq": MACHINE, "seq": 0, "tel": 0}]
+    assert births[1]["equipment"] == [{"eq": MACHINE, "seq": last, "tel": tel}]
+    assert births[1]["broker"] == f"127.0.0.1:{gate.port}"
+    assert births[1]["protocol"] == "MQTT 5"
+    assert tel == 8
