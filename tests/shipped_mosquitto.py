@@ -46,6 +46,15 @@ class ShippedMosquitto(Mosquitto):
         lines = ["user root", *options]  # a test's folder is not mosquitto's; elsewhere than as root it means nothing
         (self._folder / "conf.d" / "test.conf").write_text("\n".join(lines) + "\n")
 
+    def allow(self, user: str, right: str) -> None:
+        """One right more, and what `systemctl reload` does; returns when it holds."""
+        file, probe = self._folder / "acl", f"reloaded/{right.encode().hex()}"
+        rights = f"user {user}\ntopic write {probe}\n{right}"
+        file.write_text(replace_line(file.read_text(), f"user {user}", rights))
+        self.reload()
+        with Party(self, user) as party:
+            until(lambda: party.publish(probe) != DENIED, "the new right holds")
+
     def _add_users(self, file: Path) -> None:
         for user, own in self.password_files.items():
             create = () if file.exists() else ("-c",)
@@ -57,7 +66,7 @@ class ShippedMosquitto(Mosquitto):
 
 def replace_line(text: str, key: str, line: str) -> str:
     """The text with the one line of a key replaced."""
-    replaced, count = re.subn(rf"(?m)^{key} .*$", lambda _: line, text)
+    replaced, count = re.subn(rf"(?m)^{key}( .*)?$", lambda _: line, text)
     assert count == 1, f"{key} stands {count} times in the shipped file"
     return replaced
 

@@ -4,13 +4,14 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
+from gateway.store.store import Store
 from tests.brokers import eventually
 from tests.drivers.modbus_devices import Device, device
 from tests.shipped_mosquitto import Party, ShippedMosquitto
@@ -26,11 +27,17 @@ equipment:
     tags:
       remote: {{register: 0, type: uint16}}
       force: {{register: 1, type: uint16, publish: true}}
-    state: {{rules: [{{to: RUN, when: "remote == 1"}}, {{to: IDLE, when: "true"}}]}}
+    state: {{debounce: 0s, rules: [{{to: RUN, when: "remote == 1"}}, {{to: IDLE, when: "true"}}]}}
     download:
       conditions: {{remote_mode: "remote == 1"}}
       parameters: {{force: {{tag: force, min: 0, max: 900, class: trim}}}}
 """
+FORGOTTEN: Final = """\
+  ACME/HZ/PACK/L3/PRESS3:
+    device: PRESS
+    tags: {{force: {{register: 2, type: uint16, publish: true}}}}
+"""
+"""A machine of a line that the rights do not name."""
 SITE: Final = "mfg/v1/ACME/HZ"
 UNIT: Final = f"{SITE}/PACK/L1/PRESS"
 GATEWAY: Final = f"{SITE}/_gw/edge-01"
@@ -102,7 +109,7 @@ async def final(mes: Party, topic: str, cmd: str) -> str:
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
 async def test_s09_the_gateway_lacks_no_right_for_events_commands_and_answers(
-    shipped: ShippedMosquitto, tmp_path: Path, protocol: str
+    shipped: ShippedMosquitto, tmp_path: Path, protocol: str, record_property: Callable[[str, object], None]
 ) -> None:
     with Party(shipped, "mes", "mfg/#") as mes, Party(shipped, "dashboard", "mfg/#") as screen:
         async with running(tmp_path, shipped, mes, protocol) as (process, press):
@@ -113,9 +120,46 @@ async def test_s09_the_gateway_lacks_no_right_for_events_commands_and_answers(
             mes.publish(f"{SITE}/cmd/quality.release", b'{"cmd": "Q-1"}', answer_to=f"{SITE}/_res/mes-1")
             where = f"{SITE}/_res/mes-1" if protocol == "5" else f"{SITE}/res/quality.release"
             assert await final(mes, where, "Q-1") == "rejected", "something is missing in it"
-            await eventually(lambda: "450" in str(told(screen, f"{UNIT}/tel")), "what the press has now", LONG)
+            mes.publish(f"{GATEWAY}/cmd/replay", b'{"cmd": "R-1", "eq": null, "from_seq": 1, "to_seq": 1}')
+            assert await final(mes, f"{GATEWAY}/res/replay", "R-1") == "done"
+            await eventually(lambda: forces(screen, UNIT)[-1:] == [450], "what the press has now", LONG)
         await eventually(lambda: "offline" in str(told(screen, f"{GATEWAY}/status")[-1]), "its goodbye", LONG)
     assert {"equipment.state", "param.result"} <= {topic.rpartition("/")[2] for topic, _, _ in screen.heard}
     assert not any("/cmd/" in topic for topic, _, _ in screen.heard)
     for complaint in ("quarantined", "refuse", "broker lost"):
         assert complaint not in process.log
+    record_property(
+        "figure", f"MQTT {protocol}: events, tel, now, status, answers at 4 levels, commands at 3; 0 refused"
+    )
+
+
+def forces(party: Party, unit: str) -> list[int]:
+    """What the run parameters of a unit said, batch by batch."""
+    return [value for batch in told(party, f"{unit}/tel") for _, _, value in batch["rows"]]
+
+
+async def test_r05_what_may_not_be_written_is_told_keeps_nobody_waiting_and_comes_when_it_may(
+    shipped: ShippedMosquitto, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    """S9: mosquitto answers 135 to the topics of a line that was forgotten in the rights."""
+    forgotten = f"{SITE}/PACK/L3/PRESS3"
+    with Party(shipped, "mes", "mfg/#") as mes:
+        async with running(tmp_path, shipped, mes, more=FORGOTTEN) as (_, press):
+            put_aside = f"{GATEWAY}/evt/gateway.quarantined"
+            await eventually(lambda: bool(told(mes, put_aside)), "what was put aside is told", LONG)
+            await press.set(1, 7)
+            await eventually(lambda: forces(mes, UNIT) == [0, 7], "the others flow", LONG)
+            assert forces(mes, forgotten) == []
+            data = told(mes, put_aside)[0]["data"]
+            assert (data["topic"], data["reason"]) == (f"{forgotten}/tel", "the broker refused it: Not authorized")
+            assert data["messages"] == 1
+
+            shipped.allow("edge-01", f"topic write {forgotten}/#")
+            mes.publish(f"{GATEWAY}/cmd/quarantine.retry", b'{"cmd": "Q-1"}')
+            assert await final(mes, f"{GATEWAY}/res/quarantine.retry", "Q-1") == "done"
+            await eventually(lambda: forces(mes, forgotten) == [0], "what was put aside", LONG)
+    assert [batch["seq"] for batch in told(mes, f"{forgotten}/tel")] == [1]
+    async with Store(tmp_path / "gateway.db", new_epoch="unused") as store:
+        counted = store.statistics
+    assert (counted.quarantined, counted.queued, counted.acknowledged) == (0, 0, counted.ingested)
+    record_property("figure", "1 of 1 put aside, told, and sent when it might be; the others were not held up")
