@@ -8,7 +8,8 @@ from typing import Final, Self
 import paho.mqtt.client as paho
 from paho.mqtt.enums import MQTTProtocolVersion
 
-from tests.brokers import Mosquitto, program, until
+from tests.brokers import Mosquitto, free_port, program, until
+from tests.mqtt.certificates import Authority
 
 SHIPPED: Final = Path(__file__).parents[1] / "config" / "mosquitto"
 USERS: Final = ("edge-01", "edge-02", "mes", "dashboard")
@@ -45,6 +46,16 @@ class ShippedMosquitto(Mosquitto):
         (self._folder / "mosquitto.conf").write_text(text)
         lines = ["user root", *options]  # a test's folder is not mosquitto's; elsewhere than as root it means nothing
         (self._folder / "conf.d" / "test.conf").write_text("\n".join(lines) + "\n")
+
+    def listen_in_tls(self, authority: Authority) -> int:
+        """From the next start on, also as `tls.conf` says; returns the port."""
+        port, broker = free_port(), authority.sign("broker", "127.0.0.1")
+        text = replace_line((SHIPPED / "tls.conf").read_text(), "listener", f"listener {port} 127.0.0.1")
+        files = {"cafile": authority.file, "certfile": broker.certificate, "keyfile": broker.key}
+        for key, file in files.items():
+            text = replace_line(text, key, f"{key} {file}")
+        (self._folder / "conf.d" / "tls.conf").write_text(text)
+        return port
 
     def allow(self, user: str, right: str) -> None:
         """One right more, and what `systemctl reload` does; returns when it holds."""
