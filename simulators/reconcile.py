@@ -44,9 +44,11 @@ def reconcile(ledger: dict[str, Any], messages: Iterable[dict[str, Any]]) -> lis
     the `container.completed`. A repeated (id, rev) counts once, of a revised event the highest revision counts. The
     sequence of each equipment must be 1, 2, 3 … in order of first arrival.
 
-    What came on an event topic without the fields of an event is counted as unreadable.
+    What came on an event topic without the fields of an event is counted as unreadable, but for the probes by which a
+    gateway sees, over MQTT 3.1.1, whether the broker passes on what it publishes.
     """
-    said = [message["payload"] for message in messages if "/evt/" in message["topic"]]
+    topics = (message for message in messages if "/evt/" in message["topic"])
+    said = [message["payload"] for message in topics if not message["topic"].endswith("/gateway.selftest")]
     readable = [payload for payload in said if isinstance(payload, dict) and payload.keys() >= _EVENT_FIELDS]
     events = list(_first_arrivals(readable))
     newest: dict[str, Event] = {}

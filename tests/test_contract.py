@@ -17,6 +17,7 @@ from gateway.domain.requests import COMMAND_TYPES
 from gateway.domain.times import parse_timestamp
 from gateway.mqtt.contract import CURRENT, OF_THE_GATEWAY
 from gateway.mqtt.payloads import Refused, decode_command
+from gateway.mqtt.probes import SELF_TEST
 from tests.contract import DOCUMENT, Contract, the_contract
 
 KINDS = {kind.type: kind for kind in EVENT_TYPES}
@@ -45,7 +46,7 @@ def test_the_contract_in_json_is_the_same(document: dict[str, Any]) -> None:
 def test_every_event_command_and_topic_is_there(document: dict[str, Any]) -> None:
     there = set(document["components"]["messages"])
     wanted = {*KINDS, *(f"cmd.{kind}" for kind in COMMAND_TYPES), *(f"now.{kind}" for kind in CURRENT)}
-    assert there == {*wanted, *OF_THE_GATEWAY, "tel", "res"}
+    assert there == {*wanted, *OF_THE_GATEWAY, "tel", "res", SELF_TEST}
     assert {operation["action"] for operation in document["operations"].values()} == {"send", "receive"}
 
 

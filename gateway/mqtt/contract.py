@@ -27,6 +27,7 @@ from gateway.mqtt.contract_messages import (
     RunParameterBatch,
 )
 from gateway.mqtt.contract_schemas import as_published, as_taken, shared, tidy
+from gateway.mqtt.probes import SELF_TEST, SelfTestProbe
 
 _SCHEMAS: Final = "#/components/schemas/"
 _MESSAGES: Final = "#/components/messages/"
@@ -64,6 +65,7 @@ Every event comes at least once and in the order of `seq` per equipment. A secon
 A hole in `seq` is a message that a broker lost. A higher `rev` of an `id` replaces what was said before.
 Fields may be added within version 1; a reader passes over those it does not know.
 What was published is kept for 72 hours, as far as the record has room: `replay` has it sent again.
+What has the `type` `gateway.selftest` means nothing, on any topic: pass over it.
 A command is answered on `res/…`; exactly one answer is final, and the same `cmd` is never carried out twice.
 """
 
@@ -93,23 +95,29 @@ def _channels() -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
         for level in kind.levels:
             name = kind.type if level is kind.levels[0] else f"{kind.type}@{level}"
             yield _topic(name, f"{LEVELS[level]}/evt/{kind.type}", kind.type, "send")
-    yield _topic("tel", f"{LEVELS[Level.EQUIPMENT]}/tel", "tel", "send")
+    yield _topic("tel", f"{LEVELS[Level.EQUIPMENT]}/tel", "tel", "send", probed=True)
     for what in CURRENT:
         yield _topic(f"now.{what}", f"{LEVELS[Level.EQUIPMENT]}/now/{what}", f"now.{what}", "send", retain=True)
     for name in OF_THE_GATEWAY:
-        yield _topic(name, f"{LEVELS[Level.GATEWAY]}/{name.replace('.', '/')}", name, "send", retain=True)
+        address, probed = f"{LEVELS[Level.GATEWAY]}/{name.replace('.', '/')}", name == "status"
+        yield _topic(name, address, name, "send", retain=True, probed=probed)
     for command, model in COMMAND_TYPES.items():
         yield _command(command, _level_of(model))
     for level in LEVELS:
-        yield _topic(f"res@{level}", f"{LEVELS[level]}/res/{{type}}", "res", "send")
+        yield _topic(f"res@{level}", f"{LEVELS[level]}/res/{{type}}", "res", "send", probed=True)
+        yield _topic(f"{SELF_TEST}.evt@{level}", f"{LEVELS[level]}/evt/{SELF_TEST}", SELF_TEST, "send")
+    for level in (Level.EQUIPMENT, Level.GATEWAY):
+        yield _topic(f"{SELF_TEST}.now@{level}", f"{LEVELS[level]}/now/{SELF_TEST}", SELF_TEST, "send")
 
 
 def _topic(
-    name: str, address: str, message: str, action: str, *, retain: bool = False
+    name: str, address: str, message: str, action: str, *, retain: bool = False, probed: bool = False
 ) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """With `probed`, a probe of the self-test may be there instead."""
+    messages = [message, SELF_TEST] if probed else [message]
     key = name.replace("@", ".at_")
     used = {part: {"$ref": f"#/components/parameters/{part}"} for part in PARAMETERS if f"{{{part}}}" in address}
-    channel = {"address": address, "messages": {message: {"$ref": _MESSAGES + message}}, "parameters": used}
+    channel = {"address": address, "messages": {m: {"$ref": _MESSAGES + m} for m in messages}, "parameters": used}
     operation = {
         "action": action,
         "channel": {"$ref": f"#/channels/{key}"},
@@ -140,6 +148,7 @@ def _messages() -> dict[str, Any]:
     messages |= {name: {**_words(model), "payload": _ref(model)} for name, model in OF_THE_GATEWAY.items()}
     messages |= {f"cmd.{kind}": _command_message(kind, model) for kind, model in COMMAND_TYPES.items()}
     messages["res"] = {**_words(Answer), "payload": _ref(Answer), "x-class": "critical"}
+    messages[SELF_TEST] = {**_words(SelfTestProbe), "payload": _ref(SelfTestProbe)}
     for name, message in messages.items():
         message["examples"] = [{"payload": payload} for payload in shown.get(name, [])]
     return messages
@@ -188,7 +197,8 @@ def _ref(model: type) -> dict[str, str]:
 
 def _schemas() -> dict[str, Any]:
     """What is published with every field required, what is taken in with its defaults."""
-    published = [Event, Answer, *EVENT_TYPES, RunParameterBatch, *CURRENT.values(), *OF_THE_GATEWAY.values()]
+    retained = [*CURRENT.values(), *OF_THE_GATEWAY.values()]
+    published = [Event, Answer, *EVENT_TYPES, RunParameterBatch, *retained, SelfTestProbe]
     schemas = {name: as_published(tidy(schema)) for name, schema in _components(published).items()}
     taken = _components(list(COMMAND_TYPES.values()))
     schemas |= {name: as_taken(tidy(schema)) for name, schema in taken.items() if name not in schemas}

@@ -10,6 +10,7 @@ from gateway.mqtt.probes import SELF_TEST, probes
 from gateway.mqtt.topics import Topics
 from gateway.runtime.self_test import Probes
 from tests.brokers import Consumer, Mosquitto, eventually
+from tests.contract import the_contract
 from tests.runtime.test_broker_link import STATUS, lines, numbers, uplink
 from tests.runtime.test_broker_link_outages import demo_broker
 
@@ -57,6 +58,8 @@ async def test_a_probe_says_what_it_is_to_whoever_reads_it_as_something_else(
     with Consumer(mosquitto.port, "mfg/v1/#") as consumer:
         async with uplink(tmp_path, mosquitto.port, protocol="3.1.1", probes=own_probes) as up:
             await up.is_told("connected")
+        for message in consumer.messages:
+            the_contract().check(message.topic, json.loads(message.payload))
     heard = {message.topic: json.loads(message.payload) for message in consumer.messages}
     assert {body["type"] for body in heard.values()} == {SELF_TEST}
     assert len({body["test"] for body in heard.values()}) == 1

@@ -69,6 +69,13 @@ def test_a_faultless_capture_is_equal_in_every_line(ledger: dict[str, Any], capt
     assert len(comparisons) == 2 * 7 + 4 + 3 + 1
 
 
+def test_probes_of_the_self_test_are_nothing_to_be_read(ledger: dict[str, Any], capture: Messages) -> None:
+    topic = "mfg/v1/ACME/HZ/PACK/L1/FIL01/evt/gateway.selftest"
+    capture.insert(0, {"topic": topic, "payload": {"type": "gateway.selftest"}})
+
+    assert _differences(reconcile(ledger, capture)) == []
+
+
 def _find(capture: Messages, unit: str, kind: str) -> dict[str, Any]:
     topic = f"{unit}/evt/{kind}"
     return next(m for m in capture if m["topic"].endswith(topic))
