@@ -50,7 +50,7 @@ async def test_the_tls_listener_of_the_example_starts_and_wants_a_certificate_an
         async with MqttConnection(settings(shipped, port=port, tls={"ca": authority.file}), None, modern=True):
             pass
     nobody = MqttSettings(client_id="edge-01", port=port, tls=tls)  # type: ignore[arg-type]
-    with pytest.raises(BrokerLost, match="[Nn]ot authori"):
+    with pytest.raises(BrokerLost, match="ot authori"):
         async with MqttConnection(nobody, None, modern=True):
             pass
 
