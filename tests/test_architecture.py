@@ -17,9 +17,10 @@ MAY_IMPORT = {
     "mqtt": {"domain", "mqtt"},
     "store": {"domain", "store"},
     "audit": {"domain", "audit"},
+    "consumer": {"domain", "mqtt", "consumer"},
     "config": {"domain", "drivers", "mqtt", "store", "config"},
     "runtime": {"domain", "drivers", "mqtt", "store", "audit", "config", "runtime"},
-    "cli": {"domain", "drivers", "mqtt", "store", "audit", "config", "runtime", "cli"},
+    "cli": {"domain", "drivers", "mqtt", "store", "audit", "consumer", "config", "runtime", "cli"},
 }
 ONLY_IMPORTER = {"asyncua": "drivers", "pymodbus": "drivers", "paho": "mqtt", "sqlite3": "store", "typer": "cli"}
 IMPURE = {"asyncio", "socket", "time", "random", "secrets", "os", "pathlib", "logging", "structlog", "threading", "io"}
