@@ -1,6 +1,7 @@
 """The gateway as a process at the broker that we ship: its rights are enough for everything it does, and no more."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from gateway.store.store import Store
 from tests.brokers import eventually
 from tests.drivers.modbus_devices import Device, device
 from tests.shipped_mosquitto import Party, ShippedMosquitto
+from tests.stopwatch import Stopwatch
 
 PLANT: Final = """\
 gateway: {{id: edge-01, site: ACME/HZ, store: "{folder}/gateway.db"}}
@@ -22,7 +24,7 @@ mqtt: {{client_id: edge-01, port: {broker}, username: edge-01, password_file: "{
 devices:
   PRESS: {{driver: modbus, host: 127.0.0.1, port: {press}, poll_interval: 50ms}}
 equipment:
-  ACME/HZ/PACK/L1/PRESS: &press
+  ACME/HZ/PACK/L1/PRESS:
     device: PRESS
     tags:
       remote: {{register: 0, type: uint16}}
@@ -38,11 +40,23 @@ FORGOTTEN: Final = """\
     tags: {{force: {{register: 2, type: uint16, publish: true}}}}
 """
 """A machine of a line that the rights do not name."""
+WIDE: Final = """\
+  ACME/HZ/PACK/L1/WIDE:
+    device: PRESS
+    tags:
+""" + "".join(
+    f"      temperature_of_zone_{n}: {{{{register: {n}, type: uint16, publish: true}}}}\n" for n in range(100)
+)
+"""A machine whose first message is larger than 2,000 bytes."""
 SITE: Final = "mfg/v1/ACME/HZ"
 UNIT: Final = f"{SITE}/PACK/L1/PRESS"
 GATEWAY: Final = f"{SITE}/_gw/edge-01"
 DOWNLOAD: Final = {"eq": "PRESS", "order": "4711", "set": "S", "rev": "A"}
 LONG: Final = 30.0
+TOO_LARGE: Final = [("5", 1, "exceed the broker's Maximum Packet Size of 2,000")]
+"""By version of MQTT: how many connections it takes to put a message aside, and what is said of it then."""
+if os.environ.get("FULL"):  # three backoffs; time-scaled in tests/runtime/test_broker_link_refusals.py
+    TOO_LARGE.append(("3.1.1", 4, "3 connections in a row ended with it"))
 
 
 class Process:
@@ -50,7 +64,7 @@ class Process:
 
     def __init__(self, folder: Path, broker: ShippedMosquitto, press: int, protocol: str, more: str = "") -> None:
         (folder / "plant").mkdir()
-        text = PLANT.replace("&press", "") + more
+        text = PLANT + more
         password = broker.password_files["edge-01"]
         (folder / "plant" / "plant.yaml").write_text(
             text.format(folder=folder, broker=broker.port, press=press, protocol=protocol, password=password)
@@ -161,3 +175,32 @@ async def test_r05_what_may_not_be_written_is_told_keeps_nobody_waiting_and_come
         counted = store.statistics
     assert (counted.quarantined, counted.queued, counted.acknowledged) == (0, 0, counted.ingested)
     record_property("figure", "1 of 1 put aside, told, and sent when it might be; the others were not held up")
+
+
+@pytest.mark.parametrize(("protocol", "connections", "reason"), TOO_LARGE)
+async def test_r06_what_is_too_large_for_the_broker_does_not_stop_what_is_behind_it(
+    shipped: ShippedMosquitto,
+    tmp_path: Path,
+    protocol: str,
+    connections: int,
+    reason: str,
+    record_property: Callable[[str, object], None],
+) -> None:
+    """The first message of all is too large. MQTT 5 says so beforehand; before MQTT 5 mosquitto hangs up (trap C5)."""
+    shipped.restart("max_packet_size 2000")
+    with Party(shipped, "mes", "mfg/#") as mes, Stopwatch() as watch:
+        async with running(tmp_path, shipped, mes, protocol, WIDE) as (process, press):
+            await press.set(50, 7)
+            await eventually(lambda: 7 in forces(mes, f"{SITE}/PACK/L1/WIDE"), "what came behind it", LONG)
+            took = watch.seconds
+            put_aside = f"{GATEWAY}/evt/gateway.quarantined"
+            await eventually(lambda: bool(told(mes, put_aside)), "what was put aside is told", LONG)
+    data = told(mes, put_aside)[0]["data"]
+    assert (data["topic"], data["messages"]) == (f"{SITE}/PACK/L1/WIDE/tel", 1)
+    assert reason in data["reason"]
+    assert process.log.count("broker connected") == connections
+    assert [batch["seq"] for batch in told(mes, f"{SITE}/PACK/L1/WIDE/tel") if batch["rows"]] == [2]
+    assert took < 10
+    record_property(
+        "figure", f"MQTT {protocol}: put aside after {connections} connections, the next row at {took:.1f} s"
+    )

@@ -1,5 +1,6 @@
 """What a broker will not take is put aside and said, and everything behind it flows."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from structlog.testing import capture_logs
@@ -8,10 +9,10 @@ from tests.brokers import Consumer, Mosquitto, eventually
 from tests.runtime.test_broker_link import eventually_sent, first_seen, lines, numbers, uplink
 
 
-async def test_what_the_broker_refuses_is_put_aside_and_said_once_and_the_rest_flows(
-    mosquitto: Mosquitto, tmp_path: Path
+async def test_r05_what_the_broker_refuses_is_put_aside_and_said_once_and_the_rest_flows(
+    mosquitto: Mosquitto, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    """R5: MQTT 5 answers 135 on one topic; that is no delivery."""
+    """MQTT 5 answers 135 on one topic; that is no delivery."""
     (tmp_path / "acl").write_text("topic readwrite evt/#\ntopic readwrite now/mine\ntopic read cmd/#\n")
     mosquitto.restart(f"acl_file {tmp_path / 'acl'}")
     with capture_logs() as logs, Consumer(mosquitto.port) as consumer:
@@ -25,10 +26,11 @@ async def test_what_the_broker_refuses_is_put_aside_and_said_once_and_the_rest_f
     assert (statistics.quarantined, statistics.published, statistics.queued) == (50, 50, 0)
     refused = [line["topic"] for line in logs if line["event"].startswith("message quarantined")]
     assert sorted(refused) == ["forbidden/x", "now/theirs"]
+    record_property("figure", "50 of 100 refused: 50 put aside and none counted delivered, 50 of 50 others arrived")
 
 
-async def test_a_message_above_the_brokers_maximum_packet_size_never_leaves(
-    mosquitto: Mosquitto, tmp_path: Path
+async def test_r06_a_message_above_the_brokers_maximum_packet_size_never_leaves(
+    mosquitto: Mosquitto, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     mosquitto.restart("max_packet_size 2000")
     with capture_logs() as logs, Consumer(mosquitto.port) as consumer:
@@ -45,12 +47,13 @@ async def test_a_message_above_the_brokers_maximum_packet_size_never_leaves(
     assert consumer.payloads("now/") == [b"1"]
     assert lines(logs, "broker lost") == 0
     assert up.listener.told == ["connected"]
+    record_property("figure", "MQTT 5: put aside at once, no connection lost")
 
 
-async def test_where_the_broker_cannot_say_so_a_poisonous_message_is_found_in_three_connections(
-    mosquitto: Mosquitto, tmp_path: Path
+async def test_r06_where_the_broker_cannot_say_so_a_poisonous_message_is_found_in_three_connections(
+    mosquitto: Mosquitto, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    """R6, trap C5: an MQTT 3.1.1 broker just hangs up, and everything behind the message would wait for ever."""
+    """Trap C5: an MQTT 3.1.1 broker just hangs up, and everything behind the message would wait for ever."""
     mosquitto.restart("max_packet_size 2000")
     with capture_logs() as logs, Consumer(mosquitto.port) as consumer:
         async with uplink(tmp_path, mosquitto.port, protocol="3.1.1") as up:
@@ -70,6 +73,7 @@ async def test_where_the_broker_cannot_say_so_a_poisonous_message_is_found_in_th
         "now/large": "3 connections in a row ended with it",
     }
     assert lines(logs, "broker lost") == 6
+    record_property("figure", "MQTT 3.1.1: put aside after 3 connections, 600 of 600 others arrived")
 
 
 async def test_a_topic_that_no_broker_could_take_stops_nothing(mosquitto: Mosquitto, tmp_path: Path) -> None:
