@@ -23,7 +23,7 @@ class Authority:
     """Signs certificates; `file` is what others have to believe."""
 
     def __init__(self, folder: Path, name: str = "plant CA") -> None:
-        self._folder = folder
+        self.folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _named(name)
         builder = _builder(self._name, self._name, self._key, (-30, 30))
@@ -39,7 +39,7 @@ class Authority:
             builder = builder.add_extension(
                 x509.SubjectAlternativeName([_host(host) for host in hosts]), critical=False
             )
-        files = Files(self._folder / f"{name}.pem", self._folder / f"{name}.key")
+        files = Files(self.folder / f"{name}.pem", self.folder / f"{name}.key")
         files.certificate.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
         sealed = serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
         files.key.touch(mode=0o600)

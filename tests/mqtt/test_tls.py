@@ -69,11 +69,11 @@ async def test_s08_a_broker_with_a_certificate_of_our_authority_is_spoken_to(
     ids=["wrong CA", "system CAs", "wrong host name", "no name", "expired", "not yet valid"],
 )
 async def test_s08_a_broker_that_cannot_prove_who_it_is_is_not_spoken_to(
-    mosquitto: Mosquitto, authority: Authority, tmp_path: Path,
+    mosquitto: Mosquitto, authority: Authority,
     hosts: list[str], days: tuple[float, float], believed: str | None, words: str,
     record_property: Callable[[str, object], None],
 ) -> None:  # fmt: skip
-    other = Authority(tmp_path, "other CA")
+    other = Authority(authority.folder, "other CA")
     mosquitto.restart(*listener(authority.sign("broker", *hosts, days=days)))
     ca = {"own": authority.file, "other": other.file, None: None}[believed]
     said = await refusal(mosquitto.port, True if ca is None else {"ca": str(ca)})
