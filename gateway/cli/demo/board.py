@@ -10,6 +10,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from gateway.mqtt.probes import SELF_TEST
+
 COLOURS: Final = {
     "RUN": "bold green", "IDLE": "cyan", "SETUP": "blue", "STARVED": "yellow", "BLOCKED": "yellow",
     "HELD": "magenta", "DOWN": "bold red", "UNKNOWN": "bright_black", "MAINT": "blue", "OFF": "bright_black",
@@ -46,6 +48,8 @@ class Board:
     def take_message(self, topic: str, payload: dict[str, Any]) -> Text | None:
         """One message of the gateway; returns a line about it if it deserves one."""
         kind = topic.split("/")
+        if payload.get("type") == SELF_TEST:
+            return None
         if "evt" in kind:
             self.received += 1
             return self._take_event(payload)
