@@ -58,6 +58,8 @@ class Streams:
     def restore(self, name: StreamName, numbers: Numbers) -> None:
         """A stream of which something is known from an earlier run, older epochs first."""
         self.courses[name] = Course(name, numbers)
+        if name.of_nobody:
+            self.find_gateway(name.gateway, name.place)
         self._epochs.setdefault((name.gateway, name.place, name.of_nobody), []).append(name)
 
     def take_telemetry(self, message: RunParameters, now: int) -> None:

@@ -83,16 +83,17 @@ class MqttConnection:
 
     `modern` speaks MQTT 5, otherwise 3.1.1. After leaving without an error the broker was told goodbye; after an
     error or a cancellation the connection is cut, and the broker publishes the will. Without a will it is a visit, of
-    which the broker keeps nothing. `window` and `maximum_packet`
-    (bytes) are what both sides agreed to.
+    which the broker keeps nothing, or with `keep` the session for so many seconds (before MQTT 5: for ever). `window`
+    and `maximum_packet` (bytes) are what both sides agreed to.
     """
 
-    def __init__(self, settings: MqttSettings, will: Will | None, *, modern: bool) -> None:
+    def __init__(self, settings: MqttSettings, will: Will | None, *, modern: bool, keep: int | None = None) -> None:
         self.window = settings.window
         self.maximum_packet: int | None = None
         self._settings = settings
         self._will = will
         self._modern = modern
+        self._keep = keep
         self._facts: deque[Fact] = deque()
         self._tokens: dict[int, object] = {}
         self._topics: dict[str, bytes] = {}
@@ -286,7 +287,7 @@ class MqttConnection:
             self._silence = "accepted the connection but did not answer in TLS"
             sock = await shake_hands(sock, context, settings.host)
         self._silence = "accepted the connection but said nothing"
-        self._thread = PahoThread(self._settings, self._will, sock, self._tell, modern=self._modern)
+        self._thread = PahoThread(self._settings, self._will, sock, self._tell, modern=self._modern, keep=self._keep)
         self._thread.start(password)
         await self._greeted
 

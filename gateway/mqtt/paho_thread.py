@@ -17,6 +17,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from gateway.mqtt.paho_client import REFUSED, PahoClient
+from gateway.mqtt.publish_packet import HISTORICAL
 from gateway.mqtt.settings import MqttSettings
 from gateway.mqtt.tls import hung_up, reason_of
 
@@ -51,7 +52,10 @@ class Will(NamedTuple):
 
 
 class Incoming(NamedTuple):
-    """One message from the broker, to be acknowledged when its effects are committed."""
+    """One message from the broker, to be acknowledged when its effects are committed.
+
+    Before MQTT 5 there are no properties, and `historical` is None for messages that are.
+    """
 
     topic: str
     payload: bytes
@@ -60,6 +64,7 @@ class Incoming(NamedTuple):
     qos: int
     response_topic: str | None = None
     correlation_data: bytes | None = None
+    historical: str | None = None
 
 
 class Accepted(NamedTuple):
@@ -104,7 +109,8 @@ Fact = Accepted | Refused | Acknowledged | Subscribed | Unsubscribed | Incoming 
 class PahoThread:
     """One MQTT conversation on a socket that is already connected. `tell` gets the facts, on paho's thread.
 
-    Without a will it is a visit: the broker forgets the session with the connection.
+    Without a will it is a visit: the broker forgets the session with the connection, or, over MQTT 5, `keep` seconds
+    after it.
     """
 
     def __init__(
@@ -115,6 +121,7 @@ class PahoThread:
         tell: Callable[[Fact], None],
         *,
         modern: bool,
+        keep: int | None = None,
     ) -> None:
         self._settings = settings
         self._socket = sock
@@ -123,7 +130,8 @@ class PahoThread:
         self._reason: str | None = None
         self._let_in = False
         self._ended = threading.Event()
-        self._is_visitor = will is None
+        self._is_visitor = will is None and keep is None
+        self._keep = SESSION_EXPIRY if keep is None else keep
         self._client = PahoClient(
             self._converse, self._on_acknowledged, sock, settings.client_id, modern=modern, visits=self._is_visitor
         )
@@ -187,7 +195,7 @@ class PahoThread:
         options: dict[str, Any] = {}
         if self._modern:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-            properties.SessionExpiryInterval = 0 if self._is_visitor else SESSION_EXPIRY
+            properties.SessionExpiryInterval = 0 if self._is_visitor else self._keep
             properties.ReceiveMaximum = RECEIVE_MAXIMUM
             properties.MaximumPacketSize = MAXIMUM_PACKET
             options = {"clean_start": self._is_visitor, "properties": properties}
@@ -250,5 +258,6 @@ class PahoThread:
             Incoming(
                 message.topic, bytes(message.payload), message.retain, message.mid, message.qos,
                 getattr(properties, "ResponseTopic", None), getattr(properties, "CorrelationData", None),
+                dict(getattr(properties, "UserProperty", ())).get(HISTORICAL),
             )
         )  # fmt: skip
