@@ -5,8 +5,9 @@ from enum import Enum, auto
 from typing import Final
 
 from gateway.domain.uplink import BrokerName
-from gateway.mqtt.client import BrokerLost, MqttConnection
+from gateway.mqtt.client import BrokerLost
 from gateway.mqtt.settings import MqttSettings
+from gateway.mqtt.visits import visiting
 
 LONGEST_PAUSE: Final = 3600.0
 """Seconds after which a preferred broker is looked at in any case, however often moving there was in vain."""
@@ -86,15 +87,9 @@ class BrokerChoice:
 
 
 async def visit(settings: MqttSettings) -> str | None:
-    """See whether a broker lets us in, under another client id, without a will or a subscription; None if it does."""
-    versions = {"auto": (True, False), "5": (True,), "3.1.1": (False,)}[settings.protocol]
-    reason = ""
-    for modern in versions:
-        try:
-            async with MqttConnection(settings.as_visitor("visit"), None, modern=modern):
-                return None
-        except BrokerLost as lost:
-            reason = str(lost)
-            if not (lost.wrong_version or lost.unanswered):
-                break
-    return reason
+    """See whether a broker lets us in; None if it does, otherwise why not."""
+    try:
+        async with visiting(settings, "visit"):
+            return None
+    except BrokerLost as lost:
+        return str(lost)

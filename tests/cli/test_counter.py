@@ -1,6 +1,7 @@
 """`gateway counter rebase` against a running gateway, through a broker that wants a password."""
 
 import asyncio
+import dataclasses
 import json
 import signal
 import sys
@@ -130,6 +131,36 @@ async def test_the_answer_to_somebody_elses_command_is_none_of_ours(tmp_path: Pa
             answer = Answer(cmd=whose, type="counter.rebase", answer=verdict, final=True, at=0)
             gateway.publish(f"mfg/v1/{press}/res/counter.rebase", encode_answer(answer))
         assert (await asked).answer == "rejected"
+
+
+async def test_of_several_brokers_the_command_goes_where_the_gateway_is_and_nowhere_else(
+    tmp_path: Path, mosquitto: Mosquitto
+) -> None:
+    """At another it would wait in the gateway's session, and be carried out days later."""
+    (tmp_path / "second").mkdir()
+    second, press, nobody = Mosquitto(tmp_path / "second"), "ACME/HZ/STAMP/L1/PRESS", free_port()
+    second.start()
+    configured = load_plant(plant(tmp_path, mosquitto.port, free_port()))
+    brokers = tuple(configured.mqtt.model_copy(update={"port": p}) for p in (nobody, mosquitto.port, second.port))
+    configured = dataclasses.replace(configured, mqtt=configured.mqtt.model_copy(update={"brokers": brokers}))
+    try:
+        with Consumer(mosquitto.port, "mfg/v1/#") as left, Consumer(second.port, "mfg/v1/#") as gateway:
+            for consumer in (left, gateway):
+                consumer.publish("mfg/v1/ACME/HZ/_gw/edge/status", b'{"state":"offline"}', retain=True)
+            with pytest.raises(Unanswered) as caught:
+                await ask(configured, press, "counter.rebase", {"eq": "PRESS", "counter": "good"})
+            gateway.publish("mfg/v1/ACME/HZ/_gw/edge/status", b'{"state":"online"}', retain=True)
+            asked = asyncio.create_task(ask(configured, press, "counter.rebase", {"eq": "PRESS", "counter": "good"}))
+            await eventually(lambda: len(gateway.messages) == 3, "the command is there")
+            cmd = json.loads(gateway.messages[2].payload)["cmd"]
+            answer = Answer(cmd=cmd, type="counter.rebase", answer="done", final=True, at=0)
+            gateway.publish(f"mfg/v1/{press}/res/counter.rebase", encode_answer(answer))
+            assert (await asked).answer == "done"
+            assert len(left.messages) == 1
+    finally:
+        second.kill()
+    assert f"broker 127.0.0.1:{nobody}: " in str(caught.value)
+    assert f"broker 127.0.0.1:{second.port}: the gateway edge is not there" in str(caught.value)
 
 
 def test_a_wrong_password_is_told(tmp_path: Path, mosquitto: Mosquitto) -> None:
