@@ -1,6 +1,7 @@
 """The broker that we ship: `config/mosquitto`, line by line, but for ports, folders and the user it runs as."""
 
 import re
+import signal
 import subprocess
 from pathlib import Path
 from typing import Final, Self
@@ -46,6 +47,18 @@ class ShippedMosquitto(Mosquitto):
         (self._folder / "mosquitto.conf").write_text(text)
         lines = ["user root", *options]  # a test's folder is not mosquitto's; elsewhere than as root it means nothing
         (self._folder / "conf.d" / "test.conf").write_text("\n".join(lines) + "\n")
+
+    def save(self) -> None:
+        """Now, and not when it is time: sessions, their queues and retained messages."""
+        assert self._process is not None
+        self.database.unlink(missing_ok=True)
+        self._process.send_signal(signal.SIGUSR1)
+        until(self.database.exists, "mosquitto saved")
+
+    @property
+    def database(self) -> Path:
+        """Where it saves them, whole each time."""
+        return self._folder / "data" / "mosquitto.db"
 
     def listen_in_tls(self, authority: Authority) -> int:
         """From the next start on, also as `tls.conf` says; returns the port."""
