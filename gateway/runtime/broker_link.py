@@ -97,6 +97,11 @@ class BrokerLink:
             with suppress(BrokerLost):  # the next connection begins with it
                 self._delivery.publish_status(ONLINE, self._status_topic, online)
 
+    def tell(self, topic: str, payload: bytes) -> None:
+        """Say, retained, what is in no outbox. Without a connection it is not said, nor on the next one by itself."""
+        if self._delivery is not None:
+            self._delivery.tell(topic, payload)
+
     def wake(self) -> None:
         """Something was committed to the outbox."""
         if self._delivery is not None:

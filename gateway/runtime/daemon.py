@@ -38,7 +38,7 @@ from gateway.runtime.commit import Committer
 from gateway.runtime.device_link import DeviceLink
 from gateway.runtime.dry_run import DryRun
 from gateway.runtime.locks import LockFile, LookingOnly, lock_file
-from gateway.runtime.uplink_duties import UplinkDuties
+from gateway.runtime.uplink_duties import UplinkDuties, counts
 from gateway.runtime.write_gate import AUDIT_KEY, WriteGate
 from gateway.store.schema import StoreError
 from gateway.store.store import Store
@@ -146,7 +146,8 @@ class Daemon:
         }
         self._broker = self._outlet()
         if isinstance(self._broker, BrokerLink):
-            self._duties = UplinkDuties(self._committer, self._store, self._broker, self._clock)
+            counts_topic = self._topics.now("messages")
+            self._duties = UplinkDuties(self._committer, self._store, self._broker, self._clock, counts_topic)
         self._look_at_locks()
         began = "new record" if self._store.is_new else "record restored"
         log.info(began, epoch=self._store.epoch, config=plant.fingerprint, file=str(self._store.path))
@@ -217,6 +218,8 @@ class Daemon:
         now = self._clock.now()
         with self._committer.facts() as core:
             core.handle_broker(True, now, now, broker)
+        if self._duties is not None:
+            self._duties.connected()
 
     def broker_lost(self, reason: str) -> None:
         """The broker is out of reach; `reason` is logged by the link."""
@@ -300,7 +303,8 @@ class Daemon:
     async def _report(self, report: Callable[[dict[str, Any]], None]) -> None:
         while True:
             store, broker = self._store.statistics, self._broker.connected
-            report({"queued": store.queued, "published": store.published, "broker": broker, "links": self._core.links})
+            figures = {"published": store.published, "broker": broker, "links": self._core.links}
+            report(counts(store) | figures)
             await asyncio.sleep(REPORT)
 
 

@@ -28,7 +28,8 @@ REPLAY_SHARE: Final = 8
 """Events that were asked for again get one in eight: nobody waits for them as for what happens now."""
 
 ONLINE: Final = "online"
-"""Tokens of the gateway's own status messages, which are in no outbox. The token of any other is its row."""
+"""Tokens of the gateway's own status messages, which are in no outbox. The token of any other is its row, or its topic
+if it is in none either."""
 OFFLINE: Final = "offline"
 
 GATHER: Final = 0.01
@@ -76,6 +77,7 @@ class Delivery:
         self._open = 0
         self._finishing = False
         self._more_retained = True
+        self._to_tell: dict[str, bytes] = {}
         self._versions_sent: dict[str, int] = {}
         self._refusals_said: set[tuple[str, str]] = set()
 
@@ -94,6 +96,11 @@ class Delivery:
         """Say, retained, that the gateway is there or goes."""
         self._connection.publish(token, topic, payload, retain=True)
 
+    def tell(self, topic: str, payload: bytes) -> None:
+        """Say, retained, what the gateway counts, when the window has room; it is in no outbox, and newest wins."""
+        self._to_tell[topic] = payload
+        self._work.set()
+
     async def send(self) -> None:
         """Keep the window full; returns when everything is acknowledged after `finish`."""
         for replay in self._replays:
@@ -103,11 +110,15 @@ class Delivery:
         while True:
             room = await self._room()
             self._work.clear()
-            sent = await self._send_retained(max(1, room // RETAINED_SHARE))
+            sent = await self._send_told()
+            if sent < room:
+                sent += await self._send_retained(max(1, room // RETAINED_SHARE))
             if sent < room:
                 sent += await self._send_replays(max(1, room // REPLAY_SHARE) if room - sent > 1 else 0)
             if sent < room:
                 sent += await self._send_rows(room - sent)
+            if sent == 0:
+                sent = await self._send_replays(1)  # a window of one has no share to give away
             if sent == 0:
                 if self._open == 0:
                     self._suspicion.drop()
@@ -158,6 +169,12 @@ class Delivery:
         while self._open:  # they are still in the outbox, from which the others are read
             self._struck.clear()
             await self._struck.wait()
+
+    async def _send_told(self) -> int:
+        if not self._to_tell:
+            return 0
+        topic, payload = self._to_tell.popitem()
+        return await self._publish([Outgoing(topic, topic, payload, True)])
 
     async def _send_retained(self, room: int) -> int:
         if not self._more_retained:
@@ -247,13 +264,14 @@ class Delivery:
         if isinstance(token, ReplayToken):
             token.replay.settle(token.seq, accepted=False)
             return
-        if not isinstance(token, Row):
-            log.error("the broker does not take the gateway's status", reason=reason)
-            return
-        if (token.topic, reason) not in self._refusals_said:
-            self._refusals_said.add((token.topic, reason))
-            log.error("message quarantined; the next ones like it are only counted", topic=token.topic, reason=reason)
+        if isinstance(token, Row):
+            topic, what = token.topic, "message quarantined; the next ones like it are only counted"
+        else:
+            topic, what = str(token), "the broker does not take what the gateway says of itself"
+        if (topic, reason) not in self._refusals_said:
+            self._refusals_said.add((topic, reason))
+            log.error(what, topic=topic, reason=reason)
         if isinstance(token, OutboxRow):
             await self._store.quarantine(token.id, reason, self._clock.now())
-        else:
+        elif isinstance(token, RetainedRow):
             await self._store.mark_retained_sent([(token.topic, token.version)])

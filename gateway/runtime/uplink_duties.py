@@ -6,10 +6,14 @@ from typing import Final, TypeVar
 
 import structlog
 
+from gateway.domain.times import format_timestamp
 from gateway.domain.uplink import ReplayRequest, RetryRequest, UplinkRequest
 from gateway.drivers.base import Clock
+from gateway.mqtt.contract_messages import MessageCounts
+from gateway.mqtt.payloads import encode_json
 from gateway.runtime.broker_link import BrokerLink
 from gateway.runtime.commit import Committer
+from gateway.store.records import Statistics
 from gateway.store.schema import StoreFull
 from gateway.store.store import Store
 
@@ -22,10 +26,20 @@ TELL_AGAIN: Final = 60.0
 """Seconds (wall time) in which the store gathers what follows, after it was told once: a record that stays full for
 hours becomes one event a minute, and not one for each message that had to go."""
 
+COUNT_AGAIN: Final = 10.0
+"""Seconds (wall time) between two tellings of what became of all messages."""
+
 FULL_PAUSE: Final = 0.5
 """Seconds until a full record is asked again for what it cannot do without room."""
 
+COUNTED: Final = ("ingested", "acknowledged", "queued", "dropped", "quarantined", "file_bytes")
+
 _Result = TypeVar("_Result")
+
+
+def counts(statistics: Statistics) -> dict[str, int]:
+    """What became of every message, and how large the record is: the figures of `MessageCounts`."""
+    return {name: getattr(statistics, name) for name in COUNTED}
 
 
 class UplinkDuties:
@@ -35,7 +49,10 @@ class UplinkDuties:
     gateway begins anew with the next start.
     """
 
-    def __init__(self, committer: Committer, store: Store, link: BrokerLink, clock: Clock) -> None:
+    def __init__(self, committer: Committer, store: Store, link: BrokerLink, clock: Clock, counts_topic: str) -> None:
+        """What became of all messages is told on `counts_topic`."""
+        self._counts_topic = counts_topic
+        self._told: dict[str, int] = {}
         self._committer = committer
         self._store = store
         self._link = link
@@ -46,10 +63,15 @@ class UplinkDuties:
         """A request was committed: see to it."""
         self._asked.put_nowait(request)
 
+    def connected(self) -> None:
+        """A connection begins: perhaps this broker knows no counts yet."""
+        self._told = {}
+
     async def run(self) -> None:
         """Until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._tell_notices())
+            tasks.create_task(self._tell_counts())
             while True:
                 tasks.create_task(self._serve(await self._asked.get()))
 
@@ -74,6 +96,16 @@ class UplinkDuties:
             with self._committer.facts() as core:
                 core.handle_notices(notices, self._clock.now())
             await asyncio.sleep(TELL_AGAIN)
+
+    async def _tell_counts(self) -> None:
+        """Whenever they have changed. They are told beside the outbox: in it, each telling would change them."""
+        while True:
+            now = counts(await self._store.account())
+            if self._link.connected and now != self._told:
+                self._told = now
+                message = MessageCounts(**now, at=format_timestamp(self._clock.now()))
+                self._link.tell(self._counts_topic, encode_json(message))
+            await asyncio.sleep(COUNT_AGAIN)
 
     @staticmethod
     async def _with_room(work: Callable[[], Awaitable[_Result]]) -> _Result:

@@ -7,6 +7,7 @@ a crash there is never one without the other (trap D8).
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -130,6 +131,10 @@ class Store:
         return not self._file.notices.is_empty
 
     # --- reading ------------------------------------------------------------------------------------------------
+
+    async def account(self) -> Statistics:
+        """`statistics` as of one moment, between two transactions: they add up exactly."""
+        return await self._run(lambda: copy(self._file.statistics))
 
     async def checkpoints(self) -> dict[str, bytes]:
         """Everything that was to be remembered, by key."""

@@ -22,7 +22,7 @@ from tests.contract import the_contract
 
 PLANT = """\
 gateway: {{id: edge-01, site: ACME/HZ, store: "{folder}/gateway.db"}}
-mqtt: {{client_id: edge-01, port: {broker}, window: 8}}
+mqtt: {{client_id: edge-01, port: {broker}, window: {window}}}
 devices:
   M1: {{driver: modbus, host: 127.0.0.1, port: {nobody}}}
 equipment:
@@ -126,11 +126,11 @@ class Line:
 
 
 @asynccontextmanager
-async def gateway(folder: Path, broker: int) -> AsyncIterator[Line]:
+async def gateway(folder: Path, broker: int, window: int = 8) -> AsyncIterator[Line]:
     """The gateway while it runs; killed at the end, so that what it had in memory is gone."""
     config = folder / "config"
     config.mkdir(exist_ok=True)
-    text = PLANT.format(folder=folder, broker=broker, nobody=free_port())
+    text = PLANT.format(folder=folder, broker=broker, nobody=free_port(), window=window)
     (config / "plant.yaml").write_text(text, encoding="utf-8")
     daemon = Daemon(load_plant(config), SystemClock())
     running = asyncio.create_task(daemon.run(asyncio.Event()))
