@@ -122,6 +122,38 @@ def browse(
 
 
 @app.command()
+def subscribe(
+    broker: Annotated[
+        str | None, typer.Option(help="mqtt://<host>:<port>, or mqtts://… for TLS. Default: the configuration's.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("-c", "--config", help="Folder with the plant's *.yaml files. Default: config.")
+    ] = None,
+    eq: Annotated[
+        list[str] | None, typer.Option(help="Only this equipment: its path, or with -c its unit. May be repeated.")
+    ] = None,
+    *,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="Each event as the JSON that came, one a line.")] = False,
+    state: Annotated[
+        Path | None, typer.Option(help="A file that remembers what came, so that the next run goes on from there.")
+    ] = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="End when all that the broker has for us is here, and what is missing came.")
+    ] = False,
+    seconds: Annotated[float | None, typer.Option("--for", min=0, help="End after so many seconds.")] = None,
+    root: Annotated[str, typer.Option(help="With --broker: what all topics begin with.")] = "mfg/v1",
+    user: Annotated[str | None, typer.Option(help="Who we are at the broker; needs the right to write cmd.")] = None,
+    password_file: Annotated[Path | None, typer.Option(help="The user's password, in a file of mode 0600.")] = None,
+    ca: Annotated[Path | None, typer.Option(help="With mqtts://: the authority that signed the broker's name.")] = None,
+) -> None:
+    """Hear everything that gateways publish: each event once, in order; ask for what is missing. Exit 1 if some is."""
+    from gateway.cli.subscribe import Wish, subscribe_to
+
+    wish = Wish(broker, config, eq or [], jsonl, state, once, seconds, root.strip("/"), user, password_file, ca)
+    raise typer.Exit(subscribe_to(wish))
+
+
+@app.command()
 def demo(
     seconds: Annotated[
         float | None, typer.Option("--for", help="Stop after so many seconds of your time instead of at the end.")

@@ -5,6 +5,8 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta, field
 
+from gateway.mqtt.probes import SELF_TEST
+
 Number = Annotated[int, Meta(ge=1)]
 
 
@@ -80,12 +82,14 @@ class _Envelope(msgspec.Struct):
 
 class _Telemetry(msgspec.Struct):
     equipment: str = field(name="eq")
-    seq: Number
     rows: list[msgspec.Raw]
+    seq: Number | None = None
+    type: str | None = None
 
 
 class _Status(msgspec.Struct):
     state: str
+    type: str | None = None
 
 
 _envelope: Final = msgspec.json.Decoder(_Envelope)
@@ -100,7 +104,7 @@ def read(root: str, topic: str, payload: bytes, historical: str | None = None) -
     place, _, kind = path.rpartition("/")
     site, at_gateway, gateway = place.partition("/_gw/")
     try:
-        if kind == "evt":
+        if kind == "evt" and last != SELF_TEST:
             return _read_event(topic, site if at_gateway else place, last, payload, historical)
         if last == "tel":
             return _read_telemetry(topic, path, payload, historical)
@@ -108,7 +112,7 @@ def read(root: str, topic: str, payload: bytes, historical: str | None = None) -
             return _answer.decode(payload)
         site, at_gateway, gateway = path.partition("/_gw/")
         if last == "status" and at_gateway:
-            return GatewayStatus(gateway, site, _status.decode(payload).state == "online")
+            return _read_status(gateway, site, payload)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return Unreadable(topic, str(error))
     return None
@@ -127,8 +131,19 @@ def _read_event(topic: str, place: str, kind: str, payload: bytes, historical: s
     )  # fmt: skip
 
 
-def _read_telemetry(topic: str, place: str, payload: bytes, historical: str | None) -> Message:
+def _read_telemetry(topic: str, place: str, payload: bytes, historical: str | None) -> Message | None:
     message = _telemetry.decode(payload)
+    if message.type == SELF_TEST:
+        return None
+    if message.seq is None:
+        return Unreadable(topic, "it has no seq")
     if message.equipment != place:
         return Unreadable(topic, f"it says that it is of {message.equipment!r}")
     return RunParameters(place, message.seq, len(message.rows), payload, historical)
+
+
+def _read_status(gateway: str, site: str, payload: bytes) -> Message | None:
+    status = _status.decode(payload) if payload else None  # empty: somebody took a retained one away
+    if status is None or status.type == SELF_TEST:
+        return None
+    return GatewayStatus(gateway, site, status.state == "online")

@@ -114,6 +114,13 @@ class Reconciler:
         """How many events are waited for."""
         return sum(numbers.missing for name, numbers in self.streams if name.kind == "evt")
 
+    def waits_in_vain(self, requests: int) -> bool:
+        """Whether nothing is waited for, or only what so many requests in a row did not bring."""
+        courses = self.streams.courses.values()
+        return all(course.numbers.missing == 0 or course.inquiry.in_vain >= requests for course in courses) and not any(
+            numbers.holes for name, numbers in self.streams if name.kind == "tel"
+        )
+
     # --- events -------------------------------------------------------------------------------------------------
 
     def _take_event(self, event: EventMessage, now: int) -> Iterator[Report]:

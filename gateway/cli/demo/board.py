@@ -10,6 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from gateway.cli.event_words import COUNTERS, details
 from gateway.mqtt.probes import SELF_TEST
 
 COLOURS: Final = {
@@ -73,7 +74,7 @@ class Board:
             _update(machine, kind, event)
         if kind in QUIET:
             return None
-        return self._say(event["t_src"], f"{unit:<8}{kind:<20}", *_details(kind, data))
+        return self._say(event["t_src"], f"{unit:<8}{kind:<20}", *details(kind, data))
 
     def _say(self, at: str, what: str, *details: object) -> Text:
         shown = " ".join(str(detail) for detail in details if detail not in (None, ""))
@@ -103,7 +104,7 @@ class Board:
         for title in ("produced", "good", "scrap"):
             table.add_column(title, justify="right", no_wrap=True)
         for unit, machine in sorted(self.machines.items()):
-            counts = [f"{machine.counts[name]:,}" if name in machine.counts else "-" for name in _COUNTERS]
+            counts = [f"{machine.counts[name]:,}" if name in machine.counts else "-" for name in COUNTERS]
             state = Text(machine.state, COLOURS.get(machine.state, ""))
             table.add_row(f"[bold]{unit}", state, machine.since, machine.reason, machine.order or "-", *counts)
         return table
@@ -122,9 +123,6 @@ class Board:
         )  # fmt: skip
 
 
-_COUNTERS: Final = ("produced", "good", "scrap")
-
-
 def _update(machine: Machine, kind: str, event: dict[str, Any]) -> None:
     data = event["data"]
     if kind == "equipment.state":
@@ -134,29 +132,6 @@ def _update(machine: Machine, kind: str, event: dict[str, Any]) -> None:
         machine.order, machine.counts = event["order"]["id"], {}
     elif kind == "order.completed":
         machine.order = f"{event['order']['id']} done"
-        machine.counts = {name: data[name] for name in _COUNTERS if data[name] is not None}
+        machine.counts = {name: data[name] for name in COUNTERS if data[name] is not None}
     elif kind == "production.count" and data["order_total"] is not None:
         machine.counts[data["counter"]] = data["order_total"]
-
-
-def _details(kind: str, data: dict[str, Any]) -> list[object]:
-    match kind:
-        case "equipment.state":
-            return [f"{data['from'] or 'start'} → {data['to']}", data["reason"], data["cause"]]
-        case "downtime.closed":
-            return [data["state"], f"{data['dur_s']} s", "micro-stop" if data["micro"] else data["reason"]]
-        case "order.completed":
-            return [f"{name} {data[name]}" for name in _COUNTERS if data[name] is not None]
-        case "container.completed":
-            return [data["sscc"], f"{data['qty']} pcs", "full" if data["full"] else "partial"]
-        case "param.result":
-            return [data["set"], f"rev {data['rev']}", data["result"], *data["codes"]]
-        case "alarm.raised" | "alarm.acked" | "alarm.cleared":
-            return [data["code"], data.get("text")]
-        case "quality.sample":
-            return [data["char"], "in spec" if data["in_spec"] else "OUT OF SPEC"]
-        case "material.low":
-            return [data["material"], f"{data['remaining']} left"]
-        case "gateway.connection":
-            return [data["device"], "up" if data["up"] else "down"]
-    return []

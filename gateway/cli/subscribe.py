@@ -1,0 +1,180 @@
+"""`gateway subscribe`: everything that gateways publish, each event once, with proof of what is missing."""
+
+import asyncio
+import os
+import signal
+import sys
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
+
+from gateway.cli.following import Follower, milliseconds
+from gateway.cli.subscribe_output import Record, summarise
+from gateway.cli.usage import UsageError, exit_code
+from gateway.config.load import load_plant
+from gateway.consumer.memory import Memory, load, recall, remember, save
+from gateway.consumer.reconcile import Reconciler
+from gateway.consumer.topics import SITES, filters, sites_of, status_filters
+from gateway.mqtt.client import BrokerLost, MqttConnection
+from gateway.mqtt.settings import MqttSettings
+
+KEPT: Final = 7 * 86_400
+"""Seconds for which the broker keeps messages for a consumer that has a state file."""
+
+KEPT_BRIEFLY: Final = 3_600
+"""The same for one without: it keeps nothing over its end, only over a lost connection."""
+
+LOOK: Final = 0.1
+"""Seconds between two looks whether all is here, with `--once`."""
+
+PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
+
+
+class Wish(NamedTuple):
+    """The options of the command."""
+
+    broker: str | None
+    config: Path | None
+    equipment: Sequence[str]
+    as_json: bool
+    state: Path | None
+    once: bool
+    seconds: float | None
+    root: str
+    user: str | None
+    password_file: Path | None
+    ca: Path | None
+
+
+class Source(NamedTuple):
+    """Where to hear what: the broker, the root of the topics, the sites, the equipment that was chosen (None: all)."""
+
+    settings: MqttSettings
+    root: str
+    sites: Sequence[str]
+    places: Sequence[str] | None
+
+    @property
+    def filters(self) -> tuple[list[str], list[str]]:
+        """Of the messages, and of the status of gateways."""
+        return filters(self.root, self.sites, self.places), status_filters(self.root, self.sites)
+
+
+def subscribe_to(wish: Wish) -> int:
+    """0 if nothing is missing at the end, 1 if something is, 2 if the wish cannot be fulfilled."""
+    return exit_code("subscribe", lambda: _subscribe(wish))
+
+
+def _subscribe(wish: Wish) -> int:
+    source = from_config(wish) if wish.broker is None else from_address(wish)
+    try:
+        memory = load(wish.state) if wish.state is not None else None
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if memory is None:
+        memory = Memory(f"subscribe-{uuid.uuid4().hex[:12]}", source.root)
+    elif memory.root != source.root:
+        raise UsageError(f"{wish.state} is of topics below {memory.root}, not {source.root}; give another --state")
+    try:
+        return asyncio.run(_follow(wish, source, memory))
+    except BrokenPipeError:
+        # Whoever read the lines has enough, as `head` has. Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+async def _follow(wish: Wish, source: Source, memory: Memory) -> int:
+    reconciler = Reconciler(f"sub-{uuid.uuid4().hex[:12]}", source.places)
+    recall(memory, reconciler, milliseconds())
+    settings = source.settings.model_copy(update={"client_id": memory.client_id})
+    keep_state = _keeper(wish.state, memory, reconciler)
+    keep_state()  # whether the file can be written shows now, and not with the first message
+    follower = Follower(
+        settings, source.root, reconciler, Record(as_json=wish.as_json, keep=keep_state), filters=source.filters,
+        keep=KEPT if wish.state is not None else KEPT_BRIEFLY,
+    )  # fmt: skip
+    await _until_enough(follower, wish)
+    if wish.state is None:
+        await _forget(settings)
+    summarise(reconciler)
+    return 0 if follower.was_connected and reconciler.missing == 0 else 1
+
+
+async def _until_enough(follower: Follower, wish: Wish) -> None:
+    """Until Ctrl-C, the end of the time that was given, or, with `--once`, until all is here."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    if wish.seconds is not None:
+        loop.call_later(wish.seconds, stop.set)
+    await follower.run(stop, once=wish.once)
+
+
+def _keeper(file: Path | None, memory: Memory, reconciler: Reconciler) -> Callable[[], None]:
+    """What makes safe what came: the state file, if there is one."""
+    if file is None:
+        return lambda: None
+    return lambda: save(file, remember(reconciler, memory.client_id, memory.root))
+
+
+async def _forget(settings: MqttSettings) -> None:
+    """Let the broker keep nothing for a name that nobody bears any more."""
+    for modern in (True, False) if settings.protocol == "auto" else (settings.protocol == "5",):
+        with suppress(BrokerLost):
+            async with MqttConnection(settings, None, modern=modern):
+                return
+
+
+def from_config(wish: Wish) -> Source:
+    """A plant's broker, its site and its equipment. Raises `UsageError`, `ConfigError`."""
+    plant = load_plant(wish.config or Path("config"))
+    paths = {name: path for spec in plant.equipment for name, path in ((spec.unit, spec.path), (spec.path, spec.path))}
+    unknown = [name for name in wish.equipment if name not in paths]
+    if unknown:
+        raise UsageError(f"{unknown[0]} is not configured; the equipment is: {', '.join(sorted(set(paths.values())))}")
+    places = [paths[name] for name in wish.equipment] or None
+    given = _login(wish)
+    settings = plant.mqtt.choices()[0] if given else plant.mqtt
+    return Source(_checked({**settings.model_dump(), **given}), plant.topic_root, [plant.site], places)
+
+
+def from_address(wish: Wish) -> Source:
+    """A broker of which nothing is known but where it is. Raises `UsageError`."""
+    assert wish.broker is not None
+    try:
+        url = urlsplit(wish.broker)
+        scheme, host, port = url.scheme, url.hostname, url.port
+    except ValueError:
+        scheme, host, port = "", None, None
+    if scheme not in PORTS or not host or url.username is not None or url.path not in ("", "/"):
+        raise UsageError("--broker is mqtt://<host>:<port>, or mqtts://… for TLS; a user goes to --user")
+    short = [name for name in wish.equipment if name.count("/") < 2]
+    if short:
+        raise UsageError(f"--eq {short[0]}: write the whole path, as in ACME/HZ/PACK/L1/FIL01, or give -c")
+    tls = {"ca": wish.ca} if scheme == "mqtts" else None
+    settings = _checked(
+        {"host": host, "port": port or PORTS[scheme], "tls": tls, "client_id": "subscribe", **_login(wish)}
+    )
+    places = list(wish.equipment) or None
+    return Source(settings, wish.root, sites_of(places) if places else SITES, places)
+
+
+def _login(wish: Wish) -> dict[str, Any]:
+    """Who we are, where that is not the gateway itself."""
+    if wish.user is None and wish.password_file is None:
+        return {}
+    nothing = {"password_env": None, "password_credential": None}
+    return {"username": wish.user, "password_file": wish.password_file, **nothing}
+
+
+def _checked(given: dict[str, Any]) -> MqttSettings:
+    try:
+        return MqttSettings.model_validate(given)
+    except ValidationError as error:
+        told = [f"{'.'.join(map(str, one['loc']))} {one['msg']}".strip() for one in error.errors(include_input=False)]
+        raise UsageError("; ".join(told).replace("Value error, ", "")) from None

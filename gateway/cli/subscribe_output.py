@@ -1,0 +1,134 @@
+"""What `gateway subscribe` shows: the record on standard output, what is wrong with it on standard error."""
+
+import sys
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+import typer
+from rich.console import Console
+
+from gateway.cli.event_words import words
+from gateway.cli.table import ruled
+from gateway.consumer.reconcile import Reconciler
+from gateway.consumer.reports import Asked, Filled, GivenUp, NotTaken, Report, Reused, Told, Unread
+from gateway.consumer.tally import Tally
+
+COLUMNS: Final = ("equipment", "events", "revisions", "repeats", "missed", "came", "missing", "tel", "tel missing")
+
+_RED: Final = typer.colors.RED
+_GREEN: Final = typer.colors.GREEN
+_YELLOW: Final = typer.colors.YELLOW
+
+
+class Record:
+    """The events, each once: lines for people, or each as the JSON that came. `keep` is called when they are out."""
+
+    def __init__(self, *, as_json: bool, keep: Callable[[], None]) -> None:
+        self._write = _json_line if as_json else _line
+        self._keep = keep
+        self._is_new = False
+
+    def hear(self, report: Report) -> None:
+        """An event for the record, or a note beside it."""
+        self._is_new = True
+        if isinstance(report, Told):
+            sys.stdout.write(f"{self._write(report)}\n")
+        else:
+            sys.stdout.flush()  # on a terminal, the note stands behind what it follows
+            _note(report)
+
+    def keep(self) -> None:
+        """What was heard is on its way to whoever reads it."""
+        if self._is_new:
+            self._is_new = False
+            sys.stdout.flush()
+        self._keep()
+
+    def link(self, state: str) -> None:
+        """The broker."""
+        _say("broker", state)
+
+
+def _json_line(told: Told) -> str:
+    """As it came; JSON may have been written over several lines by another make of gateway."""
+    payload = told.event.payload
+    return (msgspec.json.format(payload, indent=-1) if b"\n" in payload else payload).decode()
+
+
+class _Event(msgspec.Struct):
+    t_src: str
+    data: dict[str, object]
+
+
+def _line(told: Told) -> str:
+    event = told.event
+    unit = f"({event.gateway})" if event.of_nobody else event.place.rpartition("/")[2]
+    told_of = msgspec.json.decode(event.payload, type=_Event)
+    marks = "".join((f"  [revision {event.rev}]" if event.rev > 1 else "", "  [late]" if told.late else ""))
+    return f"{told_of.t_src}  {unit:<10}  {event.type:<20}  {words(event.type, told_of.data)}{marks}"
+
+
+def _note(report: Report) -> None:
+    match report:
+        case Asked(stream, _, first, last, missing, _, again):
+            _say("missing", f"{stream} {_range(first, last)}: {_count(missing)}, asked for{' again' * again}", _YELLOW)
+        case Filled(stream, first, last, messages):
+            _say("filled", f"{stream} {_range(first, last)}: {_count(messages)} came", _GREEN)
+        case GivenUp(stream, first, last, reason):
+            _say("lost", f"{stream} {_range(first, last)}: {reason}", _RED)
+        case NotTaken(stream, reason):
+            _say("waiting", f"{stream}: {reason}; asked for again later", _YELLOW)
+        case Reused(stream, seq):
+            text = "two events have this number; do two gateways have one id, or does one run on an old copy?"
+            _say("doubled", f"{stream} {seq}: {text}", _RED)
+        case Unread(topic, reason):
+            _say("unread", f"{topic}: {reason}", _RED)
+
+
+def summarise(reconciler: Reconciler) -> None:
+    """What came and what did not, on standard error: the record stays what it is."""
+    rows = _rows(reconciler)
+    bad = [row[6] != "0" or row[8] != "0" for row in rows]
+    if sys.stderr.isatty():
+        Console(stderr=True, highlight=False).print(ruled(COLUMNS, rows, bad))
+    else:
+        for row in (COLUMNS, *rows):
+            typer.echo("\t".join(row), err=True)
+    tallies = reconciler.tallies
+    events = sum(tally.events for tally in tallies.by_place.values())
+    if tallies.unreadable:
+        _say("unread", f"{tallies.unreadable} messages could not be read", _RED)
+    if reconciler.missing:
+        _say("result", f"{events:,} events; {reconciler.missing:,} messages are missing", _RED)
+    else:
+        _say("result", f"{events:,} events; nothing is missing", _GREEN)
+
+
+def _rows(reconciler: Reconciler) -> list[tuple[str, ...]]:
+    places = sorted({name.place for name, _ in reconciler.streams} | reconciler.tallies.by_place.keys())
+    return [_row(place, reconciler, reconciler.tallies.of(place)) for place in places]
+
+
+def _row(place: str, reconciler: Reconciler, tally: Tally) -> tuple[str, ...]:
+    own = [(name.kind, numbers) for name, numbers in reconciler.streams if name.place == place]
+    events = [numbers for kind, numbers in own if kind == "evt"]
+    missing = sum(numbers.left for numbers in events)
+    filled = sum(numbers.filled for numbers in events)
+    telemetry = tally.lost_before + sum(numbers.left for kind, numbers in own if kind == "tel")
+    figures = (
+        tally.events, tally.revisions, tally.repeats, filled + missing, filled, missing, tally.telemetry, telemetry
+    )  # fmt: skip
+    return place, *(str(figure) for figure in figures)
+
+
+def _say(word: str, text: str, colour: str | None = None) -> None:
+    typer.secho(f"{word:<8} {text}", fg=colour, err=True)
+
+
+def _range(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first}-{last}"
+
+
+def _count(messages: int) -> str:
+    return "1 event" if messages == 1 else f"{messages:,} events"
