@@ -87,9 +87,11 @@ class Replay:
         reached = found[-1].seq if len(found) == CHUNK else self._last
         expected = self._next
         for event in found:
+            if _decoder.decode(event.payload).epoch != self._epoch:
+                continue  # after a salvage numbers may be there twice
             self._miss(expected, event.seq - 1)
             expected = event.seq + 1
-            if event.condition == PUBLISHED and _decoder.decode(event.payload).epoch == self._epoch:
+            if event.condition == PUBLISHED:
                 self._ready.append(event)
             elif event.condition != 0:
                 self._miss(event.seq, event.seq)

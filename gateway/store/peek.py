@@ -12,7 +12,7 @@ def checkpoint(path: Path, key: str) -> bytes | None:
     """
     if not path.is_file():
         return None
-    record = RecordFile(path, "")
+    record = RecordFile(path, "", mend=False)
     try:
         record.open()
         return record.checkpoints().get(key)

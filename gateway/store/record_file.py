@@ -2,14 +2,16 @@
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from gateway.domain.uplink import NumberedNotice, QuarantinedMessages
+from gateway.domain.uplink import NumberedNotice, QuarantinedMessages, SalvagedRecord
+from gateway.store.integrity import is_damage, is_ours, log_of, marked, note_closed, note_open
 from gateway.store.notices import Notices
 from gateway.store.outbox import Outbox
 from gateway.store.records import RetainedRow, Statistics, StoredAnswer, Transaction
+from gateway.store.salvage import from_nothing, salvage, without_log
 from gateway.store.schema import StoreDamaged, StoreError, StoreFull, prepare
 
 PATIENCE: Final = 1.0
@@ -29,11 +31,16 @@ class RecordFile:
     counted and noted; never anything else that no broker has.
     """
 
-    def __init__(self, path: Path, new_epoch: str, max_bytes: int | None = None) -> None:
-        self.epoch = new_epoch
+    def __init__(self, path: Path, new_epoch: str, max_bytes: int | None = None, *, mend: bool = True) -> None:
+        """Without `mend` nothing is written but what is asked for: a damaged file stays as it is."""
+        self.epoch = self._new_epoch = new_epoch
         self.is_new = True
         self.statistics = Statistics()
+        self.salvaged: SalvagedRecord | None = None
+        """What came of the damage that was found when it was opened."""
         self._path = path
+        self._mend = mend
+        self._is_noted = False
         self._max_bytes = max_bytes
         self._connection: sqlite3.Connection
         self.outbox: Outbox
@@ -41,7 +48,31 @@ class RecordFile:
         self._to_close = ExitStack()
 
     def open(self) -> None:
-        """Open the file, or make it, readable by its owner alone. Raises `StoreError`."""
+        """Open the file, or make it, readable by its owner alone; salvage a damaged one. Raises `StoreError`."""
+        reason = marked(self._path) if self._mend else None
+        if reason is None:
+            try:
+                self._open()
+            except StoreDamaged as error:
+                self._to_close.close()
+                if not self._mend:
+                    raise
+                reason = str(error)
+            else:
+                return
+        self.salvaged = salvage(self._path, reason, self._new_epoch)
+        self._open()
+
+    def close(self) -> None:
+        """Close the file if it is open; SQLite then merges its write-ahead log."""
+        if self._is_noted:
+            self._is_noted = False
+            with suppress(sqlite3.Error):  # whoever opens it next finds out what ails it
+                note_closed(self._connection)
+        self._to_close.close()
+
+    def _open(self) -> None:
+        had_log, was_empty = log_of(self._path).exists(), self._path.exists() and self._path.stat().st_size == 0
         try:
             self._path.touch(mode=0o600)
             self._path.chmod(0o600)
@@ -50,7 +81,9 @@ class RecordFile:
             raise StoreError(f"{self._path} cannot be opened or made: {error}") from error
         self._to_close.callback(self._connection.close)
         try:
-            self.epoch, self.is_new = prepare(self._connection, str(self._path), self.epoch)
+            self.epoch, self.is_new = prepare(self._connection, str(self._path), self._new_epoch)
+            if self._mend:
+                self._note_open(had_log=had_log, was_empty=was_empty)
             (self._page_size,) = self._connection.execute("PRAGMA page_size").fetchone()
             if self._max_bytes is not None:
                 self._connection.execute(f"PRAGMA max_page_count = {self._max_bytes // self._page_size:d}")
@@ -62,9 +95,15 @@ class RecordFile:
         except sqlite3.Error as error:
             raise self._unusable(error) from error
 
-    def close(self) -> None:
-        """Close the file if it is open; SQLite then merges its write-ahead log."""
-        self._to_close.close()
+    def _note_open(self, *, had_log: bool, was_empty: bool) -> None:
+        """Note that it is in use. One that was in use, and whose log is gone, has lost its newest commits."""
+        was_open = note_open(self._connection)
+        self._is_noted = True
+        if not self.is_new and was_open and not had_log:
+            self.salvaged = without_log(self._connection, self._path, self._new_epoch)
+            self.epoch = self._new_epoch
+        elif self.is_new and was_empty and not had_log:
+            self.salvaged = from_nothing(self._connection, self._path)
 
     # --- writing ------------------------------------------------------------------------------------------------
 
@@ -193,6 +232,8 @@ class RecordFile:
                 raise
             if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
                 raise StoreFull(f"{self._path} is full, and nothing in it may be dropped") from error
+            if is_damage(error):
+                raise StoreDamaged(f"{self._path} is damaged: {error}") from error
             text = f"{self._path} cannot be written: {error}; see whether its disk is full, read-only or failing"
             raise StoreError(text) from error
         self._measure()
@@ -204,6 +245,8 @@ class RecordFile:
     def _unusable(self, error: sqlite3.Error) -> StoreError:
         if "locked" in str(error):
             return StoreError(f"{self._path} is in use by another gateway; give each its own record, or end the other")
-        return StoreDamaged(
+        if is_damage(error) and is_ours(self._path):
+            return StoreDamaged(f"{self._path} is damaged: {error}")
+        return StoreError(
             f"{self._path} is not a record of this gateway or is damaged ({error}); move it aside to begin anew"
         )

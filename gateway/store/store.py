@@ -5,6 +5,7 @@ a crash there is never one without the other (trap D8).
 """
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
@@ -12,7 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
-from gateway.domain.uplink import NumberedNotice
+from gateway.domain.uplink import NumberedNotice, SalvagedRecord
+from gateway.store.integrity import is_damage, mark
 from gateway.store.record_file import RecordFile
 from gateway.store.records import (
     Backlog,
@@ -23,6 +25,7 @@ from gateway.store.records import (
     StoredEvent,
     Transaction,
 )
+from gateway.store.schema import StoreDamaged
 
 _Result = TypeVar("_Result")
 
@@ -72,6 +75,11 @@ class Store:
     def is_new(self) -> bool:
         """True if there was no record before."""
         return self._file.is_new
+
+    @property
+    def salvaged(self) -> SalvagedRecord | None:
+        """What came of the damage that was found when the file was opened."""
+        return self._file.salvaged
 
     @property
     def statistics(self) -> Statistics:
@@ -171,4 +179,17 @@ class Store:
 
     async def _run(self, work: Callable[[], _Result]) -> _Result:
         async with self._places:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+            return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: self._watched(work))
+
+    def _watched(self, work: Callable[[], _Result]) -> _Result:
+        """What is found damaged is marked, so that the next start salvages it; this gateway cannot go on with it."""
+        try:
+            return work()
+        except StoreDamaged as damaged:
+            reason = str(damaged)
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            reason = f"{self.path} is damaged: {error}"
+        mark(self.path, reason)
+        raise StoreDamaged(f"{reason}; what can be read of it is salvaged when the gateway starts again")

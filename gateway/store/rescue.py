@@ -1,0 +1,233 @@
+"""Reading what can still be read of a damaged record, and finding exactly what cannot (trap D7).
+
+SQLite stops at the first page that makes no sense. So the messages are read by ranges of their ids, forwards and
+backwards up to the damage, and what lies between is halved until it is found. The indexes are pages of their own: they
+tell which messages were there.
+"""
+
+import sqlite3
+import zlib
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from gateway.store.schema import StoreError
+
+MOST_TRIES: Final = 20_000
+"""Ranges that are tried; a file that is torn in more places is given up from there on, and that is said."""
+
+COLUMNS: Final = "id, stream, seq, topic, payload, crc, critical, condition, settled_at, reason, correlation"
+_INDEXES: Final = {"outbox_queued": 0, "outbox_published": 1, "outbox_quarantined": 2}
+
+Row = tuple[int, int, int, str, bytes, int, int, int, int | None, str | None, bytes | None]
+Ranges = list[tuple[int, int]]
+
+
+class Rescued(msgspec.Struct):
+    """What was read besides the messages, and what of them was not. Tables are as far as they could be read."""
+
+    saved: int
+    lost: Ranges
+    """Rows that were there and cannot be read; with `sure` False perhaps some of them were not there any more."""
+    sure: bool
+    queued_lost: int
+    """How many of the lost rows no broker had."""
+    lost_numbers: dict[int, list[int]]
+    """Numbers of lost events by stream."""
+    last_id: int
+    is_last: bool
+    """Whether there was no row behind `last_id`; otherwise nobody knows."""
+    streams: dict[int, tuple[str, str]]
+    """By number: kind and equipment."""
+    tallies: dict[str, int]
+    epoch: str | None
+    checkpoints: dict[str, bytes] | None
+    """All of them or, where one cannot be read, None."""
+    retained: list[tuple[str, bytes]]
+    answers: list[tuple[str, int, bytes, bytes | None]]
+    notices: list[tuple[str, bytes]]
+
+
+def rescue(path: Path, keep: Callable[[list[Row]], None]) -> Rescued:
+    """Read what there is; messages go to `keep` as they are found, some at a time, in no order, each once."""
+    try:
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    except sqlite3.Error as error:
+        raise StoreError(f"{path} cannot be opened: {error}") from error
+    with closing(connection):
+        connection.execute("PRAGMA writable_schema = ON")  # or SQLite reads nothing of a file that ends too early
+        return _Reader(connection, keep).read()
+
+
+class _Reader:
+    def __init__(self, connection: sqlite3.Connection, keep: Callable[[list[Row]], None]) -> None:
+        self._connection = connection
+        self._keep = keep
+        self._tries = 0
+        self._found = bytearray()
+        self._streams: dict[int, tuple[str, str]] = {}
+
+    def read(self) -> Rescued:
+        self._streams = {number: (kind, path) for number, kind, path in self._all("id, kind, equipment FROM stream")[0]}
+        known, queued, sure = self._known_ids()
+        given = self._ids("seq FROM sqlite_sequence WHERE name = 'outbox'")
+        last_id = max([*known, *given, *self._ids("MAX(id) FROM outbox NOT INDEXED")], default=0)
+        self._found = bytearray(last_id + 1)
+        unreadable = self._read_rows(last_id)
+        if sure:
+            lost = ranges(number for number in sorted(known) if not self._found[number])
+            queued_lost = sum(not self._found[number] for number in queued)
+        else:
+            lost, queued_lost = unreadable, sum(last - first + 1 for first, last in unreadable)
+        meta = dict(self._all("key, value FROM meta")[0])
+        return Rescued(
+            saved=sum(self._found), lost=lost, sure=sure, queued_lost=queued_lost, lost_numbers=self._lost_numbers(),
+            last_id=last_id, is_last=sure or bool(given), streams=self._streams,
+            tallies=dict(self._all("key, value FROM tally")[0]), epoch=meta.get("epoch"), checkpoints=self._checkpoints(),
+            retained=self._all("topic, payload FROM retained")[0],
+            answers=self._all("cmd, at, payload, sender FROM answer")[0],
+            notices=self._all("key, data FROM notice ORDER BY id")[0],
+        )  # fmt: skip
+
+    # --- messages -----------------------------------------------------------------------------------------------
+
+    def _read_rows(self, last_id: int) -> Ranges:
+        """Every message whose bytes are as they were written; returns the ranges of ids that raise."""
+        unreadable: Ranges = []
+        waiting = [(1, last_id)] if last_id else []
+        while waiting:
+            first, last = waiting.pop()
+            if self._tries >= MOST_TRIES:
+                unreadable.append((first, last))
+                continue
+            reached, whole = self._scan(first, last, "ASC")
+            if whole:
+                continue
+            first = max(first, reached + 1)
+            reached, _ = self._scan(first, last, "DESC")
+            last = min(last, reached - 1) if reached else last
+            if first == last:
+                unreadable.append((first, last))
+            elif first < last:
+                middle = (first + last) // 2
+                waiting += [(middle + 1, last), (first, middle)]
+        return _joined(sorted(unreadable))
+
+    def _scan(self, first: int, last: int, way: str) -> tuple[int, bool]:
+        """Read in one direction; returns the last id reached (0: none) and whether there was no damage on the way."""
+        self._tries += 1
+        reached = 0
+        statement = f"SELECT {COLUMNS} FROM outbox NOT INDEXED WHERE id BETWEEN ? AND ? ORDER BY id {way}"  # noqa: S608
+        cursor = self._connection.cursor()
+        try:
+            cursor.execute(statement, (first, last))
+            while rows := cursor.fetchmany(1):
+                (row,) = rows
+                if not first <= row[0] <= last:
+                    return reached, False
+                reached = row[0]
+                self._take(row)
+        except (sqlite3.Error, OverflowError):
+            return reached, False
+        return reached, True
+
+    def _take(self, row: Any) -> None:
+        """Hand it on if it is as it was written, and was not yet found."""
+        if self._found[row[0]] or not _is_whole(row):
+            return
+        if row[1] not in self._streams:
+            self._streams[row[1]] = _stream_of(row[3], row[4])
+        self._found[row[0]] = 1
+        self._keep([row])
+
+    def _known_ids(self) -> tuple[set[int], set[int], bool]:
+        """The ids that the indexes name, those of queued messages, and whether every index has an end."""
+        known: set[int] = set()
+        queued: set[int] = set()
+        sure = True
+        for index, condition in _INDEXES.items():
+            found, whole = self._all(f"id FROM outbox INDEXED BY {index} WHERE condition = {condition:d}")
+            ids = {number for (number,) in found if isinstance(number, int) and 0 < number < 1 << 48}
+            known |= ids
+            if condition == 0:
+                queued = ids
+            sure = sure and whole and len(ids) == len(found)
+        return known, queued, sure
+
+    def _ids(self, what: str) -> list[int]:
+        return [number for (number,) in self._all(what)[0] if isinstance(number, int) and 0 < number < 1 << 48]
+
+    def _lost_numbers(self) -> dict[int, list[int]]:
+        statement = "stream, seq, id FROM outbox INDEXED BY outbox_numbered WHERE critical AND seq > 0"
+        lost: dict[int, list[int]] = {}
+        for stream, seq, number in self._all(statement)[0]:
+            if 0 < number < len(self._found) and not self._found[number]:
+                lost.setdefault(stream, []).append(seq)
+        return lost
+
+    # --- the rest -----------------------------------------------------------------------------------------------
+
+    def _checkpoints(self) -> dict[str, bytes] | None:
+        found, whole = self._all("key, value FROM checkpoint")
+        if not whole or not all(_is_json(value) for _, value in found):
+            return None
+        return dict(found)
+
+    def _all(self, what: str) -> tuple[list[Any], bool]:
+        """What a SELECT gives before it meets damage, and whether it meets none."""
+        rows: list[Any] = []
+        try:
+            cursor = self._connection.execute(f"SELECT {what}")
+            while found := cursor.fetchmany(1):
+                rows += found
+        except (sqlite3.Error, OverflowError):
+            return rows, False
+        return rows, True
+
+
+def ranges(numbers: Iterable[int]) -> Ranges:
+    """Neighbours together; the numbers rise."""
+    return _joined((number, number) for number in numbers)
+
+
+def _joined(parts: Iterable[tuple[int, int]]) -> Ranges:
+    joined: Ranges = []
+    for first, last in parts:
+        if joined and first <= joined[-1][1] + 1:
+            joined[-1] = joined[-1][0], max(last, joined[-1][1])
+        else:
+            joined.append((first, last))
+    return joined
+
+
+def _is_whole(row: Any) -> bool:
+    """Whether every column is of its kind and the payload has its checksum: damage may look like a row."""
+    kinds = (int, int, int, str, bytes, int, int, int)
+    return all(isinstance(value, kind) for value, kind in zip(row, kinds, strict=False)) and (
+        zlib.crc32(row[4]) == row[5] and row[6] in (0, 1) and row[7] in (0, 1, 2)
+    )
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        msgspec.json.decode(value)
+    except (msgspec.DecodeError, TypeError, ValueError):
+        return False
+    return True
+
+
+class _Envelope(msgspec.Struct):
+    eq: str | None = None
+
+
+def _stream_of(topic: str, payload: bytes) -> tuple[str, str]:
+    """Kind and equipment of a stream that only its messages tell of."""
+    kind = "tel" if topic.endswith("/tel") else "evt" if "/evt/" in topic else "res"
+    try:
+        equipment = msgspec.json.decode(payload, type=_Envelope).eq
+    except (msgspec.DecodeError, ValueError):
+        equipment = None
+    return kind, (equipment or "") if kind != "res" else ""
