@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +32,7 @@ equipment:
     tags:
       running: {{register: 0, type: uint16, bit: 0}}
       speed: {{register: 1, type: uint16, publish: true}}
+      note: {{register: 10-20, type: string, publish: true}}
     state: {{debounce: 0s, stale_after: 24h, rules: [{{to: RUN, when: "running"}}, {{to: DOWN, when: "true"}}]}}
 """
 OWN = "mfg/v1/ACME/HZ/_gw/edge-01"
@@ -103,6 +105,11 @@ class Line:
     def store(self) -> Any:
         return self.daemon._store.statistics
 
+    @property
+    def last(self) -> int:
+        """The last number that the machine's events were given."""
+        return self.daemon._core._recorders[MACHINE].last
+
     async def toggle(self, times: int) -> None:
         """The machine starts or stops so many times, a second of its clock apart; each time is an event or two."""
         for _ in range(times):
@@ -110,6 +117,13 @@ class Line:
             at = self._begin + self._shown * 1000
             changes = [TagChange("M1.running", self._shown % 2, 0, at), TagChange("M1.speed", self._shown, 0, at)]
             await self.daemon.take_batch("M1", Batch(changes, at))
+
+    async def write_notes(self, times: int, size: int) -> None:
+        """Run parameters alone: so many `tel` messages of so many bytes, and no event."""
+        for _ in range(times):
+            self._shown += 1
+            at = self._begin + self._shown * 1000
+            await self.daemon.take_batch("M1", Batch([TagChange("M1.note", "n" * size, 0, at)], at))
 
     async def all_acknowledged(self) -> None:
         await eventually(lambda: self.store.queued == 0, "everything is acknowledged", LONG)
@@ -126,18 +140,26 @@ class Line:
 
 
 @asynccontextmanager
-async def gateway(folder: Path, broker: int, window: int = 8) -> AsyncIterator[Line]:
-    """The gateway while it runs; killed at the end, so that what it had in memory is gone."""
+async def gateway(
+    folder: Path, broker: int, *, window: int = 8, store_limit: int = 16_000_000, in_reach: bool = True
+) -> AsyncIterator[Line]:
+    """The gateway while it runs, from the connect on; killed at the end, so that what it had in memory is gone.
+
+    With `in_reach` false nobody waits for the connect.
+    """
     config = folder / "config"
     config.mkdir(exist_ok=True)
     text = PLANT.format(folder=folder, broker=broker, nobody=free_port(), window=window)
     (config / "plant.yaml").write_text(text, encoding="utf-8")
-    daemon = Daemon(load_plant(config), SystemClock())
+    plant = replace(load_plant(config), store_limit=store_limit)
+    daemon = Daemon(plant, SystemClock())
     running = asyncio.create_task(daemon.run(asyncio.Event()))
     try:
-        await eventually(
-            lambda: running.done() or (hasattr(daemon, "_broker") and daemon._broker.connected), "the gateway", LONG
-        )
+
+        def has_begun() -> bool:
+            return hasattr(daemon, "_broker") and (daemon._broker.connected or not in_reach)
+
+        await eventually(lambda: running.done() or has_begun(), "the gateway", LONG)
         yield Line(daemon)
     finally:
         running.cancel()
