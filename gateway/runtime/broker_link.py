@@ -232,12 +232,11 @@ class BrokerLink:
         await self._leave(connection)
 
     async def _leave(self, connection: MqttConnection) -> None:
-        """See what is in flight acknowledged, and say offline; `settle` ends when the broker has that, or is lost."""
+        """Say offline behind all that is in flight; `settle` ends when the broker has acknowledged that, or is lost."""
         self._delivery = self._listening = None
         with suppress(BrokerLost):  # `settle` tells
             try:
                 async with asyncio.timeout(LEAVING):
-                    await connection.room(1)
                     connection.publish(OFFLINE, self._status_topic, self._offline, retain=True)
                     await connection.room(1)
             except TimeoutError:

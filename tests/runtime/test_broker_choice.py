@@ -149,11 +149,11 @@ async def test_it_moves_back_in_good_order_when_the_preferred_broker_is_there_ag
             await up.is_told("lost", "connected")
             await gate.open()
             while not preferred.payloads("evt/"):
-                await up.commit(20)
-                await asyncio.sleep(0.005)
+                await up.commit(50)
             await up.is_empty()
             committed = up._committed
             await eventually(lambda: len(numbers(preferred) + numbers(other)) >= committed, "all arrived")
+            assert other.messages[-1].topic == STATUS, "after its goodbye it sent nothing more"
             assert other.payloads(STATUS) == [b'{"state":"online"}', b'{"state":"offline"}']
             assert preferred.payloads(STATUS) == [b'{"state":"online"}']
         await gate.close()
@@ -182,7 +182,26 @@ async def test_a_command_that_waits_at_the_broker_that_was_left_is_taken_when_we
     assert at(up) == [str(second.port), str(gate.port), str(second.port)]
 
 
-async def test_a_visit_disturbs_nobody(mosquitto: Mosquitto, second: Mosquitto, tmp_path: Path) -> None:
+async def test_a_visit_leaves_the_commands_that_wait_at_the_preferred_broker_where_they_are(
+    mosquitto: Mosquitto, second: Mosquitto, tmp_path: Path
+) -> None:
+    """Under the gateway's own client id it would end the session in which they wait."""
+    gate = Gate(mosquitto.port)
+    await gate.open()
+    with Consumer(mosquitto.port, "nothing") as mes:
+        async with between(tmp_path, gate.port, second.port) as up:
+            await up.is_told("connected")
+            await gate.close()
+            await up.is_told("connected", "lost", "connected")
+            mes.publish("cmd/a", b"for later")
+            await gate.open()
+            await eventually(lambda: up.listener.taken == [b"for later"], "it was kept")
+    await gate.close()
+
+
+async def test_a_visit_that_is_followed_by_a_refusal_costs_a_moment(
+    mosquitto: Mosquitto, second: Mosquitto, tmp_path: Path
+) -> None:
     """A preferred broker that lets in visitors but refuses the gateway: the backlog still goes out, at the other."""
     (tmp_path / "acl").write_text("topic readwrite cmd/#\ntopic readwrite evt/#\n")
     mosquitto.restart(f"acl_file {tmp_path / 'acl'}")
@@ -220,18 +239,20 @@ async def test_a_broker_that_acknowledges_nothing_is_left_all_the_same(
     mosquitto: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It lets us in and keeps the connection alive, so only the deadline ends it; what it had is sent again."""
-    monkeypatch.setattr("gateway.runtime.broker_link.LEAVING", 0.1)
+    monkeypatch.setattr("gateway.runtime.broker_link.LEAVING", 0.3)
     gate = Gate(mosquitto.port)
     async with speaking_broker(never_acknowledging) as port:
         with capture_logs() as logs, Consumer(mosquitto.port) as consumer:
             async with between(tmp_path, gate.port, port) as up:
                 await up.is_told("lost", "connected")
-                await up.commit(100)
+                await up.commit(20)
                 await gate.open()
+                await eventually(lambda: lines(logs, "a preferred broker is back") == 1, "it leaves")
+                assert not up.link.connected, "and does not say online again behind its goodbye"
                 await up.is_empty()
-                await eventually(lambda: 99 in numbers(consumer), "the preferred one has all")
+                await eventually(lambda: 19 in numbers(consumer), "the preferred one has all")
     await gate.close()
-    assert streams(numbers(consumer)) == streams(range(100))
+    assert streams(numbers(consumer)) == streams(range(20))
     assert "it acknowledges nothing more, and a preferred broker is back" in str(logs)
 
 
