@@ -10,7 +10,7 @@ from gateway.mqtt.client import BrokerLost, MqttConnection
 from gateway.mqtt.settings import MqttSettings
 from tests.brokers import until
 from tests.mqtt.certificates import Authority
-from tests.shipped_mosquitto import Party, ShippedMosquitto, password_of
+from tests.shipped_mosquitto import SHIPPED, Party, ShippedMosquitto, password_of
 
 OWN = "mfg/v1/ACME/HZ/_gw/edge-01/evt/x"
 
@@ -26,6 +26,38 @@ async def acknowledged(connection: MqttConnection) -> str | None:
     async for burst in connection.acknowledgements():
         return burst[0].refusal
     raise AssertionError("the connection ended")
+
+
+WRITTEN_OUT = {
+    "listener": "1883 127.0.0.1",
+    "allow_anonymous": "false",
+    "per_listener_settings": "false",
+    "set_tcp_nodelay": "true",
+    "max_connections": "200",
+    "max_queued_messages": "500000",
+    "max_queued_bytes": "250000000",
+    "queue_qos0_messages": "false",
+    "persistent_client_expiration": "14d",
+    "max_inflight_messages": "200",
+    "max_inflight_bytes": "0",
+    "max_packet_size": "1000000",
+    "memory_limit": "1000000000",
+    "persistence": "true",
+    "autosave_on_changes": "false",
+    "autosave_interval": "10",
+}
+"""What no version's default may decide."""
+
+
+def test_every_limit_is_written_out_as_the_page_says_and_nobody_has_a_password() -> None:
+    lines = [line for line in (SHIPPED / "mosquitto.conf").read_text().splitlines() if line and line[0] != "#"]
+    written = [tuple(line.split(" ", 1)) for line in lines]
+    assert {pair for pair in written if pair[0] in WRITTEN_OUT} == set(WRITTEN_OUT.items())
+    assert "tls_version tlsv1.2" in (SHIPPED / "tls.conf").read_text().splitlines(), "at least"
+    page = (SHIPPED.parents[1] / "docs" / "uplink.md").read_text()
+    for figure in ("(500,000)", "(250 MB", "(14 days)", "(1 GB)", "`autosave_interval 10`"):
+        assert figure in page.replace("\n", " "), figure
+    assert {path.name for path in SHIPPED.iterdir()} == {"mosquitto.conf", "acl", "tls.conf"}
 
 
 async def test_the_gateway_is_told_the_window_and_the_largest_packet(shipped: ShippedMosquitto) -> None:

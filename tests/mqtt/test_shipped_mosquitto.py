@@ -86,6 +86,16 @@ def heard_by(shipped: ShippedMosquitto, user: str, topics: set[str]) -> set[str]
         return {topic for topic, _, _ in listener.heard} - {last}
 
 
+def test_s09_the_brokers_own_figures_are_for_the_mes_and_for_screens(shipped: ShippedMosquitto) -> None:
+    own = f"{SITE}/_gw/edge-01/now/messages"
+    with Party(shipped, "edge-01") as gateway:
+        gateway.publish(own, b"1", retain=True)
+    for user, hears in {"mes": True, "dashboard": True, "edge-01": False}.items():
+        with Party(shipped, user, "$SYS/broker/version", own) as party:
+            until(lambda listener=party: bool(listener.heard_on(own)), "what was asked for last")
+            assert bool(party.heard_on("$SYS/broker/version")) == hears, user
+
+
 def test_s09_what_is_retained_can_be_cleared_by_its_gateway_alone(shipped: ShippedMosquitto) -> None:
     """An empty retained message takes away what holds now, from everybody who comes later."""
     now = f"{L1}/FIL01/now/state"
