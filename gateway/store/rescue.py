@@ -31,7 +31,7 @@ class Rescued(msgspec.Struct):
 
     saved: int
     lost: Ranges
-    """Rows that were there and cannot be read; with `sure` False perhaps some of them were not there any more."""
+    """Rows that were there and cannot be read; with `sure` False some of them were perhaps not there any more."""
     sure: bool
     queued_lost: int
     """How many of the lost rows no broker had."""
@@ -68,6 +68,7 @@ class _Reader:
         self._keep = keep
         self._tries = 0
         self._found = bytearray()
+        self._spoiled: set[int] = set()
         self._streams: dict[int, tuple[str, str]] = {}
 
     def read(self) -> Rescued:
@@ -77,17 +78,19 @@ class _Reader:
         last_id = max([*known, *given, *self._ids("MAX(id) FROM outbox NOT INDEXED")], default=0)
         self._found = bytearray(last_id + 1)
         unreadable = self._read_rows(last_id)
-        if sure:
-            lost = ranges(number for number in sorted(known) if not self._found[number])
-            queued_lost = sum(not self._found[number] for number in queued)
-        else:
-            lost, queued_lost = unreadable, sum(last - first + 1 for first, last in unreadable)
+        gone = {number for number in known | self._spoiled if not self._found[number]}
+        lost, queued_lost = ranges(sorted(gone)), sum(not self._found[number] for number in queued)
+        if not sure:  # then whatever is not there may have been: more is told than is lost, never less
+            first = self._found.find(1)
+            absent = ranges(number for number in range(max(first, 1), last_id + 1) if not self._found[number])
+            lost = _joined(sorted(lost + unreadable + absent))
+            queued_lost = sum(last - first + 1 for first, last in lost)
         meta = dict(self._all("key, value FROM meta")[0])
         return Rescued(
             saved=sum(self._found), lost=lost, sure=sure, queued_lost=queued_lost, lost_numbers=self._lost_numbers(),
             last_id=last_id, is_last=sure or bool(given), streams=self._streams,
-            tallies=dict(self._all("key, value FROM tally")[0]), epoch=meta.get("epoch"), checkpoints=self._checkpoints(),
-            retained=self._all("topic, payload FROM retained")[0],
+            tallies=dict(self._all("key, value FROM tally")[0]), epoch=meta.get("epoch"),
+            checkpoints=self._checkpoints(), retained=self._all("topic, payload FROM retained")[0],
             answers=self._all("cmd, at, payload, sender FROM answer")[0],
             notices=self._all("key, data FROM notice ORDER BY id")[0],
         )  # fmt: skip
@@ -136,7 +139,10 @@ class _Reader:
 
     def _take(self, row: Any) -> None:
         """Hand it on if it is as it was written, and was not yet found."""
-        if self._found[row[0]] or not _is_whole(row):
+        if self._found[row[0]]:
+            return
+        if not _is_whole(row):
+            self._spoiled.add(row[0])
             return
         if row[1] not in self._streams:
             self._streams[row[1]] = _stream_of(row[3], row[4])

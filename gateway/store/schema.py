@@ -19,8 +19,9 @@ QUARANTINED: Final = 2
 # AUTOINCREMENT: without it SQLite gives the ids of deleted rows again (trap D5), and order is told by the id. The last
 # id given is also how many messages were ever taken in.
 #
-# The partial indexes hold everything that their condition is asked for, so that opening the file, which counts the
-# rows, never reads a payload. SQLite ends each entry with the row's id, so a stream's rows come in their order.
+# The partial indexes hold everything that their condition is asked for, their own condition too, which SQLite would
+# else look up in the row: so opening the file, which counts the rows, never reads one, and a damaged file tells which
+# rows it had. SQLite ends each entry with the row's id, so a stream's rows come in their order.
 #
 # A tally is a sum over all time: of messages acknowledged, dropped, and taken from the quarantine under a new id.
 # A notice is something that an event must yet tell; `taken` says that the event is being made.
@@ -45,11 +46,11 @@ CREATE TABLE outbox (
     reason TEXT,
     correlation BLOB
 );
-CREATE INDEX outbox_queued ON outbox (stream) WHERE condition = 0;
+CREATE INDEX outbox_queued ON outbox (stream, condition) WHERE condition = 0;
 CREATE INDEX outbox_droppable ON outbox (id) WHERE condition = 0 AND NOT critical;
-CREATE INDEX outbox_published ON outbox (settled_at) WHERE condition = 1;
-CREATE INDEX outbox_quarantined ON outbox (topic) WHERE condition = 2;
-CREATE INDEX outbox_numbered ON outbox (stream, seq) WHERE critical AND seq > 0;
+CREATE INDEX outbox_published ON outbox (settled_at, condition) WHERE condition = 1;
+CREATE INDEX outbox_quarantined ON outbox (topic, condition) WHERE condition = 2;
+CREATE INDEX outbox_numbered ON outbox (stream, seq, critical) WHERE critical AND seq > 0;
 CREATE TABLE notice (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     key TEXT NOT NULL,

@@ -218,6 +218,9 @@ def test_the_next_message_and_the_counts_at_the_start_are_found_without_reading_
     file.close()
     assert len(read) >= 9
     assert not [(line, plan) for line, plan in plans if plan in ("SCAN outbox", "SCAN retained")]
+    counts = [plan for line, plan in plans if "COUNT(*)" in line]
+    assert len(counts) == 3
+    assert all("COVERING INDEX" in plan for plan in counts)
 
 
 async def test_a_cancelled_call_is_done_or_not_done_and_the_counts_stay_true(path: Path) -> None:
