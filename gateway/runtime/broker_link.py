@@ -38,7 +38,7 @@ class Listener(Protocol):
         ...
 
     def broker_lost(self, reason: str) -> None:
-        """The broker is out of reach, from the first failed try on."""
+        """No broker is in reach: a connection was lost, or the first round of tries failed at all of them."""
         ...
 
     async def handle_message(self, incoming: Incoming) -> None:
@@ -84,6 +84,7 @@ class BrokerLink:
         self._moving = False
         self._ended = asyncio.Event()
         self._said: set[str] = set()
+        self._out_of_reach = False
 
     @property
     def connected(self) -> bool:
@@ -139,7 +140,7 @@ class BrokerLink:
                     break
                 following = self._choice.lost(lost)
                 if following is not Next.AGAIN:
-                    self._lost(str(lost))
+                    self._lost(str(lost), out_of_reach=following is Next.WAIT)
                 if following is Next.WAIT:
                     await self._clock.sleep(self._backoff.next())
         self._ended.set()
@@ -247,6 +248,7 @@ class BrokerLink:
     def _found(self, delivery: Delivery) -> None:
         self._delivery = delivery
         self._said.clear()
+        self._out_of_reach = False
         self._backoff.reset()
         broker = self._choice.name
         instead = {"instead_of": self._choice.better[0].place} if self._choice.better else {}
@@ -254,9 +256,10 @@ class BrokerLink:
         self._choice.accepted()
         self._listener.broker_connected(broker)
 
-    def _lost(self, reason: str) -> None:
+    def _lost(self, reason: str, *, out_of_reach: bool) -> None:
         """Say it once per transition, and again only if there is a reason not heard before."""
-        if not self._said:
+        if out_of_reach and not self._out_of_reach:
+            self._out_of_reach = True
             self._listener.broker_lost(reason)
         if reason not in self._said:
             log.warning("broker lost; messages are kept", reason=reason)
