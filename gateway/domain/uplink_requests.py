@@ -94,4 +94,4 @@ def _counted(number: int, what: str) -> str:
 def _shown(ranges: Ranges) -> str:
     names = [str(first) if first == last else f"{first}-{last}" for first, last in ranges]
     rest = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {rest} more ranges" if rest > 0 else "")
+    return ", ".join(names[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")

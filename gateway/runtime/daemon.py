@@ -218,8 +218,6 @@ class Daemon:
         now = self._clock.now()
         with self._committer.facts() as core:
             core.handle_broker(True, now, now, broker)
-        if self._duties is not None:
-            self._duties.connected()
 
     def broker_lost(self, reason: str) -> None:
         """The broker is out of reach; `reason` is logged by the link."""

@@ -63,10 +63,6 @@ class UplinkDuties:
         """A request was committed: see to it."""
         self._asked.put_nowait(request)
 
-    def connected(self) -> None:
-        """A connection begins: perhaps this broker knows no counts yet."""
-        self._told = {}
-
     async def run(self) -> None:
         """Until cancelled."""
         async with asyncio.TaskGroup() as tasks:
@@ -98,10 +94,13 @@ class UplinkDuties:
             await asyncio.sleep(TELL_AGAIN)
 
     async def _tell_counts(self) -> None:
-        """Whenever they have changed. They are told beside the outbox: in it, each telling would change them."""
+        """Whenever they have changed. They are told beside the outbox: in it, each telling would change them.
+
+        What is told without a connection is lost. The next connect makes a birth, which changes them.
+        """
         while True:
             now = counts(await self._store.account())
-            if self._link.connected and now != self._told:
+            if now != self._told:
                 self._told = now
                 message = MessageCounts(**now, at=format_timestamp(self._clock.now()))
                 self._link.tell(self._counts_topic, encode_json(message))

@@ -38,8 +38,10 @@ def published(stage: Stage, kind: str) -> list[dict[str, Any]]:
     return [msgspec.json.decode(encode_event(event)) for event in stage.events if event.type == kind]
 
 
-def dropped(equipment: str | None, first: int, last: int, clock: str = "06:00:01") -> DroppedMessages:
-    return DroppedMessages(equipment, "tel", first, last, last - first + 1, at("06:00:00"), at(clock))
+def dropped(
+    equipment: str | None, first: int, last: int, begin: str = "06:00:00", end: str = "06:00:01"
+) -> DroppedMessages:
+    return DroppedMessages(equipment, "tel", first, last, last - first + 1, at(begin), at(end))
 
 
 def refused(topic: str = TOPIC, first: int = 7, last: int = 9) -> QuarantinedMessages:
@@ -125,7 +127,7 @@ def test_a_thousand_equipments_are_two_messages_of_less_than_64_kilobytes() -> N
 
 def test_dropped_messages_are_one_event_with_their_ranges() -> None:
     stage = Stage()
-    notices(stage, dropped(FIL01, 11, 610), dropped(LBL01, 1, 400, "06:00:03"))
+    notices(stage, dropped(FIL01, 11, 610), dropped(LBL01, 1, 400, "06:00:02", "06:00:03"))
     (told,) = published(stage, "gateway.dropped")
     assert told["t_src"] == format_timestamp(at("06:00:03"))
     assert told["data"] == {
@@ -161,6 +163,7 @@ def test_refused_messages_are_an_event_for_each_topic() -> None:
 
 def test_a_broker_that_refuses_even_that_is_not_told_so_again_and_again() -> None:
     stage = Stage()
+    stage.commit()
     notices(stage, refused("mfg/v1/ACME/HZ/_gw/edge-01/evt/gateway.quarantined"))
     assert stage.events == []
     assert stage.notices_told == [1], "the store may forget it: it is counted there"

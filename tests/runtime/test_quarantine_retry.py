@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from gateway.runtime import uplink_duties
 from gateway.runtime.clock import SystemClock
 from gateway.runtime.commit import Committer
 from gateway.store.records import OutboxMessage, Transaction
+from gateway.store.schema import StoreFull
 from gateway.store.store import Store
 from tests.brokers import Mosquitto, eventually
 from tests.runtime.uplink_line import LONG, OWN, UNIT, Mes, gateway
@@ -95,6 +97,53 @@ async def test_a_broker_that_refuses_even_the_news_of_it_is_not_told_again_and_a
             await mes.final("Q-1")
             await eventually(lambda: line.store.quarantined == 0 and len(told(mes)) == news, "all came", LONG)
     assert sum(one["messages"] for one in told(mes)) == states
+
+
+async def test_what_follows_the_first_news_is_gathered_for_a_while(
+    mosquitto: Mosquitto, forbid: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker that refuses all day does not fill the record with events that say so."""
+    monkeypatch.setattr(uplink_duties, "TELL_AGAIN", 3600)
+    forbid(STATE)
+    with Mes(mosquitto.port) as mes:
+        async with gateway(tmp_path, mosquitto.port) as line:
+            await line.toggle(1)
+            await eventually(lambda: len(told(mes)) == 1, "the first news", LONG)
+            for _ in range(5):
+                await line.toggle(1)
+                await line.all_acknowledged()
+            assert line.store.quarantined == 6
+            assert line.daemon._store.has_notices
+    assert len(told(mes)) == 1
+
+
+async def test_a_full_record_holds_retry_and_news_up_and_loses_neither(
+    mosquitto: Mosquitto, forbid: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uplink_duties, "FULL_PAUSE", 0.01)
+    forbid(STATE)
+    with Mes(mosquitto.port) as mes:
+        async with gateway(tmp_path, mosquitto.port) as line:
+            store = line.daemon._store
+            for name in ("take_notices", "requeue"):
+                monkeypatch.setattr(store, name, full_twice(getattr(store, name)))
+            await line.toggle(1)
+            await eventually(lambda: bool(told(mes)), "the news", LONG)
+            forbid()
+            mes.ask("quarantine.retry", cmd="Q-1")
+            assert (await mes.final("Q-1"))["detail"] == ["1 message queued again"]
+
+
+def full_twice(work: Callable[..., Any]) -> Callable[..., Any]:
+    """The store's method on a day on which there is no room at first."""
+    refusals = iter([StoreFull("full"), StoreFull("full")])
+
+    async def method(*arguments: Any) -> Any:
+        if (refusal := next(refusals, None)) is not None:
+            raise refusal
+        return await work(*arguments)
+
+    return method
 
 
 async def test_a_notice_that_a_crash_left_untold_is_told_once_by_the_next_run(tmp_path: Path) -> None:
