@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 
 from gateway.consumer.messages import GatewayStatus, read
 from gateway.consumer.reconcile import Reconciler
-from gateway.consumer.reports import Asked, Report
+from gateway.consumer.reports import Asked, LastAsked, Report
 from gateway.consumer.topics import replay_command
 from gateway.mqtt.client import BrokerLost, Incoming, MqttConnection
 from gateway.mqtt.payloads import encode_json
@@ -107,6 +107,7 @@ class Follower:
             for filters in (self._filters, self._status_filters):
                 for topic, reason in (await connection.subscribe(filters)).items():
                     self._say(f"{settings.place} does not let us hear {topic}: {reason}")
+            self._reconciler.call_roll()
             self._choice.accepted()
             backoff.reset()
             self.was_connected, self._heard_at = True, milliseconds()
@@ -147,7 +148,7 @@ class Follower:
             reports = list(self._reconciler.due(milliseconds()))
             for report in reports:
                 self._listener.hear(report)
-                if isinstance(report, Asked):
+                if isinstance(report, (Asked, LastAsked)):
                     topic = replay_command(self._root, report.site, report.stream.gateway)
                     connection.publish(report.cmd, topic, encode_json(report.body))
             if reports or self._unacknowledged:

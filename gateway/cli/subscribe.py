@@ -102,7 +102,7 @@ async def _follow(wish: Wish, source: Source, memory: Memory) -> int:
     if wish.state is None:
         await _forget(settings)
     summarise(reconciler)
-    return 0 if follower.was_connected and reconciler.missing == 0 else 1
+    return 0 if follower.was_connected and reconciler.missing == reconciler.roll_call.open == 0 else 1
 
 
 async def _until_enough(follower: Follower, wish: Wish) -> None:

@@ -99,10 +99,14 @@ def summarise(reconciler: Reconciler) -> None:
     events = sum(tally.events for tally in tallies.by_place.values())
     if tallies.unreadable:
         _say("unread", f"{tallies.unreadable} messages could not be read", _RED)
+    unsure = reconciler.roll_call.open
+    if unsure:
+        _say("unsure", f"the end of {unsure} streams: no gateway told the last number", _YELLOW)
     if reconciler.missing:
         _say("result", f"{events:,} events; {reconciler.missing:,} messages are missing", _RED)
     else:
-        _say("result", f"{events:,} events; nothing is missing", _GREEN)
+        told = "nothing is known to be missing" if unsure else "nothing is missing"
+        _say("result", f"{events:,} events; {told}", _YELLOW if unsure else _GREEN)
 
 
 def _rows(reconciler: Reconciler) -> list[tuple[str, ...]]:

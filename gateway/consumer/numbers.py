@@ -101,11 +101,11 @@ class Numbers(msgspec.Struct):
                 self.top = self.told
             self.told, self.told_at = last, now
 
-    def expect_tail(self, now: int) -> None:
-        """What was told and did not come is a hole from now on."""
+    def expect_tail(self, found: int) -> None:
+        """What was told and did not come is a hole, as if it had been found then."""
         if self.tail:
             assert self.told is not None
-            self._miss(self.top + 1, self.told, now)
+            self._miss(self.top + 1, self.told, found)
             self.top = self.told
 
     @property

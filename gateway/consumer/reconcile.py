@@ -8,6 +8,7 @@ tells is in the messages:
   number that was skipped is a hole.
 * `gateway.birth` has the last number of each stream, so that holes at the end are found too.
 * The same (`id`, `rev`) is the same fact, whatever its number; a higher `rev` replaces what was said before.
+* Who was away asks for the last numbers by himself: see `roll`.
 * A hole in a stream of events is asked for (`cmd/replay`), unless the gateway says itself that it is lost.
 
 No input or output here, and no clock: `now` is milliseconds by a clock that does not jump.
@@ -19,6 +20,7 @@ from typing import Final
 
 import msgspec
 
+from gateway.consumer.asking import GRACE
 from gateway.consumer.course import Course
 from gateway.consumer.facts import Facts, Verdict
 from gateway.consumer.messages import EventMessage, GatewayStatus, Message, ReplayAnswer, RunParameters, Unreadable
@@ -35,6 +37,7 @@ from gateway.consumer.reports import (
     Told,
     Unread,
 )
+from gateway.consumer.roll import RollCall
 from gateway.consumer.streams import Streams
 from gateway.consumer.tally import Tallies
 
@@ -65,6 +68,7 @@ class Reconciler:
         self.tallies = Tallies()
         self.streams = Streams(self.tallies, places)
         self._name = name
+        self.roll_call = RollCall(name, self.streams)
         self._requests: dict[str, Course] = {}
         self._command_numbers = count(1)
         self._backlog_at = -TAIL_GRACE
@@ -90,17 +94,25 @@ class Reconciler:
         is_quiet = now - self._backlog_at >= TAIL_GRACE
         for name, numbers in list(self.streams):
             if numbers.tail and is_quiet and now - numbers.told_at >= TAIL_GRACE:
-                numbers.expect_tail(now)
+                numbers.expect_tail(now - GRACE)  # it was waited for long enough
             if numbers.holes:
                 yield from _given_up(name, numbers.settle_announced())
                 yield from self._attend(name, numbers, now)
         yield from self._hold_less(now)
+        yield from self.roll_call.due(now)
+
+    def call_roll(self) -> None:
+        """We have been away: see whether something is missing at the end of a stream."""
+        self.roll_call.begin(self.streams.newest())
 
     def could_not_ask(self, cmd: str, reason: str, now: int) -> Iterator[Report]:
         """The broker does not take that command, or the connection is gone."""
         course = self._requests.pop(cmd, None)
         if course is not None:
             course.inquiry.failed(now)
+        else:
+            course = self.roll_call.could_not_ask(cmd)
+        if course is not None:
             yield NotTaken(course.name, reason)
 
     @property
@@ -116,10 +128,12 @@ class Reconciler:
 
     def waits_in_vain(self, requests: int) -> bool:
         """Whether nothing is waited for, or only what so many requests in a row did not bring."""
+        if not self.roll_call.is_in_vain(requests):
+            return False
+        if any(numbers.holes for name, numbers in self.streams if name.kind == "tel"):
+            return False
         courses = self.streams.courses.values()
-        return all(course.numbers.missing == 0 or course.inquiry.in_vain >= requests for course in courses) and not any(
-            numbers.holes for name, numbers in self.streams if name.kind == "tel"
-        )
+        return all(course.numbers.missing == 0 or course.inquiry.in_vain >= requests for course in courses)
 
     # --- events -------------------------------------------------------------------------------------------------
 
@@ -212,6 +226,11 @@ class Reconciler:
         yield Asked(course.name, site, *wish, missing, cmd, again)
 
     def _take_answer(self, answer: ReplayAnswer, now: int) -> Iterator[Report]:
+        called = self.roll_call.take(answer)
+        if called is not None:
+            asked, last = called
+            if last is not None:
+                asked.numbers.hear(last, now - TAIL_GRACE + GRACE)  # what is under way to us is here by then
         course = self._requests.get(answer.cmd)
         if course is None:
             return

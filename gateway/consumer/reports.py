@@ -1,10 +1,13 @@
 """What a consumer is told of its record: events, each once, and what became of those that did not come."""
 
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
 from gateway.consumer.messages import EventMessage
+
+NO_NUMBER: Final = 2**53 - 1
+"""Higher than any event's number, and exact in every JSON reader."""
 
 
 class StreamName(NamedTuple):
@@ -50,6 +53,20 @@ class Asked(msgspec.Struct, frozen=True):
         return {"cmd": self.cmd, "eq": place, "epoch": self.stream.epoch, "from_seq": self.first, "to_seq": self.last}
 
 
+class LastAsked(msgspec.Struct, frozen=True):
+    """A gateway is asked for the last number of a stream."""
+
+    stream: StreamName
+    site: str
+    cmd: str
+
+    @property
+    def body(self) -> dict[str, object]:
+        """A `replay` of a number that no event has: it is rejected as `beyond`, and `detail` says the last one."""
+        place = None if self.stream.of_nobody else self.stream.place
+        return {"cmd": self.cmd, "eq": place, "epoch": self.stream.epoch, "from_seq": NO_NUMBER, "to_seq": NO_NUMBER}
+
+
 class Filled(msgspec.Struct, frozen=True):
     """Everything that was asked for is here."""
 
@@ -89,4 +106,4 @@ class Unread(msgspec.Struct, frozen=True):
     reason: str
 
 
-Report = Told | Asked | Filled | GivenUp | NotTaken | Reused | Unread
+Report = Told | Asked | LastAsked | Filled | GivenUp | NotTaken | Reused | Unread

@@ -55,6 +55,10 @@ class Streams:
             return None  # somebody else asked for what was before our time
         return self._course(name)
 
+    def newest(self) -> list[Course]:
+        """Each stream of events in the epoch that was heard of last."""
+        return [self.courses[epochs[-1]] for epochs in self._epochs.values()]
+
     def restore(self, name: StreamName, numbers: Numbers) -> None:
         """A stream of which something is known from an earlier run, older epochs first."""
         self.courses[name] = Course(name, numbers)
@@ -121,7 +125,7 @@ class Streams:
         epochs = self._epochs.setdefault((name.gateway, name.place, name.of_nobody), [])
         course = self.courses[name] = Course(name, Numbers(begin=1) if epochs else Numbers())
         epochs.append(name)
-        if len(epochs) > MOST_EPOCHS:
+        if len(epochs) > MOST_EPOCHS and not self.courses[epochs[0]].held:
             self._tallies.of(name.place).lost_before += self.courses.pop(epochs.pop(0)).numbers.left
         if not name.of_nobody:
             self._bind(name.place, name.epoch)

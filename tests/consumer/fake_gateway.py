@@ -17,11 +17,16 @@ class Sent(NamedTuple):
 
 
 class FakeGateway:
-    """Events by stream (`eq` or None), newest epoch `epoch`. What is in `forgotten` is no longer kept."""
+    """Events by stream (`eq` or None), newest epoch `epoch`. What is in `forgotten` is no longer kept.
 
-    def __init__(self, name: str = "edge-01", epoch: str = "e1") -> None:
+    `places` are told at every birth, also before anything happened there.
+    """
+
+    def __init__(self, name: str = "edge-01", epoch: str = "e1", places: Iterable[str] = ()) -> None:
         self.name = name
+        self.places = set(places)
         self.epoch = epoch
+        self.epochs = [epoch]
         self.kept: dict[tuple[str, str | None], list[Sent]] = {}
         self.telemetry: dict[str, int] = {}
         self.forgotten: set[tuple[str | None, int]] = set()
@@ -34,6 +39,7 @@ class FakeGateway:
     def renew(self, epoch: str) -> None:
         """A new record: all numbers begin anew."""
         self.epoch = epoch
+        self.epochs.append(epoch)
         self.telemetry.clear()
 
     def event(self, eq: str | None, kind: str = "equipment.state", rev: int = 1, **data: Any) -> Sent:
@@ -59,10 +65,10 @@ class FakeGateway:
 
     def birth(self) -> Sent:
         """What is told at a connect."""
-        places = {eq for epoch, eq in self.kept if epoch == self.epoch and eq} | self.telemetry.keys()
+        told = {eq for epoch, eq in self.kept if epoch == self.epoch and eq} | self.telemetry.keys()
         equipment = [
             {"eq": eq, "seq": len(self.kept.get((self.epoch, eq), [])), "tel": self.telemetry.get(eq, 0)}
-            for eq in sorted(places)
+            for eq in sorted(self.places | told)
         ]
         return self.event(None, "gateway.birth", equipment=equipment)
 
