@@ -22,7 +22,7 @@ from gateway.domain.forgetting import KEPT
 from gateway.domain.locks import WriteLocks
 from gateway.domain.operations import Operation, OperationResult
 from gateway.domain.times import format_timestamp
-from gateway.domain.uplink import BrokerName, UplinkRequest
+from gateway.domain.uplink import BrokerName, SalvagedRecord, UplinkRequest
 from gateway.domain.values import Batch
 from gateway.drivers.base import Clock
 from gateway.drivers.opcua.certificates import Expiring
@@ -151,6 +151,8 @@ class Daemon:
         self._look_at_locks()
         began = "new record" if self._store.is_new else "record restored"
         log.info(began, epoch=self._store.epoch, config=plant.fingerprint, file=str(self._store.path))
+        if self._store.salvaged is not None:
+            _tell_salvage(self._store.salvaged)
         self._committer.request()
         # What was made up to here lives as long as the gateway: the collector need not look at it again and again.
         gc.collect()
@@ -304,6 +306,14 @@ class Daemon:
             figures = {"published": store.published, "broker": broker, "links": self._core.links}
             report(counts(store) | figures)
             await asyncio.sleep(REPORT)
+
+
+def _tell_salvage(told: SalvagedRecord) -> None:
+    log.error(
+        "the record was damaged; what could be read goes on, and what could not is told as gateway.salvaged",
+        reason=told.reason, file=told.file, messages_saved=told.rows_saved, lost_rows=list(told.lost_rows)[:20],
+        memory="begun anew" if told.new_epoch else "whole",
+    )  # fmt: skip
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
