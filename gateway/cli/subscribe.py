@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
@@ -21,7 +21,9 @@ from gateway.consumer.memory import Memory, load, recall, remember, save
 from gateway.consumer.reconcile import Reconciler
 from gateway.consumer.topics import SITES, filters, sites_of, status_filters
 from gateway.mqtt.client import BrokerLost, MqttConnection
-from gateway.mqtt.settings import MqttSettings
+from gateway.mqtt.settings import BrokerSettings, MqttSettings
+
+Settings = TypeVar("Settings", bound=BrokerSettings)
 
 KEPT: Final = 7 * 86_400
 """Seconds for which the broker keeps messages for a consumer that has a state file."""
@@ -138,9 +140,7 @@ def from_config(wish: Wish) -> Source:
     if unknown:
         raise UsageError(f"{unknown[0]} is not configured; the equipment is: {', '.join(sorted(set(paths.values())))}")
     places = [paths[name] for name in wish.equipment] or None
-    given = _login(wish)
-    settings = plant.mqtt.choices()[0] if given else plant.mqtt
-    return Source(_checked({**settings.model_dump(), **given}), plant.topic_root, [plant.site], places)
+    return Source(_as_user(plant.mqtt, _login(wish)), plant.topic_root, [plant.site], places)
 
 
 def from_address(wish: Wish) -> Source:
@@ -158,7 +158,8 @@ def from_address(wish: Wish) -> Source:
         raise UsageError(f"--eq {short[0]}: write the whole path, as in ACME/HZ/PACK/L1/FIL01, or give -c")
     tls = {"ca": wish.ca} if scheme == "mqtts" else None
     settings = _checked(
-        {"host": host, "port": port or PORTS[scheme], "tls": tls, "client_id": "subscribe", **_login(wish)}
+        MqttSettings,
+        {"host": host, "port": port or PORTS[scheme], "tls": tls, "client_id": "subscribe", **_login(wish)},
     )
     places = list(wish.equipment) or None
     return Source(settings, wish.root, sites_of(places) if places else SITES, places)
@@ -172,9 +173,18 @@ def _login(wish: Wish) -> dict[str, Any]:
     return {"username": wish.user, "password_file": wish.password_file, **nothing}
 
 
-def _checked(given: dict[str, Any]) -> MqttSettings:
+def _as_user(settings: MqttSettings, login: dict[str, Any]) -> MqttSettings:
+    """The same brokers, each with another user."""
+    if not login:
+        return settings
+    brokers = [{key: getattr(one, key) for key in BrokerSettings.model_fields} for one in settings.choices()]
+    changed = tuple(_checked(BrokerSettings, {**one, **login}) for one in brokers)
+    return settings.model_copy(update={"brokers": changed})
+
+
+def _checked(model: type[Settings], given: dict[str, Any]) -> Settings:
     try:
-        return MqttSettings.model_validate(given)
+        return model.model_validate(given)
     except ValidationError as error:
         told = [f"{'.'.join(map(str, one['loc']))} {one['msg']}".strip() for one in error.errors(include_input=False)]
         raise UsageError("; ".join(told).replace("Value error, ", "")) from None

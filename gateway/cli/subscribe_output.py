@@ -103,7 +103,7 @@ def summarise(reconciler: Reconciler) -> None:
     if unsure:
         _say("unsure", f"the end of {unsure} streams: no gateway told the last number", _YELLOW)
     if reconciler.missing:
-        _say("result", f"{events:,} events; {reconciler.missing:,} messages are missing", _RED)
+        _say("result", f"{events:,} events; {_messages(reconciler.missing)} missing", _RED)
     else:
         told = "nothing is known to be missing" if unsure else "nothing is missing"
         _say("result", f"{events:,} events; {told}", _YELLOW if unsure else _GREEN)
@@ -136,3 +136,7 @@ def _range(first: int, last: int) -> str:
 
 def _count(messages: int) -> str:
     return "1 event" if messages == 1 else f"{messages:,} events"
+
+
+def _messages(missing: int) -> str:
+    return "1 message is" if missing == 1 else f"{missing:,} messages are"

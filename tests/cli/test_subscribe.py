@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -10,22 +9,25 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from gateway.cli.following import Follower
+from gateway.cli.app import app
+from gateway.cli.following import Follower, milliseconds
+from gateway.cli.subscribe import Wish, from_config
+from gateway.consumer.messages import read
 from gateway.consumer.reconcile import Reconciler
-from gateway.consumer.reports import Asked, Filled, GivenUp, NotTaken, Report, Told
+from gateway.consumer.reports import Asked, Filled, NotTaken, Report, Told
 from gateway.consumer.topics import filters, status_filters
 from gateway.mqtt.settings import MqttSettings
-from tests.brokers import Consumer, Gate, Mosquitto, eventually, free_port
-from tests.cli.running import Done
+from tests.brokers import Gate, Mosquitto, eventually, free_port
 from tests.cli.running import gateway as command
 from tests.consumer.fake_gateway import FakeGateway, Sent
-from tests.contract import the_contract
+from tests.consumer.played import Played
 from tests.runtime.uplink_line import LONG, Mes, gateway
 
 ROOM = 100
 """Messages that the broker keeps for a consumer that is away or slow."""
-UNIT = "ACME/HZ/A/L1/M1"
+FIL = "ACME/HZ/PACK/L1/FIL01"
 
 
 class Ear:
@@ -77,7 +79,7 @@ async def test_r07_what_a_queue_at_the_broker_lost_is_told_exactly_and_a_replay_
             await line.all_acknowledged()
             await ear.listen()
             before = len(ear.events)
-            await line.toggle(300)
+            await line.toggle(120)
             await line.all_acknowledged()
             await ear.listen()
             published = [one.payload for one in plain.events() if one.historical != "replay"]
@@ -91,9 +93,175 @@ async def test_r07_what_a_queue_at_the_broker_lost_is_told_exactly_and_a_replay_
     assert [(report.first, report.last, report.messages) for report in filled] == [(lost[0], lost[-1], len(lost))]
     assert ear.events == published
     assert ear.reconciler.missing - _telemetry_missing(ear) == 0
-    figure = f"{len(published)} events, {len(lost)} lost at the broker: told as {lost[0]}-{lost[-1]}, missing after replay 0"
+    figure = (
+        f"{len(published)} events, {len(lost)} lost at the broker: told as {lost[0]}-{lost[-1]}, missing after replay 0"
+    )
     record_property("figure", figure)
 
 
 def _telemetry_missing(ear: Ear) -> int:
     return sum(numbers.left for name, numbers in ear.reconciler.streams if name.kind == "tel")
+
+
+def state_events(gateway: FakeGateway, count: int) -> list[Sent]:
+    names = ("from", "to", "reason", "cause")
+    return [gateway.event(FIL, **dict(zip(names, ("IDLE", "RUN", None, None), strict=True))) for _ in range(count)]
+
+
+@asynccontextmanager
+async def running_command(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """`gateway subscribe` that is connected; `communicate` after the end of the block."""
+    pipe = asyncio.subprocess.PIPE
+    command_line = [sys.executable, "-m", "gateway", "subscribe", *arguments]
+    process = await asyncio.create_subprocess_exec(*command_line, stdout=pipe, stderr=pipe)
+    assert process.stderr is not None
+    assert b"connected to" in await asyncio.wait_for(process.stderr.readline(), LONG)
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGINT)
+
+
+async def test_people_read_events_beside_what_is_missing_and_the_next_run_goes_on_from_the_state_file(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    arguments = ["--broker", f"mqtt://127.0.0.1:{mosquitto.port}", "--state", str(tmp_path / "state.json")]
+    gateway_ = FakeGateway()
+    async with Played(gateway_, mosquitto.port).running() as played:
+        async with running_command(*arguments) as first:
+            events = state_events(gateway_, 6)
+            gateway_.forgotten = {(FIL, 2)}
+            played.publish(events[0], events[4])
+            await eventually(lambda: len(gateway_.asked) == 1, "it is asked for", LONG)
+            await asyncio.sleep(0.3)
+        out, err = (text.decode() for text in await asyncio.wait_for(first.communicate(), LONG))
+        assert first.returncode == 1
+        line = "2026-03-02T06:00:00.000Z  FIL01       equipment.state       IDLE → RUN"
+        assert out.splitlines() == [line] * 4
+        assert err.splitlines() == [
+            f"missing  {FIL} 2-4: 3 events, asked for",
+            f"lost     {FIL} 2: the gateway no longer keeps it",
+            "equipment\tevents\trevisions\trepeats\tmissed\tcame\tmissing\ttel\ttel missing",
+            f"{FIL}\t4\t0\t0\t3\t2\t1\t0\t0",
+            "result   4 events; 1 message is missing",
+        ]
+        played.publish(events[4], events[5])
+        done = await command("subscribe", *arguments, "--jsonl", "--once")
+    assert done.out.encode().splitlines() == [events[5].payload]
+    assert done.code == 1, "what was lost before is missing for good"
+    assert done.err.splitlines()[-2:] == [f"{FIL}\t5\t0\t1\t3\t2\t1\t0\t0", "result   5 events; 1 message is missing"]
+
+
+async def test_messages_of_a_cut_connection_come_with_the_next_one_and_nothing_is_asked(mosquitto: Mosquitto) -> None:
+    gate = Gate(mosquitto.port)
+    await gate.open()
+    ear, gateway_ = Ear(gate.port), FakeGateway()
+    async with Played(gateway_, mosquitto.port).running() as played:
+        listening = asyncio.create_task(ear.listen(once=False))
+        await eventually(lambda: bool(ear.links), "it is connected", LONG)
+        played.publish(*state_events(gateway_, 5))
+        await eventually(lambda: len(ear.events) == 5, "they are here", LONG)
+        await gate.close()
+        played.publish(*state_events(gateway_, 5))
+        await gate.open()
+        await eventually(lambda: len(ear.events) == 10, "the others too", LONG)
+        await eventually(lambda: ear.reconciler.roll_call.open == 0, "the gateway was asked for its last number", LONG)
+        ear.stop()
+        await listening
+    await gate.close()
+    assert ear.links[0] == f"connected to 127.0.0.1:{gate.port}, MQTT 5"
+    assert len(ear.links) == 3
+    assert (ear.of(Asked), ear.reconciler.missing) == ([], 0)
+    assert ear.kept > 0
+
+
+async def test_who_may_not_write_commands_is_told_and_does_not_claim_to_have_everything(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    acl = tmp_path / "acl"
+    acl.write_text("topic read mfg/v1/#\nuser gw\ntopic readwrite mfg/v1/#\n")
+    ear, gateway_ = Ear(mosquitto.port), FakeGateway()
+    async with Played(gateway_, mosquitto.port).running() as played:
+        played.publish(gateway_.status())
+    mosquitto.restart(f"acl_file {acl}")
+    for sent in state_events(gateway_, 3)[::2]:
+        ear.reconciler = _with(ear.reconciler, sent)
+    listening = asyncio.create_task(ear.listen(once=False))
+    await eventually(lambda: len(ear.of(NotTaken)) == 2, "both requests are refused", LONG)
+    ear.stop()
+    await listening
+    assert {report.reason for report in ear.of(NotTaken)} == {
+        "the broker does not take cmd/replay from us: Not authorized"
+    }
+    assert ear.reconciler.roll_call.open == 1
+    assert ear.reconciler.missing == 1
+
+
+def _with(reconciler: Reconciler, sent: Sent) -> Reconciler:
+    message = read("mfg/v1", sent.topic, sent.payload)
+    assert message is not None
+    list(reconciler.take(message, milliseconds()))
+    return reconciler
+
+
+def refused(*arguments: str) -> str:
+    """What is said of options that cannot be fulfilled; no broker is asked."""
+    done = CliRunner().invoke(app, ["subscribe", *arguments])
+    assert done.exit_code == 2, done.output
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--broker", "127.0.0.1:1883"], "--broker is mqtt://<host>:<port>"),
+        (["--broker", "mqtt://mes:secret@127.0.0.1"], "a user goes to --user"),
+        (["--broker", "mqtt://127.0.0.1:70000"], "--broker is mqtt://<host>:<port>"),
+        (["--broker", "mqtt://127.0.0.1", "--eq", "FIL01"], "write the whole path, as in ACME/HZ/PACK/L1/FIL01"),
+        (["--broker", "mqtt://127.0.0.1", "--user", "mes"], "username and password_file"),
+        (["--broker", "mqtt://10.0.0.1", "--user", "m", "--password-file", "p"], "a password would go to 10.0.0.1 in clear"),
+        (["-c", "config", "--eq", "FIL02"], "FIL02 is not configured; the equipment is: ACME/HZ/PACK/L1/FIL01"),
+    ],
+)  # fmt: skip
+def test_options_that_cannot_be_fulfilled_say_what_would_be_right(arguments: list[str], words: str) -> None:
+    told = refused(*arguments)
+    assert told.startswith("subscribe: ")
+    assert words in told
+    assert "secret" not in told
+
+
+def test_a_file_that_is_no_state_is_not_overwritten(tmp_path: Path) -> None:
+    file = tmp_path / "shopping.json"
+    file.write_text('{"milk": 2}')
+    assert "is no state of `gateway subscribe`" in refused("--broker", "mqtt://127.0.0.1", "--state", str(file))
+    assert file.read_text() == '{"milk": 2}'
+    old = tmp_path / "state.json"
+    old.write_text('{"client_id": "x", "root": "mfg/v1", "version": 9}')
+    assert "is of version 9" in refused("--broker", "mqtt://127.0.0.1", "--state", str(old))
+    old.write_text('{"client_id": "x", "root": "mfg/v1", "version": 1}')
+    words = "is of topics below mfg/v1, not plant; give another --state"
+    assert words in refused("--broker", "mqtt://127.0.0.1", "--state", str(old), "--root", "plant")
+
+
+def test_a_state_that_cannot_be_written_is_told_before_anything_is_heard(tmp_path: Path) -> None:
+    file = tmp_path / "nowhere" / "state.json"
+    assert "give a file that can be written" in refused("--broker", "mqtt://127.0.0.1", "--state", str(file))
+
+
+def test_a_configured_plant_says_what_to_subscribe_to(tmp_path: Path) -> None:
+    wish = Wish(None, Path("config"), ["LBL01"], False, None, False, None, "mfg/v1", None, None, None)
+    source = from_config(wish)
+    assert source.filters == (
+        [
+            "mfg/v1/ACME/HZ/evt/+", "mfg/v1/ACME/HZ/_gw/+/res/replay", "mfg/v1/ACME/HZ/_gw/+/evt/+",
+            "mfg/v1/ACME/HZ/PACK/L1/LBL01/evt/+", "mfg/v1/ACME/HZ/PACK/L1/LBL01/tel",
+        ],
+        ["mfg/v1/ACME/HZ/_gw/+/status"],
+    )  # fmt: skip
+
+
+def test_with_once_a_broker_that_is_not_there_is_not_waited_for() -> None:
+    done = CliRunner().invoke(app, ["subscribe", "--broker", f"mqtt://127.0.0.1:{free_port()}", "--once"])
+    assert done.exit_code == 1
+    assert "Connect call failed" in done.stderr or "refused" in done.stderr
