@@ -28,6 +28,13 @@ class Contacts:
         if batch.polled:
             self._groups.setdefault(device, {}).update(dict.fromkeys(batch.polled, batch.contact))
 
+    def move(self, by: int) -> None:
+        """The clock that they were measured on was set forward."""
+        self._started += by
+        self.heard.update({device: at + by for device, at in self.heard.items()})
+        for groups in self._groups.values():
+            groups.update({polled: at + by for polled, at in groups.items()})
+
     def heard_of(self, tags: Mapping[str, frozenset[TagId]]) -> Timestamp:
         """When all of these devices were heard last."""
         return min((self.heard.get(device, self._started) for device in tags), default=self._started)

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import field
 
 from gateway.domain.backfill import is_covered
+from gateway.domain.clock_jump import move_timers
 from gateway.domain.commands import Commands
 from gateway.domain.contacts import Contacts
 from gateway.domain.effects import Effects, GatewayIdentity, Recorder, SequenceMemory
@@ -15,6 +16,7 @@ from gateway.domain.equipment import Equipment, EquipmentMemory, EquipmentSpec
 from gateway.domain.event_data import Report
 from gateway.domain.gateway_events import (
     GatewayCertificate,
+    GatewayClock,
     GatewayConnection,
     GatewayLock,
     GatewayOutage,
@@ -225,6 +227,20 @@ class Core:
             self._site.event(outage, at, now, time_quality="gateway")
         if to is not None:
             self._report(births(to, at, self._identity, self._recorders, self._messages), now)
+
+    def handle_clock_jump(self, by: int, ahead: int, now: Timestamp) -> None:
+        """The clock of the gateway's box was set by so many milliseconds; it is `ahead` of the box then.
+
+        Set forward, it was followed: `now` is behind the jump, and what was measured before it is moved along.
+        """
+        if by > 0:
+            self._contacts.move(by)
+            self._started += by
+            self._saved_contacts += by
+            for memory in (self.memory.record, *(equipment.memory for equipment in self.equipment.values())):
+                move_timers(memory, by)
+        clock = GatewayClock(jump_s=by / 1000, ahead_s=max(0, ahead) / 1000)
+        self._site.event(clock, now, now, time_quality="gateway")
 
     def handle_notices(self, notices: Sequence[NumberedNotice], now: Timestamp) -> None:
         """What the store noted of messages in its care; it may forget that once the effects are committed."""

@@ -24,6 +24,7 @@ from gateway.domain.gateway_events import (
     DeviceClock,
     GatewayBirth,
     GatewayCertificate,
+    GatewayClock,
     GatewayConnection,
     GatewayDropped,
     GatewayLock,
@@ -347,5 +348,5 @@ EVENT_TYPES: Final[tuple[type[EventData], ...]] = (
     ContainerCompleted, CounterSuspect, CounterRebased, ParamResult, ParamDeviation, ChangeAccepted, ChangeApplied,
     JobStateChange,
     DataGap, TagDrift, DeviceClock, GatewayConnection, GatewayOutage, GatewayRestarted, GatewayCertificate,
-    GatewayLock, GatewayBirth, GatewayDropped, GatewayQuarantined, GatewaySalvaged,
+    GatewayLock, GatewayClock, GatewayBirth, GatewayDropped, GatewayQuarantined, GatewaySalvaged,
 )  # fmt: skip

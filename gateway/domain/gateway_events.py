@@ -142,6 +142,21 @@ class LastNumbers(msgspec.Struct, frozen=True, kw_only=True):
     tel: Annotated[int, Meta(description="of its `tel` messages")]
 
 
+class GatewayClock(EventData, frozen=True, kw_only=True):
+    """The clock of the gateway's box was set by `jump_s`; `t_src` is the gateway's own time behind that.
+
+    Set forward, the gateway follows at once. Set back, it does not: it never tells a time twice, is `ahead_s` ahead and
+    loses a hundredth of each second until the box has come up with it. Order is told by `seq` alone.
+    """
+
+    type: ClassVar = "gateway.clock"
+    key: ClassVar = ("t_src", "jump_s")
+    levels: ClassVar = (Level.GATEWAY,)
+
+    jump_s: Seconds
+    ahead_s: Seconds
+
+
 class GatewayBirth(EventData, frozen=True, kw_only=True):
     """The gateway is connected to a broker, and these are the last numbers it gave out by then.
 

@@ -42,8 +42,13 @@ class Clock(Protocol):
         """Seconds of plant time per second of wall time."""
         ...
 
+    @property
+    def jumped(self) -> int:
+        """Milliseconds by which it was set forward in all, since it was made."""
+        ...
+
     def now(self) -> Timestamp:
-        """The plant's time in milliseconds UTC."""
+        """The plant's time in milliseconds UTC; it never goes back."""
         ...
 
     async def sleep(self, seconds: float) -> None:

@@ -16,7 +16,7 @@ from gateway import __version__
 from gateway.audit.folder import AuditFolder, Head
 from gateway.audit.trail import AuditTrail, audit_folder
 from gateway.config.plant import Plant
-from gateway.domain.core import Core
+from gateway.domain.core import CONTACTS_KEY, Core
 from gateway.domain.effects import GatewayIdentity
 from gateway.domain.forgetting import KEPT
 from gateway.domain.locks import WriteLocks
@@ -33,6 +33,8 @@ from gateway.mqtt.probes import probes
 from gateway.mqtt.topics import Topics
 from gateway.runtime.broker_link import BrokerLink
 from gateway.runtime.certificate_watch import watch_certificates
+from gateway.runtime.clock import SystemClock
+from gateway.runtime.clock_watch import ClockWatch
 from gateway.runtime.command_intake import Rubbish, answered_at, objection_to, response_objection, sender_of
 from gateway.runtime.commit import Committer
 from gateway.runtime.device_link import DeviceLink
@@ -111,6 +113,9 @@ class Daemon:
                 sources.append(tasks.create_task(self._watch_locks()))
                 sources.append(tasks.create_task(self._forget()))
                 sources.append(tasks.create_task(watch_certificates(self._plant, self._clock, self._expires)))
+                if isinstance(self._clock, SystemClock):
+                    watch = ClockWatch(self._clock, self._clock_jumped, self._store)
+                    sources.append(tasks.create_task(watch.run()))
                 if self._duties is not None:
                     sources.append(tasks.create_task(self._duties.run()))
                 if report is not None:
@@ -133,6 +138,9 @@ class Daemon:
         await self._broker.run()
 
     async def _restore(self, checkpoints: Mapping[str, bytes], audit: AuditTrail) -> None:
+        if isinstance(self._clock, SystemClock):
+            heard = msgspec.json.decode(checkpoints.get(CONTACTS_KEY, b"{}"), type=dict[str, int])
+            self._clock.begin_after(max(heard.values(), default=0))
         now, plant = self._clock.now(), self._plant
         answers = await self._store.answers(now - KEPT)
         identity = GatewayIdentity(plant.gateway_id, plant.fingerprint, self._store.epoch, __version__)
@@ -206,6 +214,11 @@ class Daemon:
         now = self._clock.now()
         with self._committer.facts() as core:
             core.handle_expiry(found.subject, found.thumbprint, found.valid_until, found.days_left, now)
+
+    def _clock_jumped(self, by: int, ahead: int) -> None:
+        now = self._clock.now()
+        with self._committer.facts() as core:
+            core.handle_clock_jump(by, ahead, now)
 
     def _operate(self, operation: Operation | UplinkRequest) -> None:
         if isinstance(operation, Operation):

@@ -174,6 +174,12 @@ class RecordFile:
         with self._atomic() as connection:
             connection.execute("DELETE FROM answer WHERE at < ?", (before,))
 
+    def move_times(self, by: int) -> None:
+        """The clock was set forward: what is kept for a while is kept as long as before."""
+        with self._atomic() as connection:
+            connection.execute("UPDATE answer SET at = at + ?", (by,))
+            connection.execute("UPDATE outbox SET settled_at = settled_at + ? WHERE condition = 1", (by,))
+
     def take_notices(self) -> list[NumberedNotice]:
         """What events must tell of, each once in the life of this connection."""
         if self.notices.is_empty:
@@ -193,6 +199,11 @@ class RecordFile:
             StoredAnswer(*row)
             for row in self._connection.execute("SELECT cmd, at, payload, sender FROM answer ORDER BY at, cmd")
         ]
+
+    def retained(self, behind: str, limit: int) -> list[RetainedRow]:
+        """Retained topics, sent or not, in order of their names."""
+        statement = "SELECT topic, payload, version FROM retained WHERE topic > ? ORDER BY topic LIMIT ?"
+        return [RetainedRow(*row) for row in self._connection.execute(statement, (behind, limit))]
 
     def unsent_retained(self, limit: int) -> list[RetainedRow]:
         """Retained topics whose newest payload no broker acknowledged."""

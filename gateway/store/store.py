@@ -129,6 +129,10 @@ class Store:
         """Delete answers given before that time: their commands would be carried out again."""
         await self._run(lambda: self._file.forget_answers(before))
 
+    async def move_times(self, by: int) -> None:
+        """The clock was set forward by so many milliseconds: what is kept for a while is kept as long as before."""
+        await self._run(lambda: self._file.move_times(by))
+
     async def take_notices(self) -> list[NumberedNotice]:
         """What events must tell of, each once until the next start; `Transaction.notices_told` strikes them off."""
         return await self._run(self._file.take_notices)
@@ -172,6 +176,10 @@ class Store:
     async def events(self, equipment: str | None, first: int, last: int, limit: int) -> list[StoredEvent]:
         """Events by their numbers, ends included: of an equipment, or of none. Some may be kept no more."""
         return await self._run(lambda: self._file.outbox.events(equipment, first, last, limit))
+
+    async def retained(self, behind: str, limit: int) -> list[RetainedRow]:
+        """Retained topics, sent or not, in order of their names, behind this one."""
+        return await self._run(lambda: self._file.retained(behind, limit))
 
     async def unsent_retained(self, limit: int) -> list[RetainedRow]:
         """Retained topics whose newest payload no broker acknowledged."""

@@ -23,6 +23,7 @@ class WallClock:
     """Time for a driver that is only read and written, never polled."""
 
     rate = 1.0
+    jumped = 0
 
     def now(self) -> int:
         return 0

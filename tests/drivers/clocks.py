@@ -13,6 +13,7 @@ class PlantClock:
 
     def __init__(self, rate: float = 1.0) -> None:
         self.rate = rate
+        self.jumped = 0
         self._began = time.monotonic()
 
     def now(self) -> Timestamp:

@@ -27,6 +27,7 @@ class FastClock:
     """Plant time at twenty times the wall's pace, so that a backoff of a second takes 50 ms."""
 
     rate = 20.0
+    jumped = 0
 
     def now(self) -> Timestamp:
         return round(time.time() * 1000)

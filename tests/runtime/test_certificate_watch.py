@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -14,9 +15,11 @@ from gateway.config.load import load_plant
 from gateway.config.plant import Plant
 from gateway.drivers.opcua.certificates import DAY, Expiring, thumbprint, valid_until
 from gateway.drivers.opcua.pki import Pki
+from gateway.mqtt.settings import MqttSettings
 from gateway.runtime import daemon
 from gateway.runtime.certificate_watch import certificate_folders, watch_certificates
 from gateway.runtime.clock import SystemClock
+from tests.mqtt.certificates import Authority
 from tests.stage import Stage
 
 PLANT = """\
@@ -56,6 +59,7 @@ class OneHour:
     """A clock that ends the watch after so many looks."""
 
     rate = 1.0
+    jumped = 0
 
     def __init__(self, looks: int = 1) -> None:
         self.looks = looks
@@ -111,6 +115,20 @@ async def test_a_folder_that_cannot_be_read_is_said_and_looked_at_again(plant: P
 
 def test_a_device_without_security_has_no_certificates_to_watch(plant: Plant, tmp_path: Path):
     assert certificate_folders(plant) == [tmp_path / "var" / "pki"]
+
+
+async def test_a_certificate_that_is_shown_to_a_broker_is_watched_too(plant: Plant, tmp_path: Path):
+    """Without it the uplink would end one night, and no device would be to blame."""
+    ending = Authority(tmp_path).sign("edge-01", days=(-10, 9.5))
+    tls = {"certificate": str(ending.certificate), "key": str(ending.key)}
+    brokers = [{"host": "a", "tls": tls}, {"host": "b", "tls": tls}, {"host": "c", "tls": True}, {"host": "d"}]
+    mqtt = MqttSettings.model_validate({"client_id": "edge-01", "brokers": brokers})
+    (found,) = await watched(replace(plant, mqtt=mqtt))
+    assert (found.subject, found.days_left) == ("edge-01", 9)
+    ending.certificate.unlink()
+    with capture_logs() as lines:
+        assert await watched(replace(plant, mqtt=mqtt)) == []
+    assert "edge-01.pem" in lines[0]["reason"]
 
 
 def test_an_expiry_is_an_event_once_a_day_also_over_a_restart():

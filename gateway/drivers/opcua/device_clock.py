@@ -45,6 +45,8 @@ class DeviceClock:
         self.offset: int | None = None if policy == "gateway" else 0
         self._device = device
         self._policy: Final = policy
+        self._clock = clock
+        self._jumped = clock.jumped
         # Delays are wall time, and a played scenario's times run faster.
         self._trusted = round(TRUSTED * clock.rate)
         self._confirmed_after = round(_CONFIRMED_AFTER * clock.rate)
@@ -101,6 +103,8 @@ class DeviceClock:
 
         `more` says that the device has others ready, which may be newer.
         """
+        if self._clock.jumped != self._jumped:
+            changes = self._follow_jump(changes)
         heard, held_up = self._heard, self._heard is not None and receipt - self._heard < self._least_pause
         if not changes:
             self._heard = receipt
@@ -122,6 +126,19 @@ class DeviceClock:
             if not is_initial and (self._is_looked_at or newest > receipt):
                 self._learn(receipt - newest + before)
         return self._dated(changes, newest, before, receipt)
+
+    def _follow_jump(self, changes: list[TagChange]) -> list[TagChange]:
+        """Our own clock was set forward: what was learned of the device's differs by that, and its times go along."""
+        by = self._clock.jumped - self._jumped
+        self._jumped += by
+        self._difference += by
+        self._lags = deque((lag + by for lag in self._lags), maxlen=_LAGS_KEPT)
+        self._heard = None if self._heard is None else self._heard + by
+        self._strange.clear()
+        if self._policy != "auto" or self.offset is None:
+            return changes
+        self.offset += by
+        return [_moved(change, by) for change in changes]
 
     def _look(self, changes: Sequence[TagChange], earliest: Timestamp | None, receipt: Timestamp) -> Timestamp | None:
         """The newest believable stamp, where there is none the newest; usually the last one stands for all."""
