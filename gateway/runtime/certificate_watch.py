@@ -11,6 +11,7 @@ import structlog
 from gateway.config.plant import Plant
 from gateway.domain.values import Timestamp
 from gateway.drivers.base import Clock
+from gateway.drivers.opcua.certificate_files import read_certificate
 from gateway.drivers.opcua.certificates import CertificateError, Expiring, expiring
 from gateway.drivers.opcua.pki import Pki
 from gateway.drivers.opcua.security_settings import OpcUaSecurity
@@ -23,10 +24,10 @@ PERIOD: Final = 3600.0
 
 async def watch_certificates(plant: Plant, clock: Clock, tell: Callable[[Expiring], None]) -> None:
     """Tell of own and trusted certificates that end soon, now and every hour; at once done where there are none."""
-    folders = certificate_folders(plant)
-    while folders:
+    folders, shown = certificate_folders(plant), certificates_shown(plant)
+    while folders or shown:
         try:
-            found = await asyncio.to_thread(_look, folders, round(time.time() * 1000))
+            found = await asyncio.to_thread(_look, folders, shown, round(time.time() * 1000))
         except CertificateError as error:
             log.warning("certificates cannot be watched", reason=str(error))
         else:
@@ -41,7 +42,14 @@ def certificate_folders(plant: Plant) -> list[Path]:
     return sorted({settings.pki_folder for settings in used if settings.security != "none"})
 
 
-def _look(folders: Iterable[Path], now: Timestamp) -> list[Expiring]:
+def certificates_shown(plant: Plant) -> list[Path]:
+    """The files of the certificates that the gateway shows to brokers, each once."""
+    brokers = [broker.tls for broker in plant.mqtt.choices()]
+    return sorted({tls.certificate for tls in brokers if tls is not None and tls.certificate is not None})
+
+
+def _look(folders: Iterable[Path], shown: Iterable[Path], now: Timestamp) -> list[Expiring]:
     entries = [entry for folder in folders for entry in Pki(folder).entries()]
     in_use = [entry for entry in entries if entry.role != "rejected" and not entry.is_replaced]
-    return expiring([entry.certificate for entry in in_use if not isinstance(entry.certificate, str)], now)
+    certificates = [entry.certificate for entry in in_use if not isinstance(entry.certificate, str)]
+    return expiring([*certificates, *map(read_certificate, shown)], now)
