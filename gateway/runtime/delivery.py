@@ -77,6 +77,7 @@ class Delivery:
         self._open = 0
         self._finishing = False
         self._more_retained = True
+        self._retained_up_to: str | None = ""
         self._to_tell: dict[str, bytes] = {}
         self._versions_sent: dict[str, int] = {}
         self._refusals_said: set[tuple[str, str]] = set()
@@ -177,15 +178,28 @@ class Delivery:
         return await self._publish([Outgoing(topic, topic, payload, True)])
 
     async def _send_retained(self, room: int) -> int:
+        rows = await self._retained_to_send(room)
+        self._versions_sent |= {row.topic: row.version for row in rows}
+        return await self._publish([Outgoing(row, row.topic, row.payload, True) for row in rows])
+
+    async def _retained_to_send(self, room: int) -> list[RetainedRow]:
+        """All there are, once per connection: a broker that was killed has older ones, another broker none.
+
+        Then those that changed.
+        """
+        while self._retained_up_to is not None:
+            rows = await self._store.retained(self._retained_up_to, room)
+            self._retained_up_to = rows[-1].topic if len(rows) == room else None
+            if fine := [row for row in rows if not self._suspicion.has_convicted(row)]:
+                return fine
         if not self._more_retained:
-            return 0
+            return []
         self._more_retained = False
         rows = await self._store.unsent_retained(RETAINED_AT_ONCE)
         fresh = [row for row in rows if self._versions_sent.get(row.topic) != row.version]
         if len(rows) == RETAINED_AT_ONCE or len(fresh) > room:
             self._more_retained = True
-        self._versions_sent |= {row.topic: row.version for row in fresh[:room]}
-        return await self._publish([Outgoing(row, row.topic, row.payload, True) for row in fresh[:room]])
+        return fresh[:room]
 
     async def _send_replays(self, room: int) -> int:
         for replay in self._replays:

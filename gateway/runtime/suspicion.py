@@ -23,6 +23,7 @@ class Suspicion:
     def __init__(self) -> None:
         self._suspects: set[_Identity] = set()
         self._strikes = 0
+        self._convicted: set[tuple[str, int]] = set()
 
     def __bool__(self) -> bool:
         return bool(self._suspects)
@@ -44,7 +45,13 @@ class Suspicion:
         guilty = self._strikes >= STRIKES and _identity(row) in self._suspects
         if guilty:
             self._suspects.clear()
+            if isinstance(row, RetainedRow):
+                self._convicted.add((row.topic, row.version))
         return guilty
+
+    def has_convicted(self, row: RetainedRow) -> bool:
+        """True for what holds now but ended too many connections, on this one or an earlier one."""
+        return (row.topic, row.version) in self._convicted
 
     def acquit(self, row: Row) -> None:
         """The broker answered to this message."""

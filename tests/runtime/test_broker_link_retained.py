@@ -1,0 +1,27 @@
+"""What holds now is there at every broker: also at one that was killed before it saved, and at one that never had it."""
+
+from pathlib import Path
+
+from tests.brokers import Consumer, Mosquitto, eventually
+from tests.runtime.test_broker_link import eventually_sent, uplink
+
+TOPICS = {f"now/{number:03}": b"%d" % number for number in range(500)}
+"""More than a window, and more than are read at once."""
+
+
+async def test_a_broker_that_forgot_what_holds_now_is_told_all_of_it_once(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    async with uplink(tmp_path, mosquitto.port) as up:
+        await up.put(retained=TOPICS)
+        await eventually_sent(up)
+        mosquitto.kill()  # it never saved
+        mosquitto.start()
+        with Consumer(mosquitto.port, "now/#") as consumer:
+            await eventually(lambda: len(consumer.messages) >= len(TOPICS), "all of it")
+            await up.put([("evt/last", b"")], retained={"now/007": b"new"})
+            await eventually(lambda: consumer.payloads("now/007")[-1] == b"new", "what changed since")
+        holds = dict(TOPICS) | {"now/007": b"new"}
+        heard = [(message.topic, message.payload) for message in consumer.messages]
+        assert sorted(heard) == sorted([*TOPICS.items(), ("now/007", b"new")]), "each once"
+        with Consumer(mosquitto.port, "now/#") as later:
+            await eventually(lambda: len(later.messages) == len(TOPICS), "what holds now")
+            assert {message.topic: message.payload for message in later.messages} == holds
