@@ -14,6 +14,7 @@ from gateway.mqtt.probes import Probe
 from gateway.mqtt.settings import MqttSettings
 from gateway.runtime.broker_choice import LONGEST_PAUSE, BrokerChoice, Next
 from tests.brokers import Consumer, Gate, Mosquitto, OldGate, eventually, free_port, speaking_broker
+from tests.mqtt.certificates import Authority
 from tests.mqtt.test_client import scripted
 from tests.runtime.test_broker_link import STATUS, Uplink, lines, numbers, streams, uplink
 
@@ -260,6 +261,27 @@ async def never_acknowledging(reader: asyncio.StreamReader, writer: asyncio.Stre
     """A broker of MQTT 5 that answers CONNECT and SUBSCRIBE, and nothing else."""
     answers = {0x10: b"\x20\x03\x00\x00\x00", 0x82: b"\x90\x04\x00\x01\x00\x01"}
     await scripted(answers)(reader, writer)
+
+
+async def test_a_preferred_broker_whose_certificate_ended_is_passed_over_and_taken_again_when_it_is_renewed(
+    mosquitto: Mosquitto, second: Mosquitto, tmp_path: Path
+) -> None:
+    """The files of the certificates are read at every try, so nobody has to start the gateway anew."""
+    authority = Authority(tmp_path)
+    ended, fine = authority.sign("ended", "127.0.0.1", days=(-9, -1)), authority.sign("fine", "127.0.0.1")
+    mosquitto.restart(f"certfile {ended.certificate}", f"keyfile {ended.key}")
+    second.restart(f"certfile {fine.certificate}", f"keyfile {fine.key}")
+    brokers = [{"port": one.port, "tls": {"ca": str(authority.file)}} for one in (mosquitto, second)]
+    with capture_logs() as logs:
+        async with uplink(tmp_path, None, brokers=brokers, return_after="1s") as up:
+            await up.is_told("connected")
+            await up.commit(10)
+            await up.is_empty()
+            mosquitto.restart(f"certfile {fine.certificate}", f"keyfile {fine.key}")
+            await up.is_told("connected", "connected")
+    assert at(up) == [str(second.port), str(mosquitto.port)]
+    (lost,) = [line["reason"] for line in logs if line["event"].startswith("broker lost")]
+    assert lost.startswith(f"broker 127.0.0.1:{mosquitto.port}: its certificate has expired; renew it at the broker")
 
 
 async def test_draining_at_a_broker_of_second_choice_ends_as_at_any_other(second: Mosquitto, tmp_path: Path) -> None:
