@@ -55,6 +55,7 @@ class Stage:
         self.plant = plant or demo_plant()
         self._topics = Topics(self.plant.topic_root, self.plant.site, self.plant.gateway_id)
         self.now = at(clock)
+        self.epoch = "epoch"
         self.events: list[Event] = []
         self.answers: list[Answer] = []
         self.kept: dict[str, Kept] = {}
@@ -70,7 +71,7 @@ class Stage:
         self.core = self._core()
 
     def _core(self) -> Core:
-        identity = GatewayIdentity("edge-01", self.plant.fingerprint, "epoch", "0")
+        identity = GatewayIdentity("edge-01", self.plant.fingerprint, self.epoch, "0")
         return Core(self.plant.equipment, identity, self.checkpoints, self.kept, self.now)
 
     def kill_and_restart(self, clock: str) -> None:

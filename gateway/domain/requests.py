@@ -342,8 +342,8 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
 
     cmd: str
     eq: Annotated[str | None, Meta(description="equipment or lane, null for the events of none")]
-    from_seq: Annotated[int, Meta(ge=1)]
-    to_seq: Annotated[int, Meta(ge=1, description="included")]
+    from_seq: Annotated[int, Meta(ge=1, le=2**53)]
+    to_seq: Annotated[int, Meta(ge=1, le=2**53, description="included")]
     epoch: Annotated[str | None, Meta(description="whose numbers these are; the current one's if left out")] = None
     corr: str | None = None
     valid_until: str | None = None

@@ -7,7 +7,7 @@ from gateway.domain.locks import WriteLocks
 from gateway.domain.master_data import MasterData
 from gateway.domain.orders import KnownOrder
 from gateway.domain.parameters import ParameterLibrary
-from gateway.domain.uplink import UplinkRequest
+from gateway.domain.uplink import UplinkMemory
 
 
 class SharedRecord(msgspec.Struct):
@@ -24,5 +24,4 @@ class SharedRecord(msgspec.Struct):
     library: ParameterLibrary = field(default_factory=ParameterLibrary)
     master: MasterData = field(default_factory=MasterData)
     locks: WriteLocks = field(default_factory=WriteLocks)
-    uplink: dict[str, UplinkRequest] = field(default_factory=dict)
-    """What the broker's link was asked for and has not done yet, by the command that asked."""
+    uplink: UplinkMemory = field(default_factory=UplinkMemory)

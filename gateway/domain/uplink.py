@@ -3,6 +3,7 @@
 from typing import Literal
 
 import msgspec
+from msgspec import field
 
 from gateway.domain.values import Timestamp
 
@@ -95,3 +96,12 @@ class RetryRequest(msgspec.Struct, frozen=True, tag="retry"):
 
 UplinkRequest = ReplayRequest | RetryRequest
 """What the broker's link is to do for a command; what came of it goes back to the core."""
+
+
+class UplinkMemory(msgspec.Struct):
+    """What survives a restart of it."""
+
+    pending: dict[str, UplinkRequest] = field(default_factory=dict)
+    """What the broker's link was asked for and has not done yet, by the command that asked."""
+    epochs: list[str] = field(default_factory=list)
+    """Of the record, the current one last. A damaged record goes on under a new one, with what it has of the old."""

@@ -8,7 +8,7 @@ from gateway.domain.effects import Recorder
 from gateway.domain.event_data import Level
 from gateway.domain.objections import Objection
 from gateway.domain.requests import QuarantineRetry, Replay
-from gateway.domain.uplink import ReplayRequest, RetryRequest, UplinkRequest
+from gateway.domain.uplink import ReplayRequest, RetryRequest, UplinkMemory, UplinkRequest
 from gateway.domain.values import Timestamp
 
 MOST: Final = 16
@@ -24,17 +24,19 @@ Ranges = Sequence[tuple[int, int]]
 class UplinkRequests:
     """What the link was asked for and has not done yet. `recorders` number the streams, by path."""
 
-    def __init__(
-        self, pending: dict[str, UplinkRequest], recorders: Mapping[str | None, Recorder], answers: Answers
-    ) -> None:
-        """`pending`, by command id, is part of the record; what an earlier run left in it is handed out again."""
-        self._pending = pending
+    def __init__(self, memory: UplinkMemory, recorders: Mapping[str | None, Recorder], answers: Answers) -> None:
+        """`memory` is part of the record; what an earlier run left pending is handed out again."""
+        self._pending = memory.pending
+        self._epochs = memory.epochs
         self._recorders = recorders
         self._paths = {path.rpartition("/")[2]: path for path in recorders if path is not None}
         self._gateway = recorders[None]
         self._answers = answers
         self._epoch = self._gateway.epoch
-        self._gateway.effects.uplink += pending.values()
+        self._gateway.effects.uplink += memory.pending.values()
+        if self._epoch not in memory.epochs:
+            memory.epochs.append(self._epoch)
+            self._gateway.changed = True
 
     @property
     def is_full(self) -> bool:
@@ -78,7 +80,7 @@ class UplinkRequests:
         first, last = command.from_seq, command.to_seq
         if first > last:
             yield Objection("range", f"from_seq {first} is beyond to_seq {last}; write the smaller number first")
-        if command.epoch not in (None, self._epoch):
+        if command.epoch not in (None, *self._epochs):
             yield Objection("unknown_epoch", f"{command.epoch} is not kept here; the record's epoch is {self._epoch}")
         if path not in self._recorders:
             known = ", ".join(sorted(self._paths))

@@ -84,8 +84,10 @@ class Replay:
 
     async def _read(self) -> None:
         found = await self._store.events(self._equipment, self._next, self._last, CHUNK)
-        reached = found[-1].seq if len(found) == CHUNK else self._last
-        expected = self._next
+        reached, expected = self._last, self._next
+        if len(found) == CHUNK:
+            reached = found[-1].seq - 1  # its own number may be there once more, behind this chunk
+            found = [event for event in found if event.seq <= reached]
         for event in found:
             if _decoder.decode(event.payload).epoch != self._epoch:
                 continue  # after a salvage numbers may be there twice

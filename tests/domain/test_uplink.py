@@ -117,6 +117,21 @@ def test_the_last_number_and_the_current_epoch_are_fine(stage: Stage) -> None:
     assert stage.uplink == [ReplayRequest("R-1", FIL01, "epoch", 1, last)]
 
 
+def test_after_a_salvage_the_numbers_of_the_epoch_before_may_be_asked_for_too(stage: Stage) -> None:
+    """What could be saved of it is still kept; how far its numbers went, the record no longer knows."""
+    for number in range(3):
+        stage.epoch = f"epoch-{number}"
+        stage.kill_and_restart(f"06:1{number}:00")
+    assert replay(stage, "R-1", epoch="epoch", to_seq=999).answer == "accepted"
+    assert replay(stage, "R-2", epoch="epoch-1", to_seq=999).answer == "accepted"
+    assert replay(stage, "R-3", epoch="epoch-2", to_seq=999).codes == ("beyond",)
+    assert replay(stage, "R-4", epoch="epoch-9").codes == ("unknown_epoch",)
+    assert stage.uplink == [
+        ReplayRequest("R-1", FIL01, "epoch", 1, 999),
+        ReplayRequest("R-2", FIL01, "epoch-1", 1, 999),
+    ]
+
+
 def test_ranges_that_are_no_longer_kept_are_named_in_the_answer(stage: Stage) -> None:
     replay(stage)
     stage.core.handle_replayed("R-1", 7, [(1, 2), (5, 5)], stage.now)

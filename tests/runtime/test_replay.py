@@ -1,7 +1,11 @@
 """Replay over a real broker: the same bytes again, over a cut, over a restart, while life goes on."""
 
+import json
 from pathlib import Path
 
+from gateway.runtime.replay import Replay, Replayed
+from gateway.store.records import OutboxMessage, Transaction
+from gateway.store.store import Store
 from tests.brokers import Gate, Mosquitto, eventually
 from tests.runtime.uplink_line import LONG, MACHINE, OWN, SITE, UNIT, Mes, Received, gateway
 
@@ -139,3 +143,19 @@ async def test_every_connect_is_told_with_the_numbers_given_by_then(mosquitto: M
     assert births[1]["broker"] == f"127.0.0.1:{gate.port}"
     assert births[1]["protocol"] == "MQTT 5"
     assert tel == 8
+
+
+async def test_numbers_that_two_epochs_have_are_told_apart(tmp_path: Path) -> None:
+    """After a salvage with a new epoch both are in the record, the older rows first."""
+    async with Store(tmp_path / "record.db", new_epoch="new") as store:
+        for epoch, first in (("old", 1), ("new", 2)):  # so that what is read at once ends between the two of a number
+            body = json.dumps({"epoch": epoch}).encode()
+            await store.commit(Transaction([OutboxMessage("evt", body, "evt", None, n) for n in range(first, 251)]))
+        await store.mark_published(range(1, 500), 0)
+        for epoch, sent, missing in (("old", 250, [(251, 260)]), ("new", 249, [(1, 1), (251, 260)])):
+            replay = Replay(store, None, epoch, 1, 260)
+            while not replay.ended.done():
+                for event in await replay.take(7):
+                    assert json.loads(event.payload)["epoch"] == epoch
+                    replay.settle(event.seq, accepted=True)
+            assert replay.ended.result() == Replayed(sent, missing)
