@@ -73,8 +73,9 @@ def _note(report: Report) -> None:
     match report:
         case Asked(stream, _, first, last, missing, _, again):
             _say("missing", f"{stream} {_range(first, last)}: {_count(missing)}, asked for{' again' * again}", _YELLOW)
-        case Filled(stream, first, last, messages):
-            _say("filled", f"{stream} {_range(first, last)}: {_count(messages)} came", _GREEN)
+        case Filled(stream, first, last, messages, missing):
+            came = _count(missing) if messages == missing else f"{messages:,} of {_count(missing)}"
+            _say("filled", f"{stream} {_range(first, last)}: {came} came", _GREEN)
         case GivenUp(stream, first, last, reason):
             _say("lost", f"{stream} {_range(first, last)}: {reason}", _RED)
         case NotTaken(stream, reason):
@@ -115,6 +116,7 @@ def _rows(reconciler: Reconciler) -> list[tuple[str, ...]]:
 
 
 def _row(place: str, reconciler: Reconciler, tally: Tally) -> tuple[str, ...]:
+    of_nobody = any(name.of_nobody for name, _ in reconciler.streams if name.place == place)
     own = [(name.kind, numbers) for name, numbers in reconciler.streams if name.place == place]
     events = [numbers for kind, numbers in own if kind == "evt"]
     missing = sum(numbers.left for numbers in events)
@@ -123,7 +125,7 @@ def _row(place: str, reconciler: Reconciler, tally: Tally) -> tuple[str, ...]:
     figures = (
         tally.events, tally.revisions, tally.repeats, filled + missing, filled, missing, tally.telemetry, telemetry
     )  # fmt: skip
-    return place, *(str(figure) for figure in figures)
+    return f"{place} (no equipment)" if of_nobody else place, *(str(figure) for figure in figures)
 
 
 def _say(word: str, text: str, colour: str | None = None) -> None:

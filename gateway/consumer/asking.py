@@ -11,7 +11,8 @@ and double as many after one that came whole.
 """
 
 import re
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -47,6 +48,15 @@ class Request(msgspec.Struct):
     is_filled: bool = False
 
 
+class Outcome(NamedTuple):
+    """What an answer says: how many `came`, what is `lost`, and why the others did not come, if there is a reason."""
+
+    request: Request
+    came: int = 0
+    lost: Sequence[Gone] = ()
+    trouble: str = ""
+
+
 class Inquiry:
     """Asks for what is missing in one stream."""
 
@@ -79,36 +89,37 @@ class Inquiry:
 
     def ask(self, cmd: str, first: int, last: int, now: int) -> int:
         """It is asked for; returns how many of the range are missing."""
-        missing = self._missing(first, last)
+        missing = self._numbers.missing_in(first, last)
         self.request = Request(cmd, first, last, missing, now + PATIENCE)
         return missing
 
     def filled(self) -> Request | None:
         """The request of which everything has come; said once."""
         request = self.request
-        if request is None or request.is_filled or self._missing(request.first, request.last):
+        if request is None or request.is_filled or self._numbers.missing_in(request.first, request.last):
             return None
         request.is_filled = True
         return request
 
-    def answered(self, answer: ReplayAnswer, now: int) -> tuple[list[Gone], str]:
-        """The gateway's word; returns what is not to be had, and why the rest did not come where there is a reason."""
+    def answered(self, answer: ReplayAnswer, now: int) -> Outcome:
+        """The gateway's word on the request."""
         request = self.request
         assert request is not None
         if not answer.final:
             request.until = now + PATIENCE
-            return [], ""
+            return Outcome(request)
         self.request = None
         words = "; ".join(answer.detail) or ", ".join(answer.codes)
         if answer.answer == "done":
+            came = request.missing - self._numbers.missing_in(request.first, request.last)
             lost = self._not_kept(answer, request)
-            self._judge(request, now)
-            return lost, ""
+            self._judge(request, now, came)
+            return Outcome(request, came, lost)
         if answer.answer == "rejected" and "busy" not in answer.codes:
             first, last = (0, self._numbers.top) if "unknown_epoch" in answer.codes else (request.first, request.last)
-            return self._numbers.give_up(first, last, f"the gateway refuses: {words}"), ""
+            return Outcome(request, lost=self._numbers.give_up(first, last, f"the gateway refuses: {words}"))
         self._wait(now)
-        return [], f"the gateway says {answer.answer}: {words}"
+        return Outcome(request, trouble=f"the gateway says {answer.answer}: {words}")
 
     def failed(self, now: int) -> None:
         """It could not be asked, or nobody answered."""
@@ -119,14 +130,14 @@ class Inquiry:
         """The gateway is back."""
         self._not_before = min(self._not_before, now)
 
-    def _judge(self, request: Request, now: int) -> None:
+    def _judge(self, request: Request, now: int, came: int) -> None:
         """What came of a request that was done. The broker had its events before the gateway said so."""
-        rest = self._missing(request.first, request.last)
+        rest = self._numbers.missing_in(request.first, request.last)
         if rest == 0:
             self._at_once = min(MOST_AT_ONCE, self._at_once * 2)
         else:
             self._at_once = max(LEAST_AT_ONCE, self._at_once // 2)
-        if rest < request.missing:
+        if came or rest == 0:
             self._in_vain = 0
             self._not_before = now if rest == 0 else now + GRACE
         else:
@@ -143,9 +154,6 @@ class Inquiry:
         ranges = named(answer.detail) or [(request.first, request.last)]
         inside = [(max(first, request.first), min(last, request.last)) for first, last in ranges]
         return [gone for first, last in inside for gone in self._numbers.give_up(first, last, _HOPELESS)]
-
-    def _missing(self, first: int, last: int) -> int:
-        return sum(end - start + 1 for start, end in self._numbers.missing_within(first, last))
 
 
 def named(detail: tuple[str, ...]) -> list[tuple[int, int]]:

@@ -133,6 +133,10 @@ class Numbers(msgspec.Struct):
         cut = ((max(hole.first, first), min(hole.last, last)) for hole in self.holes)
         return [(start, end) for start, end in cut if start <= end]
 
+    def missing_in(self, first: int, last: int) -> int:
+        """How many of a range are in holes."""
+        return sum(end - start + 1 for start, end in self.missing_within(first, last))
+
     def announce(self, first: int, last: int, reason: str) -> None:
         """The gateway says that these are lost; it may do so before they are missed."""
         self.announced = [*self.announced, Gone(first, last, reason)][-MOST_RANGES:]

@@ -160,7 +160,7 @@ class Reconciler:
             yield from self._tell(event, late=late)
         request = course.inquiry.filled()
         if request is not None:
-            yield Filled(course.name, request.first, request.last, request.missing)
+            yield Filled(course.name, request.first, request.last, request.missing, request.missing)
 
     def _tell(self, event: EventMessage, *, late: bool) -> Iterator[Report]:
         tally = self.tallies.of(event.place)
@@ -234,14 +234,17 @@ class Reconciler:
         course = self._requests.get(answer.cmd)
         if course is None:
             return
-        lost, trouble = course.inquiry.answered(answer, now)
+        outcome = course.inquiry.answered(answer, now)
+        request = outcome.request
         if answer.final:
             del self._requests[answer.cmd]
+        if outcome.came and not request.is_filled:
+            yield Filled(course.name, request.first, request.last, outcome.came, request.missing)
         quarantine = self.streams.quarantine_of(course.name)
         reason = f", or keeps it in quarantine: {quarantine}" if quarantine else ""
-        yield from _given_up(course.name, [Gone(one.first, one.last, one.reason + reason) for one in lost])
-        if trouble:
-            yield NotTaken(course.name, trouble)
+        yield from _given_up(course.name, [Gone(one.first, one.last, one.reason + reason) for one in outcome.lost])
+        if outcome.trouble:
+            yield NotTaken(course.name, outcome.trouble)
         yield from self._release(course)
 
     def _encourage(self, gateway: str, now: int) -> None:

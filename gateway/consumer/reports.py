@@ -68,12 +68,13 @@ class LastAsked(msgspec.Struct, frozen=True):
 
 
 class Filled(msgspec.Struct, frozen=True):
-    """Everything that was asked for is here."""
+    """What came of a request: so many `messages` of the `missing` ones."""
 
     stream: StreamName
     first: int
     last: int
     messages: int
+    missing: int
 
 
 class GivenUp(msgspec.Struct, frozen=True):

@@ -141,6 +141,7 @@ async def test_people_read_events_beside_what_is_missing_and_the_next_run_goes_o
         assert out.splitlines() == [line] * 4
         assert err.splitlines() == [
             f"missing  {FIL} 2-4: 3 events, asked for",
+            f"filled   {FIL} 2-4: 2 of 3 events came",
             f"lost     {FIL} 2: the gateway no longer keeps it",
             "equipment\tevents\trevisions\trepeats\tmissed\tcame\tmissing\ttel\ttel missing",
             f"{FIL}\t4\t0\t0\t3\t2\t1\t0\t0",
