@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 import structlog
 
 from gateway.domain.times import format_timestamp
-from gateway.domain.uplink import ReplayRequest, RetryRequest, UplinkRequest
+from gateway.domain.uplink import DroppedMessages, ReplayRequest, RetryRequest, UplinkRequest
 from gateway.drivers.base import Clock
 from gateway.mqtt.contract_messages import MessageCounts
 from gateway.mqtt.payloads import encode_json
@@ -89,6 +89,8 @@ class UplinkDuties:
                 await asyncio.sleep(LOOK)
                 continue
             notices = await self._with_room(self._store.take_notices)
+            if dropped := sum(one.notice.messages for one in notices if isinstance(one.notice, DroppedMessages)):
+                log.warning("run parameters dropped, the record is full", messages=dropped)
             with self._committer.facts() as core:
                 core.handle_notices(notices, self._clock.now())
             await asyncio.sleep(TELL_AGAIN)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.runtime import uplink_duties
 from tests.brokers import Gate, Mosquitto, eventually
@@ -28,7 +29,7 @@ async def test_what_came_and_what_is_told_as_dropped_are_together_everything_and
 ) -> None:
     monkeypatch.setattr(uplink_duties, "TELL_AGAIN", 0.02)
     gate = Gate(mosquitto.port)
-    with Mes(mosquitto.port) as mes:
+    with capture_logs() as logs, Mes(mosquitto.port) as mes:
         async with gateway(tmp_path, gate.port, store_limit=500_000, in_reach=False) as line:
             await line.write_notes(300, 4_000)
             dropped = line.store.dropped
@@ -40,6 +41,7 @@ async def test_what_came_and_what_is_told_as_dropped_are_together_everything_and
     await gate.close()
     assert dropped == len(named(mes)) == sum(data["messages"] for data in told(mes)) > 0
     assert sorted(came(mes) + named(mes)) == list(range(1, 301))
+    assert sum(line["messages"] for line in logs if line["event"].startswith("run parameters dropped")) == dropped
     assert came(mes) == sorted(came(mes))
     assert {(one["eq"], one["stream"]) for data in told(mes) for one in data["streams"]} == {(MACHINE, "tel")}
     mes.check_contract()
