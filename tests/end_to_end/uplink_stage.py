@@ -120,10 +120,12 @@ class Process:
                     self.said.append(json.loads(line))
 
 
-def writer(folder: Path, port: int, *, rate: float = 0, limit: int | None = None, **mqtt: object) -> Process:
-    """The uplink as a process, on the record in that folder; see `uplink_writer`."""
+def writer(
+    folder: Path, port: int, *, rate: float = 0, limit: int | None = None, pace: float = 1, **mqtt: object
+) -> Process:
+    """The uplink as a process, on the record in that folder; see `uplink_writer`. `pace` is that of its backoff."""
     given = {
-        "store": str(folder / "record.db"), "rate": rate, "limit": limit,
+        "store": str(folder / "record.db"), "rate": rate, "limit": limit, "pace": pace,
         "mqtt": {"client_id": "edge", "port": port, **mqtt},
     }  # fmt: skip
     return Process(["tests.end_to_end.uplink_writer", json.dumps(given)], folder / "writer.log")

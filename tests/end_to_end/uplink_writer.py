@@ -24,7 +24,7 @@ from gateway.domain.uplink import BrokerName
 from gateway.mqtt.client import Incoming
 from gateway.mqtt.settings import MqttSettings
 from gateway.runtime.broker_link import BrokerLink
-from gateway.runtime.clock import SystemClock
+from gateway.runtime.clock import PlayClock
 from gateway.store.records import OutboxMessage, Transaction
 from gateway.store.schema import StoreFull
 from gateway.store.store import Store
@@ -141,7 +141,7 @@ async def main(given: dict[str, Any]) -> None:
     settings = MqttSettings.model_validate(given["mqtt"])
     async with Store(Path(given["store"]), new_epoch="first", max_bytes=given.get("limit")) as store:
         link = BrokerLink(
-            settings, store, SystemClock(), Listener(),
+            settings, store, PlayClock(0, 0, given.get("pace", 1)), Listener(),
             filters=["cmd/+"], status=("up/status", b"online", b"offline"),
         )  # fmt: skip
         writer = Writer(store, link)
