@@ -37,6 +37,7 @@ from gateway.runtime.clock import SystemClock
 from gateway.runtime.clock_watch import ClockWatch
 from gateway.runtime.command_intake import Rubbish, answered_at, objection_to, response_objection, sender_of
 from gateway.runtime.commit import Committer
+from gateway.runtime.departed import clear_departed
 from gateway.runtime.device_link import DeviceLink
 from gateway.runtime.dry_run import DryRun
 from gateway.runtime.locks import LockFile, LookingOnly, lock_file
@@ -156,6 +157,7 @@ class Daemon:
         if isinstance(self._broker, BrokerLink):
             counts_topic = self._topics.now("messages")
             self._duties = UplinkDuties(self._committer, self._store, self._broker, self._clock, counts_topic)
+            await clear_departed(self._store, self._topics, [spec.path for spec in plant.equipment])
         self._look_at_locks()
         began = "new record" if self._store.is_new else "record restored"
         log.info(began, epoch=self._store.epoch, config=plant.fingerprint, file=str(self._store.path))
