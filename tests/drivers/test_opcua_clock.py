@@ -95,6 +95,27 @@ def test_a23_a_clock_that_is_set_while_the_machine_runs_tears_no_state(jump):
     assert [clock for clock, _ in plc.stage.states("FIL01")][-4:] == ["06:10:00", "06:12:00", "06:20:00", "06:21:00"]
 
 
+@pytest.mark.case("R21", "E4")
+def test_when_our_own_clock_is_set_forward_its_times_go_along_at_once_and_no_state_is_lost():
+    """The PLC's clock stays; by ours, it is an hour behind from then on, and that is told."""
+    plc = Plc()
+    plc.run("06:00:10", state=6)
+    plc.run("06:10:00", state=9)
+    plc.run("06:12:00", state=6)
+    plc.run("06:13:00")
+    plc.clock._clock.jumped = HOUR
+    plc.stage.now += HOUR
+    plc.stage.core.handle_clock_jump(HOUR, 0, plc.stage.now)
+    plc.ahead = -HOUR
+    plc.run("07:13:02", state=9)
+    plc.run("07:14:02", state=6)
+    plc.run("07:20:00")
+    assert plc.downtimes() == [("06:10:00", 120), ("07:13:02", 60)]
+    assert [clock for clock, _ in plc.stage.states("FIL01")][-4:] == ["06:10:00", "06:12:00", "07:13:02", "07:14:02"]
+    assert plc.skews() == [(0, pytest.approx(-3_600, abs=0.5), True)]
+    assert len(plc.stage.told("gateway.clock")) == 1
+
+
 def test_a23_a_clock_that_is_put_right_again_is_believed_again_and_both_are_told():
     plc = Plc(ahead=8 * HOUR)
     plc.run("06:05:00", state=6)
