@@ -88,6 +88,7 @@ class MqttConnection:
     """
 
     def __init__(self, settings: MqttSettings, will: Will | None, *, modern: bool, keep: int | None = None) -> None:
+        assert not settings.brokers, "a connection is to one of settings.choices()"
         self.window = settings.window
         self.maximum_packet: int | None = None
         self._settings = settings

@@ -219,6 +219,8 @@ class BrokerLink:
         said: set[str] = set()
         while not self._moving:
             await self._clock.sleep(self._choice.pause)
+            if self._draining:
+                return
             for better in self._choice.better:
                 reason = await visit(better)
                 if reason is None:
@@ -238,6 +240,7 @@ class BrokerLink:
         with suppress(BrokerLost):  # `settle` tells
             try:
                 async with asyncio.timeout(LEAVING):
+                    await connection.room()
                     connection.publish(OFFLINE, self._status_topic, self._offline, retain=True)
                     await connection.room(1)
             except TimeoutError:

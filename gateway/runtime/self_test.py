@@ -6,14 +6,15 @@ out on every topic class of every equipment, and must come back by a subscriptio
 
 import asyncio
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import aclosing
+from typing import Final
 
 from gateway.mqtt.client import BrokerLost, Incoming, MqttConnection
 from gateway.mqtt.probes import Probe
 from gateway.mqtt.settings import MqttSettings
 
-SHOWN = 5
+SHOWN: Final = 5
 """Topics that an error names; the others are counted."""
 
 Probes = Callable[[str], Sequence[Probe]]
@@ -21,63 +22,77 @@ Probes = Callable[[str], Sequence[Probe]]
 
 
 async def prove_topics(connection: MqttConnection, probes: Probes, settings: MqttSettings) -> None:
-    """Raises `BrokerLost` that names the topics on which nothing came back within the connect deadline (wall time).
+    """Raises `BrokerLost` that names the topics on which nothing came back.
 
-    To be called on a fresh connection. Commands that come meanwhile wait for whoever listens next.
+    The connect deadline (wall time) begins anew with everything that does come back: many machines behind a slow link
+    take their time. To be called on a fresh connection; commands that come meanwhile wait for whoever listens next.
     """
-    sent = {probe.topic: probe.payload for probe in probes(uuid.uuid4().hex)}
-    missing, others = set(sent), list[Incoming]()
-    refused: Collection[str] = ()
-    try:
-        async with asyncio.timeout(settings.connect_timeout):
-            refused = await connection.subscribe(list(sent))
-            await _send(connection, sent)
-            await _hear(connection, sent, missing, others)
-            await connection.unsubscribe(list(sent))
-    except TimeoutError:
-        text = f"{len(missing)} of {len(sent)} probes did not come back within {settings.connect_timeout:g} s"
-        raise _failure(settings, text, missing, refused) from None
-    except BrokerLost as lost:
-        raise _failure(settings, f"it hung up during the self-test ({lost})", missing, ()) from None
-    connection.put_back(others)
+    await _SelfTest(connection, probes(uuid.uuid4().hex), settings).run()
 
 
-async def _send(connection: MqttConnection, sent: Mapping[str, bytes]) -> None:
-    """Publish all, and see every one acknowledged: whoever reads acknowledgements next knows nothing of probes."""
-    for topic, payload in sent.items():
-        await connection.room()
-        connection.publish("probe", topic, payload)
-    left = len(sent)
-    async with aclosing(connection.acknowledgements()) as bursts:
-        async for burst in bursts:
-            left -= len(burst)
-            if left == 0:
-                return
+class _SelfTest:
+    def __init__(self, connection: MqttConnection, probes: Sequence[Probe], settings: MqttSettings) -> None:
+        self._connection = connection
+        self._sent = {probe.topic: probe.payload for probe in probes}
+        self._settings = settings
+        self._missing = set(self._sent)
+        self._refused: Collection[str] = ()
+        self._others: list[Incoming] = []
+        self._deadline = asyncio.timeout(settings.connect_timeout)
 
+    async def run(self) -> None:
+        topics = list(self._sent)
+        try:
+            async with self._deadline:
+                self._refused = await self._connection.subscribe(topics)
+                await self._send()
+                await self._hear()
+                await self._connection.unsubscribe(topics)
+        except TimeoutError:
+            text = f"{len(self._missing)} of {len(topics)} probes did not come back"
+            raise self._failure(f"{text} within {self._settings.connect_timeout:g} s") from None
+        except BrokerLost as lost:
+            raise self._failure(f"it hung up during the self-test ({lost})") from None
+        self._connection.put_back(self._others)
 
-async def _hear(
-    connection: MqttConnection, sent: Mapping[str, bytes], missing: set[str], others: list[Incoming]
-) -> None:
-    """Take out of `missing` what comes back, until it is empty. A retained status or an old probe is neither."""
-    async with aclosing(connection.messages()) as messages:
-        async for incoming in messages:
-            if incoming.topic not in sent:
-                others.append(incoming)
-                continue
-            connection.acknowledge(incoming)
-            if incoming.payload == sent[incoming.topic]:
-                missing.discard(incoming.topic)
-            if not missing:
-                return
+    def _go_on(self) -> None:
+        self._deadline.reschedule(asyncio.get_running_loop().time() + self._settings.connect_timeout)
 
+    async def _send(self) -> None:
+        """Publish all, and see every one acknowledged: whoever reads acknowledgements next knows nothing of probes."""
+        for topic, payload in self._sent.items():
+            await self._connection.room()
+            self._go_on()
+            self._connection.publish("probe", topic, payload)
+        left = len(self._sent)
+        async with aclosing(self._connection.acknowledgements()) as bursts:
+            async for burst in bursts:
+                self._go_on()
+                left -= len(burst)
+                if left == 0:
+                    return
 
-def _failure(settings: MqttSettings, text: str, missing: Collection[str], refused: Collection[str]) -> BrokerLost:
-    topics = sorted(missing)
-    shown = ", ".join(topics[:SHOWN]) + (f" and {len(topics) - SHOWN} more" if len(topics) > SHOWN else "")
-    rights = "its rights (ACL) must let this user write and read them"
-    if refused:
-        rights = f"it refuses to let this user read them; {rights}"
-    return BrokerLost(
-        f"broker {settings.place}: {text}; nothing is sent, or it could be lost unnoticed (MQTT 3.1.1): {shown}: "
-        f"{rights}; self_test: false if the gateway may write but not read"
-    )
+    async def _hear(self) -> None:
+        """Until none is missing. A retained status, or the probe of an earlier test, is not what was sent."""
+        async with aclosing(self._connection.messages()) as messages:
+            async for incoming in messages:
+                if incoming.topic not in self._sent:
+                    self._others.append(incoming)
+                    continue
+                self._connection.acknowledge(incoming)
+                if incoming.payload == self._sent[incoming.topic]:
+                    self._missing.discard(incoming.topic)
+                    self._go_on()
+                if not self._missing:
+                    return
+
+    def _failure(self, text: str) -> BrokerLost:
+        topics = sorted(self._missing)
+        shown = ", ".join(topics[:SHOWN]) + (f" and {len(topics) - SHOWN} more" if len(topics) > SHOWN else "")
+        rights = "its rights (ACL) must let this user write and read them"
+        if self._refused:
+            rights = f"it refuses to let this user read them; {rights}"
+        return BrokerLost(
+            f"broker {self._settings.place}: {text}; nothing is sent, or it could be lost unnoticed (MQTT 3.1.1): "
+            f"{shown}: {rights}; self_test: false if the gateway may write but not read"
+        )

@@ -1,5 +1,6 @@
 """Trap C2: MQTT 3.1.1 cannot say that it refuses a message, so before anything leaves every class of topics is tried."""
 
+import asyncio
 import json
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ from structlog.testing import capture_logs
 from gateway.mqtt.client import MqttConnection
 from gateway.mqtt.probes import SELF_TEST, probes
 from gateway.mqtt.topics import Topics
-from tests.brokers import Consumer, Mosquitto, eventually
+from tests.brokers import Consumer, Gate, Mosquitto, eventually, speaking_broker
 from tests.contract import the_contract
 from tests.runtime.test_broker_link import STATUS, numbers, uplink
 from tests.runtime.test_broker_link_outages import demo_broker
@@ -181,3 +182,46 @@ async def test_a_hundred_machines_are_more_than_a_window_and_are_tested_too(
         await up.is_told("connected")
     assert len(under_way) >= 406
     assert max(under_way) <= 10
+
+
+class SlowGate(Gate):
+    """A long way to the broker: 10 ms for whatever is on it."""
+
+    @staticmethod
+    async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65_536):
+                await asyncio.sleep(0.01)
+                writer.write(data)
+        finally:
+            writer.close()
+
+
+async def test_a_slow_link_may_take_longer_than_the_deadline_as_long_as_something_comes_back(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    gate, machines = SlowGate(mosquitto.port), [f"ACME/HZ/PACK/L1/M{number}" for number in range(5)]
+    await gate.open()
+    given = partial(probes, TOPICS, "edge", machines)
+    async with uplink(
+        tmp_path, gate.port, protocol="3.1.1", probes=given, window=1, connect_timeout="300ms"
+    ) as up:  # 26 probes, one after the other, each there and back: a second
+        await eventually(lambda: up.link.connected, "the test is passed")
+    await gate.close()
+
+
+async def test_a_broker_that_hangs_up_on_a_forbidden_topic_is_told_as_what_it_is(tmp_path: Path) -> None:
+    """Some brokers do, instead of dropping the message unsaid."""
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for answer in (b"\x20\x02\x00\x00", b"\x90\x10\x00\x01" + b"\x01" * 14, b""):  # CONNECT, SUBSCRIBE, PUBLISH
+            await reader.read(65_536)
+            writer.write(answer)
+        writer.close()
+
+    with capture_logs() as logs:
+        async with speaking_broker(hang_up) as port, uplink(tmp_path, port, protocol="3.1.1", probes=own_probes) as up:
+            await up.is_told("lost")
+    (said, *_) = reasons(logs)
+    assert "it hung up during the self-test (broker 127.0.0.1:" in said
+    assert " and 9 more: its rights (ACL) must let this user write and read them" in said
