@@ -121,6 +121,22 @@ async def test_on_another_topic_a_replay_is_refused_with_the_right_one(mosquitto
         assert mes.events(historical="replay") == []
 
 
+async def test_what_is_wrong_with_a_replay_is_answered_at_the_gateways_level_too(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    with Mes(mosquitto.port) as mes:
+        async with gateway(tmp_path, mosquitto.port):
+            mes.ask("replay", cmd="R-1", eq="M1", from_seq=1)
+            mes.ask("replay", cmd="R-2", eq="M1", from_seq=1, to_seq=1_000_000)
+            mes.ask("quarantine.retry", cmd="R-3", valid_until="2001-01-01T00:00:00Z")
+            body = {"cmd": "R-4", "eq": "M1", "from_seq": 1, "to_seq": 1}
+            mes.publish(f"{OWN}/cmd/replay", json.dumps(body).encode(), retain=True)
+            codes = [(await mes.final(f"R-{number}"))["codes"] for number in range(1, 4)]
+        async with gateway(tmp_path, mosquitto.port):  # a subscription begins with what is retained
+            await eventually(lambda: any(a["codes"] == ["retained"] for a in mes.answers("R-4")), "refused", LONG)
+    assert codes == [["malformed"], ["beyond"], ["expired"]]
+
+
 async def test_every_connect_is_told_with_the_numbers_given_by_then(mosquitto: Mosquitto, tmp_path: Path) -> None:
     gate = Gate(mosquitto.port)
     await gate.open()
