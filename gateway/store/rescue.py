@@ -9,6 +9,7 @@ import sqlite3
 import zlib
 from collections.abc import Callable, Iterable
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +21,12 @@ MOST_TRIES: Final = 20_000
 """Ranges that are tried; a file that is torn in more places is given up from there on, and that is said."""
 
 COLUMNS: Final = "id, stream, seq, topic, payload, crc, critical, condition, settled_at, reason, correlation"
-_INDEXES: Final = {"outbox_queued": 0, "outbox_published": 1, "outbox_quarantined": 2}
+_INDEXES: Final = (
+    ("outbox_queued", "stream", 0),
+    ("outbox_published", "settled_at", 1),
+    ("outbox_quarantined", "topic", 2),
+)
+"""Index, what it is sorted by before the id, condition."""
 
 Row = tuple[int, int, int, str, bytes, int, int, int, int | None, str | None, bytes | None]
 Ranges = list[tuple[int, int]]
@@ -154,13 +160,13 @@ class _Reader:
         known: set[int] = set()
         queued: set[int] = set()
         sure = True
-        for index, condition in _INDEXES.items():
-            found, whole = self._all(f"id FROM outbox INDEXED BY {index} WHERE condition = {condition:d}")
-            ids = {number for (number,) in found if isinstance(number, int) and 0 < number < 1 << 48}
+        for index, key, condition in _INDEXES:
+            found, whole = self._all(f"{key}, id FROM outbox INDEXED BY {index} WHERE condition = {condition:d}")
+            ids = {number for _, number in found if isinstance(number, int) and 0 < number < 1 << 48}
             known |= ids
             if condition == 0:
                 queued = ids
-            sure = sure and whole and len(ids) == len(found)
+            sure = sure and whole and len(ids) == len(found) and _is_sorted(found)
         return known, queued, sure
 
     def _ids(self, what: str) -> list[int]:
@@ -192,6 +198,14 @@ class _Reader:
         except (sqlite3.Error, OverflowError):
             return rows, False
         return rows, True
+
+
+def _is_sorted(entries: list[Any]) -> bool:
+    """Whether an index is in its own order: an entry that was changed is hardly ever."""
+    try:
+        return all(first < second for first, second in pairwise(entries))
+    except TypeError:
+        return False
 
 
 def ranges(numbers: Iterable[int]) -> Ranges:
