@@ -35,8 +35,7 @@ class UplinkRequests:
         self._epoch = self._gateway.epoch
         self._gateway.effects.uplink += memory.pending.values()
         if self._epoch not in memory.epochs:
-            memory.epochs.append(self._epoch)
-            self._gateway.changed = True
+            memory.epochs.append(self._epoch)  # committed with the first event that has it
 
     @property
     def is_full(self) -> bool:
