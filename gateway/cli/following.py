@@ -29,8 +29,8 @@ GATHERED: Final = 10
 """Messages that are made safe together, if they come within a tick: mosquitto sends 20 before it waits, by default."""
 
 SILENCE: Final = 5_000
-"""Milliseconds without a message after which nothing more waits at the broker. Usually a gateway's retained status
-says so sooner: the broker sends it, at the subscription, behind what it had kept for us."""
+"""Milliseconds without a message after which nothing more waits at the broker. Usually something says so sooner that
+comes behind what it had kept for us: a gateway's retained status, sent at the subscription, or an answer to us."""
 
 VAIN: Final = 2
 """Requests without a result after which `once` waits no longer."""
@@ -83,7 +83,8 @@ class Follower:
     @property
     def caught_up(self) -> bool:
         """Whether all is here that the broker had for us, and what is missing has been asked for in vain."""
-        if not self._reached_end and milliseconds() - self._heard_at < SILENCE:
+        reached_end = self._reached_end or self._reconciler.roll_call.was_answered
+        if not reached_end and milliseconds() - self._heard_at < SILENCE:
             return False
         return self._reconciler.waits_in_vain(VAIN)
 
@@ -107,11 +108,12 @@ class Follower:
             for filters in (self._filters, self._status_filters):
                 for topic, reason in (await connection.subscribe(filters)).items():
                     self._say(f"{settings.place} does not let us hear {topic}: {reason}")
-            self._reconciler.call_roll()
+            self._reconciler.call_roll(milliseconds())
             self._choice.accepted()
             backoff.reset()
             self.was_connected, self._heard_at = True, milliseconds()
             self._unacknowledged = []
+            self._reached_end = False
             self._say(f"connected to {self._choice.name.broker}, {self._choice.name.protocol}")
             ways = (self._hear(connection), self._tick(connection, once=once), self._settle(connection))
             await _either(stop.wait(), *ways)

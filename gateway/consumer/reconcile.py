@@ -42,7 +42,10 @@ from gateway.consumer.streams import Streams
 from gateway.consumer.tally import Tallies
 
 TAIL_GRACE: Final = 10_000
-"""Milliseconds to wait for what a birth told of, as long as no backlog arrives; then it is missing."""
+"""Milliseconds to wait for what a birth told of; then it is missing, unless a backlog is on its way to us."""
+
+BACKLOG_PAUSE: Final = 2_000
+"""Milliseconds without a message of before an outage after which the backlog is through: it comes without a pause."""
 
 TELEMETRY_GRACE: Final = 2_000
 """Milliseconds after which run parameters that were skipped are lost: they have no replay."""
@@ -71,7 +74,7 @@ class Reconciler:
         self.roll_call = RollCall(name, self.streams)
         self._requests: dict[str, Course] = {}
         self._command_numbers = count(1)
-        self._backlog_at = -TAIL_GRACE
+        self._backlog_at = -BACKLOG_PAUSE
 
     def take(self, message: Message, now: int) -> Iterator[Report]:
         """One message."""
@@ -91,7 +94,7 @@ class Reconciler:
 
     def due(self, now: int) -> Iterator[Report]:
         """What time asks for; to be called a few times a second."""
-        is_quiet = now - self._backlog_at >= TAIL_GRACE
+        is_quiet = now - self._backlog_at >= BACKLOG_PAUSE
         for name, numbers in list(self.streams):
             if numbers.tail and is_quiet and now - numbers.told_at >= TAIL_GRACE:
                 numbers.expect_tail(now - GRACE)  # it was waited for long enough
@@ -101,9 +104,9 @@ class Reconciler:
         yield from self._hold_less(now)
         yield from self.roll_call.due(now)
 
-    def call_roll(self) -> None:
+    def call_roll(self, now: int) -> None:
         """We have been away: see whether something is missing at the end of a stream."""
-        self.roll_call.begin(self.streams.newest())
+        self.roll_call.begin(self.streams.newest(), now)
 
     def could_not_ask(self, cmd: str, reason: str, now: int) -> Iterator[Report]:
         """The broker does not take that command, or the connection is gone."""

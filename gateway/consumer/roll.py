@@ -17,6 +17,10 @@ from gateway.consumer.streams import Streams
 PATIENCE: Final = 5_000
 """Milliseconds to wait for an answer."""
 
+PAUSE: Final = 500
+"""Milliseconds before the first question: at first a broker has its queue for us to empty, and what does not fit into
+a full one, such as an answer, it drops."""
+
 MOST_CALLS: Final = 8
 """Questions at once."""
 
@@ -30,13 +34,18 @@ class RollCall:
         self._name = name
         self._streams = streams
         self._numbers = count(1)
+        self._not_before = 0
         self._open: dict[Course, int] = {}
         self._asked: dict[str, tuple[Course, int]] = {}
+        self.was_answered = False
+        """Somebody has answered since the beginning: what the broker had kept for us came before that."""
 
-    def begin(self, courses: Iterable[Course]) -> None:
+    def begin(self, courses: Iterable[Course], now: int) -> None:
         """The streams are to be asked, from now on."""
+        self._not_before = now + PAUSE
         self._open = dict.fromkeys(courses, 0)
         self._asked.clear()
+        self.was_answered = False
 
     @property
     def open(self) -> int:
@@ -53,6 +62,8 @@ class RollCall:
 
     def due(self, now: int) -> Iterator[LastAsked]:
         """Questions to be sent now."""
+        if now < self._not_before:
+            return
         self._asked = {cmd: (course, until) for cmd, (course, until) in self._asked.items() if now < until}
         waiting = self._waiting
         for course, asked in sorted(self._open.items(), key=lambda item: item[1]):
@@ -73,6 +84,7 @@ class RollCall:
         if answer.cmd not in self._asked:
             return None
         course, _ = self._asked.pop(answer.cmd)
+        self.was_answered = True
         if "busy" in answer.codes:
             return course, None
         self._open.pop(course, None)

@@ -80,7 +80,7 @@ class Line:
         self.consumer.reconciler = Reconciler(f"c{self.runs}")
         recall(msgspec.json.decode(memory, type=Memory), self.consumer.reconciler, self.consumer.now)
         self.consumer.take(self.gateway.status())
-        self.consumer.reconciler.call_roll()
+        self.consumer.reconciler.call_roll(self.consumer.now)
 
     def published(self) -> dict[str, int]:
         """Every fact with its highest revision."""

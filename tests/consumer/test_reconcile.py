@@ -84,7 +84,7 @@ def test_while_a_backlog_arrives_its_end_is_waited_for() -> None:
     hearing.take(gateway.status(), gateway.birth())
     for event in events:
         hearing.take(event._replace(historical="outage"))
-        hearing.wait(5)
+        hearing.wait(1.75)
     assert hearing.asked == []
 
 
