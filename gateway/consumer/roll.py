@@ -15,7 +15,11 @@ from gateway.consumer.reports import LastAsked
 from gateway.consumer.streams import Streams
 
 PATIENCE: Final = 5_000
-"""Milliseconds to wait for an answer."""
+"""Milliseconds to wait for the first answer, and double as many each time: a gateway that is away finds all questions
+when it is back."""
+
+LONGEST: Final = 600_000
+"""Milliseconds after which a question is put again in any case."""
 
 PAUSE: Final = 500
 """Milliseconds before the first question: at first a broker has its queue for us to empty, and what does not fit into
@@ -54,25 +58,21 @@ class RollCall:
 
     def is_in_vain(self, questions: int) -> bool:
         """Whether every stream was answered for, or asked for so often that nobody will."""
-        return all(asked >= questions and course not in self._waiting for course, asked in self._open.items())
-
-    @property
-    def _waiting(self) -> set[Course]:
-        return {course for course, _ in self._asked.values()}
+        return all(asked > questions for asked in self._open.values())
 
     def due(self, now: int) -> Iterator[LastAsked]:
         """Questions to be sent now."""
         if now < self._not_before:
             return
         self._asked = {cmd: (course, until) for cmd, (course, until) in self._asked.items() if now < until}
-        waiting = self._waiting
+        waiting = {course for course, _ in self._asked.values()}
         for course, asked in sorted(self._open.items(), key=lambda item: item[1]):
             site = self._streams.site_of(course.name)
             if len(self._asked) >= MOST_CALLS:
                 return
             if site is not None and course not in waiting:
                 cmd = f"{self._name}-last-{next(self._numbers)}"
-                self._asked[cmd] = course, now + PATIENCE
+                self._asked[cmd] = course, now + min(LONGEST, PATIENCE << min(asked, 10))
                 self._open[course] = asked + 1
                 yield LastAsked(course.name, site, cmd)
 

@@ -88,7 +88,14 @@ class FakeGateway:
         cmd, eq, first, last = command["cmd"], command["eq"], command["from_seq"], command["to_seq"]
         stream = self.kept.get((command["epoch"], eq), [])
         if last > len(stream):
-            return [self.answer(cmd, "rejected", ["beyond"], [f"{last} was not given to any event yet"])]
+            return [
+                self.answer(
+                    cmd,
+                    "rejected",
+                    ["beyond"],
+                    [f"{last} was not given to any event yet; the last one is {len(stream)}"],
+                )
+            ]
         numbers = range(first, last + 1)
         gone = [number for number in numbers if (eq, number) in self.forgotten]
         events = [stream[number - 1]._replace(historical="replay") for number in numbers if number not in gone]
