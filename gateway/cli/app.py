@@ -10,6 +10,7 @@ from gateway.cli.audit import audit
 from gateway.cli.certs import certs
 from gateway.cli.counter import counter
 from gateway.cli.lock import lock, unlock
+from gateway.cli.store import store as record
 
 app = typer.Typer(
     name="gateway",
@@ -21,6 +22,7 @@ app = typer.Typer(
 app.add_typer(audit, name="audit")
 app.add_typer(certs, name="certs")
 app.add_typer(counter, name="counter")
+app.add_typer(record, name="store")
 
 ConfigFolder = Annotated[
     Path, typer.Option("-c", "--config", help="Folder with the plant's *.yaml files.", show_default=True)

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
+from gateway.domain.uplink import Notice
 from gateway.store.schema import StoreError
 
 MOST_TRIES: Final = 20_000
@@ -27,6 +28,9 @@ _INDEXES: Final = (
     ("outbox_quarantined", "topic", 2),
 )
 """Index, what it is sorted by before the id, condition."""
+
+_UNREADABLE: Final = (sqlite3.Error, OverflowError, MemoryError)
+"""What SQLite raises for bytes that make no sense; it believes a length of terabytes, too."""
 
 Row = tuple[int, int, int, str, bytes, int, int, int, int | None, str | None, bytes | None]
 Ranges = list[tuple[int, int]]
@@ -78,7 +82,8 @@ class _Reader:
         self._streams: dict[int, tuple[str, str]] = {}
 
     def read(self) -> Rescued:
-        self._streams = {number: (kind, path) for number, kind, path in self._all("id, kind, equipment FROM stream")[0]}
+        streams = _of_kinds(self._all("id, kind, equipment FROM stream")[0], int, str, str)
+        self._streams = {number: (kind, path) for number, kind, path in streams if kind in ("evt", "tel", "res")}
         known, queued, sure = self._known_ids()
         given = self._ids("seq FROM sqlite_sequence WHERE name = 'outbox'")
         last_id = max([*known, *given, *self._ids("MAX(id) FROM outbox NOT INDEXED")], default=0)
@@ -91,14 +96,15 @@ class _Reader:
             absent = ranges(number for number in range(max(first, 1), last_id + 1) if not self._found[number])
             lost = _joined(sorted(lost + unreadable + absent))
             queued_lost = sum(last - first + 1 for first, last in lost)
-        meta = dict(self._all("key, value FROM meta")[0])
+        meta = dict(_of_kinds(self._all("key, value FROM meta")[0], str, str))
         return Rescued(
             saved=sum(self._found), lost=lost, sure=sure, queued_lost=queued_lost, lost_numbers=self._lost_numbers(),
             last_id=last_id, is_last=sure or bool(given), streams=self._streams,
-            tallies=dict(self._all("key, value FROM tally")[0]), epoch=meta.get("epoch"),
-            checkpoints=self._checkpoints(), retained=self._all("topic, payload FROM retained")[0],
-            answers=self._all("cmd, at, payload, sender FROM answer")[0],
-            notices=self._all("key, data FROM notice ORDER BY id")[0],
+            tallies=dict(_of_kinds(self._all("key, value FROM tally")[0], str, int)), epoch=meta.get("epoch"),
+            checkpoints=self._checkpoints(),
+            retained=_of_kinds(self._all("topic, payload FROM retained")[0], str, bytes),
+            answers=_of_kinds(self._all("cmd, at, payload, sender FROM answer")[0], str, int, bytes),
+            notices=[one for one in self._all("key, data FROM notice ORDER BY id")[0] if _is_notice(one)],
         )  # fmt: skip
 
     # --- messages -----------------------------------------------------------------------------------------------
@@ -139,7 +145,7 @@ class _Reader:
                     return reached, False
                 reached = row[0]
                 self._take(row)
-        except (sqlite3.Error, OverflowError):
+        except _UNREADABLE:
             return reached, False
         return reached, True
 
@@ -175,7 +181,7 @@ class _Reader:
     def _lost_numbers(self) -> dict[int, list[int]]:
         statement = "stream, seq, id FROM outbox INDEXED BY outbox_numbered WHERE critical AND seq > 0"
         lost: dict[int, list[int]] = {}
-        for stream, seq, number in self._all(statement)[0]:
+        for stream, seq, number in _of_kinds(self._all(statement)[0], int, int, int):
             if 0 < number < len(self._found) and not self._found[number]:
                 lost.setdefault(stream, []).append(seq)
         return lost
@@ -186,7 +192,7 @@ class _Reader:
         found, whole = self._all("key, value FROM checkpoint")
         if not whole or not all(_is_json(value) for _, value in found):
             return None
-        return dict(found)
+        return dict(_of_kinds(found, str, bytes)) if len(_of_kinds(found, str, bytes)) == len(found) else None
 
     def _all(self, what: str) -> tuple[list[Any], bool]:
         """What a SELECT gives before it meets damage, and whether it meets none."""
@@ -195,7 +201,7 @@ class _Reader:
             cursor = self._connection.execute(f"SELECT {what}")
             while found := cursor.fetchmany(1):
                 rows += found
-        except (sqlite3.Error, OverflowError):
+        except _UNREADABLE:
             return rows, False
         return rows, True
 
@@ -229,6 +235,19 @@ def _is_whole(row: Any) -> bool:
     return all(isinstance(value, kind) for value, kind in zip(row, kinds, strict=False)) and (
         zlib.crc32(row[4]) == row[5] and row[6] in (0, 1) and row[7] in (0, 1, 2)
     )
+
+
+def _of_kinds(rows: list[Any], *kinds: type) -> list[Any]:
+    """The rows whose first columns are of these kinds."""
+    return [row for row in rows if all(isinstance(value, kind) for value, kind in zip(row, kinds, strict=False))]
+
+
+def _is_notice(row: Any) -> bool:
+    try:
+        msgspec.json.decode(row[1], type=Notice)
+    except (msgspec.DecodeError, TypeError, ValueError):
+        return False
+    return isinstance(row[0], str)
 
 
 def _is_json(value: Any) -> bool:

@@ -97,8 +97,10 @@ def _fill(connection: sqlite3.Connection, rescued: Rescued, told: SalvagedRecord
     """Everything but the messages."""
     streams = [(number, *stream) for number, stream in rescued.streams.items()]
     connection.executemany("INSERT OR IGNORE INTO stream VALUES (?, ?, ?)", streams)
-    connection.executemany("INSERT INTO retained (topic, payload, version) VALUES (?, ?, 1)", rescued.retained)
-    connection.executemany("INSERT INTO answer VALUES (?, ?, ?, ?)", rescued.answers)
+    connection.executemany(
+        "INSERT OR IGNORE INTO retained (topic, payload, version) VALUES (?, ?, 1)", rescued.retained
+    )
+    connection.executemany("INSERT OR IGNORE INTO answer VALUES (?, ?, ?, ?)", rescued.answers)
     connection.executemany("INSERT INTO notice (key, data) VALUES (?, ?)", rescued.notices)
     if not told.new_epoch:
         connection.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (rescued.epoch,))

@@ -30,7 +30,7 @@ MEMORY = msgspec.json.encode({"sequence": {"events": 800}, "lanes": {"A": {"sequ
 
 def message(number: int) -> OutboxMessage:
     """Numbers count over five machines; every tenth is a run parameter's."""
-    machine, seq = f"S/A/L/M{number % 5}", number // 5 + 1
+    machine, seq = f"S/A/L/M{number % 5}", number // (10 if number % 5 == 4 else 5) + 1
     kind, topic = ("tel", "tel") if number % 10 == 9 else ("evt", "evt/state")
     text = {"epoch": "first", "eq": machine, "seq": seq, "data": f"{number:06}" + "x" * 400}
     return OutboxMessage(f"mfg/v1/{machine}/{topic}", msgspec.json.encode(text), kind, machine, seq)  # type: ignore[arg-type]

@@ -1,0 +1,95 @@
+"""`gateway store`: what people see of a record, of one that is whole and of one that is not."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from gateway.cli.app import app
+from gateway.store.store import Store
+from tests.store.test_salvage import fill, overwrite
+
+
+def gateway(*words: str) -> Result:
+    return CliRunner().invoke(app, ["store", *words])
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Path:
+    """500 messages of five machines, half of them published, two put aside."""
+
+    async def make() -> None:
+        await fill(path, 500)
+        async with Store(path, new_epoch="second") as store:
+            for row in (300, 302):
+                await store.quarantine(row, "the broker refused it: Not authorized", at=1)
+
+    path = tmp_path / "record.db"
+    asyncio.run(make())
+    return path
+
+
+def test_the_status_accounts_for_every_message_and_says_what_was_put_aside(record: Path) -> None:
+    shown = gateway("status", "--file", str(record)).stdout
+    assert "500 messages ingested = 250 acknowledged + 248 queued + 0 dropped + 2 quarantined" in shown
+    assert "kept for replay: 225 since 2023-11-14T22:15:00Z" in shown
+    rows = [line.split("\t") for line in shown.splitlines() if line.startswith(("evt", "tel"))]
+    assert ["evt", "S/A/L/M0", "50", "2023-11-14T22:13:20Z", "50", "0", "1-100"] in rows
+    assert ["tel", "S/A/L/M4", "24", "2023-11-14T22:13:20Z", "0", "1", "26-50"] in rows
+    assert "quarantined: 1 on mfg/v1/S/A/L/M1/evt/state: the broker refused it: Not authorized" in shown
+    assert json.loads(gateway("status", "--json", "--file", str(record)).stdout)["queued"] == 248
+
+
+def test_a_whole_record_is_ok_and_a_changed_byte_is_found_by_row_and_number(record: Path) -> None:
+    whole = gateway("verify", "--file", str(record))
+    assert (whole.exit_code, whole.stdout) == (0, "ok: 475 messages, each as it was written, none unaccounted for\n")
+    overwrite(record, record.read_bytes().index(b'"000400'), b'"000499')
+    changed = gateway("verify", "--file", str(record))
+    assert changed.exit_code == 1
+    assert f"{record}: row 401, evt of S/A/L/M0 81: not as it was written" in changed.stderr
+
+
+def test_a_number_that_is_left_out_is_found(record: Path) -> None:
+    async def lose() -> None:
+        async with Store(record, new_epoch="e") as store:
+            await store._run(lambda: store._file._connection.execute("DELETE FROM outbox WHERE id = 401"))
+
+    asyncio.run(lose())
+    found = gateway("verify", "--file", str(record))
+    assert found.exit_code == 1
+    assert f"{record}: row 406: evt of S/A/L/M0 goes from 80 to 82" in found.stderr
+    assert "+1 messages are accounted for by nothing" in found.stderr
+
+
+def test_a_page_that_makes_no_sense_is_said_with_what_to_do(record: Path) -> None:
+    overwrite(record, 0, bytes(100))
+    found = gateway("status", "--file", str(record))
+    assert found.exit_code == 1
+    assert f"{record} is damaged: file is not a database; the gateway salvages it when it starts" in found.stderr
+
+
+def test_messages_are_written_with_what_became_of_them(record: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    done = gateway("export", str(out), "--file", str(record), "--eq", "M1", "--from", "60", "--to", "62")
+    assert (done.exit_code, done.stderr) == (0, "3 messages\n")
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [(line["seq"], line["condition"], line["reason"]) for line in lines] == [
+        (60, "queued", None), (61, "quarantined", "the broker refused it: Not authorized"), (62, "queued", None),
+    ]  # fmt: skip
+    assert lines[0]["payload"]["eq"] == "S/A/L/M1"
+    assert len(gateway("export", "-", "--file", str(record), "--condition", "published").stdout.splitlines()) == 225
+
+
+async def test_a_record_in_use_is_left_alone_and_the_answer_says_where_to_look(record: Path) -> None:
+    async with Store(record, new_epoch="e"):
+        found = await asyncio.to_thread(gateway, "status", "--file", str(record))
+    assert found.exit_code == 2
+    assert "is held by a running gateway, which tells its figures itself" in found.stderr
+
+
+def test_no_record_is_said(tmp_path: Path) -> None:
+    found = gateway("verify", "--file", str(tmp_path / "nothing.db"))
+    assert found.exit_code == 2
+    assert "is not there; no gateway has run on it yet" in found.stderr
