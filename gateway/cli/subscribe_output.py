@@ -66,7 +66,7 @@ def _line(told: Told) -> str:
     unit = f"({event.gateway})" if event.of_nobody else event.place.rpartition("/")[2]
     told_of = msgspec.json.decode(event.payload, type=_Event)
     marks = "".join((f"  [revision {event.rev}]" if event.rev > 1 else "", "  [late]" if told.late else ""))
-    return f"{told_of.t_src}  {unit:<10}  {event.type:<20}  {words(event.type, told_of.data)}{marks}"
+    return _printable(f"{told_of.t_src}  {unit:<10}  {event.type:<20}  {words(event.type, told_of.data)}{marks}")
 
 
 def _note(report: Report) -> None:
@@ -129,7 +129,12 @@ def _row(place: str, reconciler: Reconciler, tally: Tally) -> tuple[str, ...]:
 
 
 def _say(word: str, text: str, colour: str | None = None) -> None:
-    typer.secho(f"{word:<8} {text}", fg=colour, err=True)
+    typer.secho(_printable(f"{word:<8} {text}"), fg=colour, err=True)
+
+
+def _printable(text: str) -> str:
+    """Without what would move a terminal's cursor: anybody may have written an alarm's text."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def _range(first: int, last: int) -> str:
