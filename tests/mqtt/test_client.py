@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.domain.objections import Objection
-from gateway.mqtt.client import Incoming, MqttConnection, Will
+from gateway.mqtt.client import BrokerLost, Incoming, MqttConnection, Will
 from gateway.mqtt.paho_thread import MAXIMUM_PACKET, RECEIVE_MAXIMUM
 from gateway.mqtt.payloads import Refused, decode_command
 from gateway.mqtt.publish_packet import publish_packet
@@ -178,6 +178,34 @@ async def test_who_wants_the_answer_where_travels_with_a_command_and_may_be_miss
             ask, tell = await next_message(connection), await next_message(connection)
     assert (ask.response_topic, ask.correlation_data) == ("answers/7", b"\x00\xff")
     assert (tell.response_topic, tell.correlation_data) == (None, None)
+
+
+async def test_what_is_put_back_comes_first_also_to_somebody_who_waits_already(mosquitto: Mosquitto) -> None:
+    with Consumer(mosquitto.port, "nothing") as mes:
+        async with MqttConnection(settings(mosquitto.port), WILL, modern=True) as connection:
+            await connection.subscribe(["cmd/+"])
+            for word in (b"1", b"2"):
+                mes.publish("cmd/a", word)
+            taken = [await next_message(connection), await next_message(connection)]
+            waiting = asyncio.create_task(next_message(connection))
+            await asyncio.sleep(0)
+            connection.put_back(taken)
+            assert [(await waiting).payload, (await next_message(connection)).payload] == [b"1", b"2"]
+
+
+async def test_a_broker_that_goes_instead_of_ending_a_subscription_is_lost_at_once() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for answer in (b"\x20\x03\x00\x00\x00", b""):  # CONNECT, UNSUBSCRIBE
+            await reader.read(65_536)
+            writer.write(answer)
+        writer.close()
+
+    async with (
+        speaking_broker(talk) as port,
+        MqttConnection(settings(port, connect_timeout="1h"), WILL, modern=True) as connection,
+    ):
+        with pytest.raises(BrokerLost, match=r"the broker closed the connection$"):
+            await asyncio.wait_for(connection.unsubscribe(["cmd/+"]), 10)
 
 
 async def test_a_refused_subscription_is_told_by_its_filter() -> None:

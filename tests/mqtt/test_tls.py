@@ -128,6 +128,13 @@ async def test_tls_to_a_port_without_it_and_the_other_way_round_say_so(
         await writer.drain()
         writer.close()
 
+    async def leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(65_536)
+        writer.close()
+
+    async with speaking_broker(leave) as port:
+        said = await refusal(port, {"ca": str(authority.file)})
+        assert f"hung up during the TLS handshake; perhaps port {port} speaks no TLS, or" in said
     async with speaking_broker(greet) as port:
         said = await refusal(port, {"ca": str(authority.file)})
         assert f"does not speak TLS on port {port}; brokers usually do on 8883" in said

@@ -87,6 +87,15 @@ def test_each_broker_has_a_version_of_its_own() -> None:
     assert tried.modern, "and the one after that in 5 again"
 
 
+def test_a_broker_that_was_spoken_to_in_3_1_1_is_asked_for_5_after_the_next_outage() -> None:
+    """It may have been replaced meanwhile."""
+    tried = choice("auto")
+    tried.lost(BrokerLost("no 5 here", wrong_version=True))
+    tried.accepted()
+    assert tried.lost(SILENT) is Next.WAIT
+    assert tried.modern
+
+
 def test_a_move_in_vain_makes_the_next_look_come_later_and_a_good_one_makes_it_as_before() -> None:
     tried = choice("5", "5", return_after="5min")
     pauses = []
@@ -277,11 +286,28 @@ async def test_a_preferred_broker_whose_certificate_ended_is_passed_over_and_tak
             await up.is_told("connected")
             await up.commit(10)
             await up.is_empty()
+            await asyncio.sleep(0.25)  # several looks, of which nobody needs to hear
             mosquitto.restart(f"certfile {fine.certificate}", f"keyfile {fine.key}")
             await up.is_told("connected", "connected")
     assert at(up) == [str(second.port), str(mosquitto.port)]
+    not_yet = [line["reason"] for line in logs if line["event"] == "the preferred broker is not back yet"]
+    assert len(not_yet) == len(set(not_yet)) >= 1
     (lost,) = [line["reason"] for line in logs if line["event"].startswith("broker lost")]
     assert lost.startswith(f"broker 127.0.0.1:{mosquitto.port}: its certificate has expired; renew it at the broker")
+
+
+async def test_who_is_draining_moves_nowhere(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    gate = Gate(mosquitto.port)
+    with capture_logs() as logs:
+        async with speaking_broker(never_acknowledging) as port, between(tmp_path, gate.port, port) as up:
+            await up.is_told("connected")
+            await up.commit(1)
+            draining = asyncio.create_task(up.link.drain(0.4))
+            await asyncio.sleep(0)
+            await gate.open()
+            await draining
+    await gate.close()
+    assert lines(logs, "a preferred broker is back") == 0
 
 
 async def test_draining_at_a_broker_of_second_choice_ends_as_at_any_other(second: Mosquitto, tmp_path: Path) -> None:

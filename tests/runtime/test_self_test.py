@@ -211,10 +211,10 @@ async def test_a_slow_link_may_take_longer_than_the_deadline_as_long_as_somethin
 
 
 async def test_a_broker_that_hangs_up_on_a_forbidden_topic_is_told_as_what_it_is(tmp_path: Path) -> None:
-    """Some brokers do, instead of dropping the message unsaid."""
+    """Some brokers do, instead of dropping the message unsaid. This one refuses the subscription, too."""
 
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for answer in (b"\x20\x02\x00\x00", b"\x90\x10\x00\x01" + b"\x01" * 14, b""):  # CONNECT, SUBSCRIBE, PUBLISH
+        for answer in (b"\x20\x02\x00\x00", b"\x90\x10\x00\x01" + b"\x80" * 14, b""):  # CONNECT, SUBSCRIBE, PUBLISH
             await reader.read(65_536)
             writer.write(answer)
         writer.close()
@@ -224,4 +224,4 @@ async def test_a_broker_that_hangs_up_on_a_forbidden_topic_is_told_as_what_it_is
             await up.is_told("lost")
     (said, *_) = reasons(logs)
     assert "it hung up during the self-test (broker 127.0.0.1:" in said
-    assert " and 9 more: its rights (ACL) must let this user write and read them" in said
+    assert " and 9 more: it refuses to let this user read them; its rights (ACL) must let this user write and" in said
