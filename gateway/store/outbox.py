@@ -15,8 +15,8 @@ from gateway.domain.uplink import DroppedMessages, StreamKind
 from gateway.store.records import Backlog, OutboxMessage, OutboxRow, Statistics, StoredEvent, Waiting
 from gateway.store.schema import PUBLISHED, QUARANTINED, StoreDamaged
 
-TALLIES: Final = ("acknowledged", "dropped", "requeued")
-"""Sums that no row tells any more."""
+TALLIES: Final = ("acknowledged", "dropped", "requeued", "forgotten")
+"""Sums that no row tells any more; `forgotten` is the last row that was published and is no longer kept."""
 
 _INSERT: Final = (
     "INSERT INTO outbox (id, stream, seq, topic, payload, crc, critical, correlation, settled_at) "
@@ -156,11 +156,12 @@ class Outbox:
         """Delete up to `most` of what was published before that time, or of the oldest; returns how many."""
         statement = (
             "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox INDEXED BY outbox_published "
-            "WHERE condition = 1 AND settled_at < COALESCE(?, 1 << 62) ORDER BY settled_at LIMIT ?)"
+            "WHERE condition = 1 AND settled_at < COALESCE(?, 1 << 62) ORDER BY settled_at LIMIT ?) RETURNING id"
         )
-        count = self._connection.execute(statement, (before, most)).rowcount
-        self._statistics.published -= count
-        return count
+        gone = [number for (number,) in self._connection.execute(statement, (before, most))]
+        self._statistics.published -= len(gone)
+        self._add("forgotten", max(0, max(gone, default=0) - self._tallies["forgotten"]))
+        return len(gone)
 
     def drop_telemetry(self, most: int, at: int) -> list[DroppedMessages]:
         """Delete up to `most` of the oldest queued run parameters; returns what is to be told of it."""

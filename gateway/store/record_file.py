@@ -20,9 +20,6 @@ PATIENCE: Final = 1.0
 CHUNK: Final = 1_000
 """Messages that are deleted in one transaction: a larger one would hold up what waits to be committed."""
 
-WORTH_EMPTYING: Final = 1_000_000
-"""Bytes of SQLite's log that a full disk is better off without. By itself it grows to a thousand pages, and stays."""
-
 MOST_NOTICES: Final = 500
 """Notices that one event loop turn has to tell of."""
 
@@ -112,13 +109,11 @@ class RecordFile:
 
     def commit(self, transaction: Transaction) -> None:
         """Everything of the transaction, or, if this raises, nothing of it. Raises `StoreFull` and other errors."""
-        emptied = False
         while True:
             try:
                 self._commit(transaction)
             except StoreFull:
-                emptied = not emptied and self._empty_log()
-                if not (emptied or self._make_room(transaction.at)):
+                if not self._make_room(transaction.at):
                     raise
             else:
                 return
@@ -229,17 +224,6 @@ class RecordFile:
                 return bool(dropped)
         except StoreFull:
             return False
-
-    def _empty_log(self) -> bool:
-        """Merge a large log into the file and give its room back to the disk; False if there is none, or no room."""
-        log = log_of(self._path)
-        if log.stat().st_size < WORTH_EMPTYING:
-            return False
-        try:
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        except sqlite3.Error:  # the file would have to grow first
-            return False
-        return True
 
     @contextmanager
     def _atomic(self) -> Iterator[sqlite3.Connection]:

@@ -89,18 +89,19 @@ class _Reader:
         last_id = max([*known, *given, *self._ids("MAX(id) FROM outbox NOT INDEXED")], default=0)
         self._found = bytearray(last_id + 1)
         unreadable = self._read_rows(last_id)
+        tallies = dict(_of_kinds(self._all("key, value FROM tally")[0], str, int))
         gone = {number for number in known | self._spoiled if not self._found[number]}
         lost, queued_lost = ranges(sorted(gone)), sum(not self._found[number] for number in queued)
         if not sure:  # then whatever is not there may have been: more is told than is lost, never less
-            first = self._found.find(1)
-            absent = ranges(number for number in range(max(first, 1), last_id + 1) if not self._found[number])
+            first = tallies.get("forgotten", 0) + 1
+            absent = ranges(number for number in range(first, last_id + 1) if not self._found[number])
             lost = _joined(sorted(lost + unreadable + absent))
             queued_lost = sum(last - first + 1 for first, last in lost)
         meta = dict(_of_kinds(self._all("key, value FROM meta")[0], str, str))
         return Rescued(
             saved=sum(self._found), lost=lost, sure=sure, queued_lost=queued_lost, lost_numbers=self._lost_numbers(),
             last_id=last_id, is_last=sure or bool(given), streams=self._streams,
-            tallies=dict(_of_kinds(self._all("key, value FROM tally")[0], str, int)), epoch=meta.get("epoch"),
+            tallies=tallies, epoch=meta.get("epoch"),
             checkpoints=self._checkpoints(),
             retained=_of_kinds(self._all("topic, payload FROM retained")[0], str, bytes),
             answers=_of_kinds(self._all("cmd, at, payload, sender FROM answer")[0], str, int, bytes),

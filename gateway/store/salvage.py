@@ -111,7 +111,8 @@ def _fill(connection: sqlite3.Connection, rescued: Rescued, told: SalvagedRecord
     requeued = rescued.tallies.get("requeued", 0)
     dropped = rescued.tallies.get("dropped", 0) + rescued.queued_lost
     tallies = {
-        "requeued": requeued, "dropped": dropped, "acknowledged": rescued.last_id - requeued - dropped - waiting,
+        "acknowledged": rescued.last_id - requeued - dropped - waiting, "dropped": dropped, "requeued": requeued,
+        "forgotten": rescued.tallies.get("forgotten", 0),
     }  # fmt: skip
     connection.executemany("INSERT INTO tally VALUES (?, ?)", list(tallies.items()))
     _note(connection, told)
