@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 
 from tests.brokers import eventually, until
-from tests.shipped_gateway import GATEWAY, LONG, UNIT, final, running, told
+from tests.shipped_gateway import GATEWAY, LONG, SITE, UNIT, final, running, told
 from tests.shipped_mosquitto import Party, ShippedMosquitto
 
 EVENTS: Final = f"{UNIT}/evt/equipment.state"
@@ -37,6 +37,9 @@ async def test_what_a_killed_broker_forgot_shows_at_the_next_birth_and_is_replay
                 if number == SAVED:
                     shipped.save()
             truth = awake.heard_on(EVENTS)
+            with Party(shipped, "mes") as asker:
+                asker.publish(f"{SITE}/cmd/quality.release", b'{"cmd": "Q-1"}')
+            await final(awake, f"{SITE}/res/quality.release", "Q-1")  # so it has read its acknowledgements, too
             shipped.kill()
             shipped.start()
             with Party(shipped, "mes", "mfg/#", session="mes") as mes:
