@@ -19,15 +19,24 @@ PORT: Final = 1883
 TLS_PORT: Final = 8883
 """The ports that IANA has for MQTT, without and with TLS."""
 
+LONGEST_HOST: Final = 253
+"""Bytes of a host name (RFC 1035 §2.3.4)."""
+
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CREDENTIAL: Final = re.compile(r"[A-Za-z0-9_@-][A-Za-z0-9_.@-]*")
 
 
 def _only_a_host(host: str) -> str:
-    if not host or re.search(r"[/@\s]", host):
+    if not host or re.search(r"[/@\s\0]", host):
         raise ValueError("host is the name or the address of a machine and nothing else: no mqtt://, no user, no path")
     if re.fullmatch(r"[^:]+:\d+", host):
         raise ValueError("the port has a key of its own; write port: beside host:")
+    try:
+        fits = len(host.encode("idna")) <= LONGEST_HOST
+    except UnicodeError:
+        fits = False
+    if not fits:
+        raise ValueError("host is no host name: its parts have 1 to 63 letters each, all of it 253 at most")
     return host
 
 
