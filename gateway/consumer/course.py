@@ -63,14 +63,13 @@ class Course:
 class Telemetry:
     """Run parameters of one equipment. They have numbers but no replay, and name no epoch.
 
-    When the numbers begin anew, an event of the new epoch says so, or a number comes twice with other content. `epoch`
-    is empty until one is known; `before` is the one that ended.
+    When the numbers begin anew, an event of the new epoch says so, or a number comes twice with other content; then
+    `epoch` is empty until one is told.
     """
 
-    def __init__(self, numbers: Numbers, epoch: str = "", before: str = "") -> None:
+    def __init__(self, numbers: Numbers, epoch: str = "") -> None:
         self.numbers = numbers
         self.epoch = epoch
-        self.before = before
         self._recent: dict[int, int] = {}
 
     def contradicts(self, message: RunParameters) -> bool:

@@ -20,7 +20,6 @@ class SavedTelemetry(msgspec.Struct):
     """The run parameters of one equipment."""
 
     epoch: str
-    before: str
     numbers: Numbers
 
 
@@ -48,7 +47,7 @@ def remember(reconciler: Reconciler, client_id: str, root: str) -> Memory:
     return Memory(
         client_id, root,
         [(name, course.numbers.without(course.held)) for name, course in streams.courses.items()],
-        {place: SavedTelemetry(one.epoch, one.before, one.numbers) for place, one in streams.telemetry.items()},
+        {place: SavedTelemetry(one.epoch, one.numbers) for place, one in streams.telemetry.items()},
         reconciler.facts.known, reconciler.tallies.by_place,
     )  # fmt: skip
 
@@ -58,8 +57,7 @@ def recall(memory: Memory, reconciler: Reconciler, now: int) -> None:
     for name, numbers in memory.streams:
         reconciler.streams.restore(name, _as_of(numbers, now))
     for place, saved in memory.telemetry.items():
-        numbers = _as_of(saved.numbers, now)
-        reconciler.streams.telemetry[place] = Telemetry(numbers, saved.epoch, saved.before)
+        reconciler.streams.telemetry[place] = Telemetry(_as_of(saved.numbers, now), saved.epoch)
     reconciler.facts = Facts(memory.facts)
     reconciler.tallies.by_place |= memory.tallies
 

@@ -164,7 +164,6 @@ class Numbers(msgspec.Struct):
                 copy.holes[-1].last = number
             else:
                 copy.holes.append(Hole(number, number, 0))
-        copy.holes.sort(key=lambda hole: hole.first)
         return copy
 
     def _miss(self, first: int, last: int, now: int) -> None:

@@ -134,7 +134,7 @@ class Streams:
     def _bind(self, place: str, epoch: str) -> None:
         """The equipment's gateway has this epoch: its run parameters belong to it, or begin anew."""
         telemetry = self.telemetry.get(place)
-        if telemetry is None or epoch in (telemetry.epoch, telemetry.before):
+        if telemetry is None or telemetry.epoch == epoch:
             return
         if telemetry.epoch:
             self._renumber(place, epoch)
@@ -142,9 +142,8 @@ class Streams:
             telemetry.epoch = epoch
 
     def _renumber(self, place: str, epoch: str) -> Telemetry:
-        old = self.telemetry[place]
-        self._tallies.of(place).lost_before += old.numbers.left
-        telemetry = self.telemetry[place] = Telemetry(Numbers(begin=1), epoch, old.epoch)
+        self._tallies.of(place).lost_before += self.telemetry[place].numbers.left
+        telemetry = self.telemetry[place] = Telemetry(Numbers(begin=1), epoch)
         return telemetry
 
     def _epoch_of(self, place: str) -> str:

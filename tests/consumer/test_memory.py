@@ -16,10 +16,12 @@ FIL = "ACME/HZ/PACK/L1/FIL01"
 
 
 def restarted(hearing: Hearing, file: Path) -> Hearing:
+    """The next run, after a boot: its clock begins anew."""
     save(file, remember(hearing.reconciler, "c", "mfg/v1"))
     known = load(file)
     assert known is not None
     fresh = Hearing(Reconciler("c2"))
+    fresh.now = 5_000
     recall(known, fresh.reconciler, fresh.now)
     return fresh
 
@@ -50,6 +52,8 @@ def test_events_that_were_held_back_are_missing_again_for_nobody_was_told_of_the
     before.take(gateway.status(), sent[0], *sent[2:])
     after = restarted(before, tmp_path / "state")
     assert (before.reconciler.missing, after.reconciler.missing) == (1, 5)
+    (numbers,) = (numbers for _, numbers in after.reconciler.streams)
+    assert [(hole.first, hole.last) for hole in numbers.holes] == [(2, 6)], "thousands are one range"
     after.take(gateway.status())
     after.converse(gateway, 5)
     assert [seq for _, seq in after.told] == [2, 3, 4, 5, 6]
@@ -76,6 +80,10 @@ def test_a_crash_in_the_midst_of_saving_leaves_the_old_file(tmp_path: Path, monk
     save(file, remember(hearing.reconciler, "c", "mfg/v1"))
     saved = file.read_bytes()
     synced: list[int] = []
+    monkeypatch.setattr(memory.os, "fsync", synced.append)
+    save(file, remember(hearing.reconciler, "c", "mfg/v1"))
+    assert len(synced) == 2, "the file, and the folder with its name"
+    synced.clear()
 
     def power_cut(descriptor: int) -> None:
         synced.append(descriptor)
@@ -91,3 +99,14 @@ def test_a_crash_in_the_midst_of_saving_leaves_the_old_file(tmp_path: Path, monk
 
 def test_there_is_nothing_to_load_at_first(tmp_path: Path) -> None:
     assert load(tmp_path / "state") is None
+
+
+def test_where_its_gateway_is_is_known_after_a_restart_and_the_tail_of_before_is_asked_for(tmp_path: Path) -> None:
+    gateway, before = FakeGateway(), Hearing()
+    before.take(gateway.event(FIL), gateway.event(None, "change.accepted"))
+    gateway.event(FIL)
+    before.take(gateway.birth())
+    after = restarted(before, tmp_path / "state")
+    assert after.wait(9.75) == []
+    after.converse(gateway, 3)
+    assert after.told == [("FIL01", 2)]

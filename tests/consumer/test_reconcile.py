@@ -268,7 +268,8 @@ def test_what_a_salvage_with_a_new_epoch_lost_is_of_the_old_one() -> None:
     salvaged = gateway.event(
         None, "gateway.salvaged", reason="page 7", file="x", rows_saved=1, lost=lost, lost_rows=[], new_epoch=True
     )
-    hearing.take(salvaged, line(gateway)[5])
+    events = line(gateway)
+    hearing.take(events[5], salvaged)
     hearing.converse(gateway, 10)
     assert hearing.given_up == [(4, 6, "the gateway's record was damaged: page 7")]
     assert hearing.asked == [(1, 5)]
@@ -299,13 +300,18 @@ def test_run_parameters_that_begin_anew_are_not_taken_for_repeats() -> None:
 
 def test_an_event_of_the_new_epoch_begins_run_parameters_anew_and_the_lost_ones_count() -> None:
     gateway, hearing = FakeGateway(), Hearing()
-    hearing.take(gateway.event(FIL), gateway.tel(FIL))
+    old = [gateway.tel(FIL) for _ in range(4)]
+    hearing.take(gateway.event(FIL), old[0], old[3])
     gateway.renew("e2")
     hearing.take(gateway.event(FIL))
     gateway.tel(FIL)
     hearing.take(gateway.tel(FIL))
-    hearing.wait(3)
+    assert hearing.wait(1.75) == []
+    assert not hearing.reconciler.waits_in_vain(0), "it may yet be told what became of them"
+    hearing.wait(0.25)
     assert hearing.given_up == [(1, 1, "run parameters are not sent again")]
+    assert hearing.reconciler.waits_in_vain(0)
+    assert hearing.reconciler.missing == 2 + 1
 
 
 def test_what_cannot_be_read_is_told_and_counted_and_the_rest_goes_on() -> None:
@@ -356,3 +362,33 @@ def test_no_more_than_eight_requests_at_once_reach_a_gateway() -> None:
         hearing.take(*gateway.replay(report.body))
     hearing.converse(gateway, 5)
     assert (len(hearing.asked), hearing.reconciler.missing) == (20, 0)
+
+
+def test_what_is_left_of_a_hole_is_as_old_as_the_hole() -> None:
+    gateway, hearing = FakeGateway(), Hearing()
+    events = line(gateway)
+    hearing.take(gateway.status(), *events[:3], *events[8:])
+    hearing.wait(1.5)
+    hearing.take(events[3])
+    hearing.wait(0.25)
+    assert hearing.asked == []
+    hearing.wait(0.25)
+    assert hearing.asked == [(5, 8)]
+    hearing.wait(57.75)
+    assert hearing.told[-1] == ("FIL01", 4)
+    hearing.wait(0.25)
+    assert hearing.told[-1] == ("FIL01", 10)
+
+
+def test_ranges_are_bounded_the_oldest_are_given_up_and_still_counted() -> None:
+    gateway, hearing = FakeGateway(), Hearing()
+    events = line(gateway, events=2_201)
+    hearing.take(gateway.status(), *events[::2])
+    hearing.wait(0.25)
+    assert {reason for _, _, reason in hearing.given_up} == {"there are more than 1,000 holes"}
+    assert [(first, last) for first, last, _ in hearing.given_up] == [(2 * n, 2 * n) for n in range(1, 101)]
+    assert hearing.reconciler.missing == 1_100
+    numbers = hearing.reconciler.streams.newest()[0].numbers
+    for number in range(1_500):
+        numbers.announce(10_000 + number, 10_000 + number, "lost")
+    assert len(numbers.announced) == 1_000

@@ -24,9 +24,10 @@ def test_the_end_that_was_missed_is_found_and_asked_for() -> None:
     assert sorted(str(question.body["eq"]) for question in questions) == [FIL, LBL, "None"]
     assert {question.body["from_seq"] for question in questions} == {9007199254740991}
     assert hearing.reconciler.roll_call.open == 3
+    assert not hearing.reconciler.roll_call.was_answered
     for question in questions:
         hearing.take(*gateway.replay(question.body))
-    assert hearing.reconciler.roll_call.open == 0
+    assert (hearing.reconciler.roll_call.open, hearing.reconciler.roll_call.was_answered) == (0, True)
     hearing.converse(gateway, 3)
     assert hearing.asked == [(2, 5)]
     assert hearing.reconciler.missing == 0
@@ -76,3 +77,13 @@ def test_a_gateway_of_which_no_site_is_known_is_not_asked() -> None:
     hearing.take(gateway.status())
     (question,) = hearing.wait(0.25)
     assert question.site == "ACME/HZ"
+
+
+def test_a_new_connection_begins_anew_and_an_answer_of_before_says_nothing() -> None:
+    gateway, hearing = away()
+    questions = hearing.wait(0.5)
+    hearing.reconciler.call_roll(hearing.now)
+    for question in questions:
+        hearing.take(*gateway.replay(question.body))
+    assert (hearing.reconciler.roll_call.open, hearing.reconciler.roll_call.was_answered) == (3, False)
+    assert len(hearing.wait(0.5)) == 3
