@@ -44,6 +44,8 @@ class Outbox:
         self._streams: dict[Stream, int] = {}
         self._tallies: dict[str, int] = {}
         self._last_id = 0
+        self._handed_out: set[int] = set()
+        """Rows that somebody has read to send them: the broker may have them, so they are not dropped."""
         self._new_streams: list[Stream] = []
         self._before: tuple[Statistics, dict[str, int], int] = statistics, {}, 0
 
@@ -117,6 +119,10 @@ class Outbox:
         self._statistics.published += kept
         self._statistics.queued_telemetry -= gone
 
+    def note_settled(self, ids: Sequence[int]) -> None:
+        """The transaction with these rows is through: they are on their way no more."""
+        self._handed_out.difference_update(ids)
+
     def quarantine(self, row_id: int, reason: str) -> str | None:
         """Put a queued message aside; returns its topic, None if it was not queued."""
         statement = (
@@ -164,13 +170,17 @@ class Outbox:
         return len(gone)
 
     def drop_telemetry(self, most: int, at: int) -> list[DroppedMessages]:
-        """Delete up to `most` of the oldest queued run parameters; returns what is to be told of it."""
+        """Delete up to `most` of the oldest queued run parameters; returns what is to be told of it.
+
+        None that is on its way to the broker: it would be told as dropped, and come all the same.
+        """
         chosen = (
             "SELECT o.id, s.equipment, o.seq FROM (SELECT id, stream, seq FROM outbox INDEXED BY outbox_droppable "
-            "WHERE condition = 0 AND NOT critical ORDER BY id LIMIT ?) o JOIN stream s ON s.id = o.stream "
+            "WHERE condition = 0 AND NOT critical AND id NOT IN (SELECT value FROM json_each(?)) "
+            "ORDER BY id LIMIT ?) o JOIN stream s ON s.id = o.stream "
             "ORDER BY s.equipment, o.seq"
         )
-        rows = self._connection.execute(chosen, (most,)).fetchall()
+        rows = self._connection.execute(chosen, (str([*self._handed_out]), most)).fetchall()
         self._connection.executemany("DELETE FROM outbox WHERE id = ?", [row[:1] for row in rows])
         self._statistics.queued_telemetry -= len(rows)
         self._add("dropped", len(rows))
@@ -227,6 +237,7 @@ class Outbox:
             if crc32(payload) != crc:
                 raise StoreDamaged(f"message {number} for {topic} is not as it was written")
             rows.append(OutboxRow(number, topic, payload, correlation, stream))
+        self._handed_out.update(row.id for row in rows)
         return rows
 
     def _stream(self, stream: Stream) -> int:

@@ -138,6 +138,7 @@ class RecordFile:
         """Keep critical rows as published at that time, delete the others."""
         with self._atomic():
             self.outbox.mark_published(ids, at)
+        self.outbox.note_settled(ids)
 
     def mark_retained_sent(self, rows: Sequence[tuple[str, int]]) -> None:
         """Note which version of each topic the broker has; a newer one stays unsent."""
