@@ -1,8 +1,9 @@
 """`make cases`: the acceptance lists, one line per case, with the figure that its test measured.
 
 The cases are R01-R25 (reliability), S01-S15 (security), and the traps of the libraries: A1-A23 of asyncua, B1-B12 of
-pymodbus. A test belongs to a case by its name, `test_r08_…`, `test_a5_…`, or by the mark `case("R01", "A7")`; what it measured it says with `record_property("figure", "0 lost in 20 cuts")`. A case passed
-when all its tests that ran passed and at least one did. With FULL=1 in the environment tests play in full length.
+pymodbus, C1-C13 of MQTT and paho, D1-D9 of SQLite, E4 of clocks (docs/traps.md). A test belongs to a case by its name,
+`test_r08_…`, `test_a5_…`, or by the mark `case("R01", "A7")`; what it measured it says with
+`record_property("figure", "0 lost in 20 cuts")`. A case passed when all its tests that ran passed and at least one did. With FULL=1 in the environment tests play in full length.
 """
 
 import contextlib
@@ -15,9 +16,15 @@ from dataclasses import dataclass, field
 
 import pytest
 
-TRAPS = [*(f"A{number}" for number in range(1, 24)), *(f"B{number}" for number in range(1, 13))]
+TRAPS = [
+    *(f"A{number}" for number in range(1, 24)),
+    *(f"B{number}" for number in range(1, 13)),
+    *(f"C{number}" for number in (*range(1, 12), 13)),  # C12 is Sparkplug's
+    *(f"D{number}" for number in range(1, 10)),
+    "E4",
+]
 CASES = [*(f"R{number:02}" for number in range(1, 26)), *(f"S{number:02}" for number in range(1, 16)), *TRAPS]
-_NAME = re.compile(r"test_([rs]\d\d|[ab]\d{1,2})_")
+_NAME = re.compile(r"test_([rs]\d\d|[a-e]\d{1,2})_")
 _LONGEST = 7200
 """Seconds that a test may take in full length, where it does not say so itself."""
 
@@ -112,7 +119,9 @@ def main(arguments: Sequence[str]) -> int:
     """All cases, or those named; 2 for a name that is none."""
     wanted = [name.upper() for name in arguments] or CASES
     if unknown := [name for name in wanted if name not in CASES]:
-        sys.stderr.write(f"{', '.join(unknown)}: no such case; they are R01-R25, S01-S15, A1-A23 and B1-B12\n")
+        sys.stderr.write(
+            f"{', '.join(unknown)}: no such case; they are R01-R25, S01-S15, and the traps A1 to E4 of docs/traps.md\n"
+        )
         return 2
     return run(wanted)
 

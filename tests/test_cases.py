@@ -81,4 +81,4 @@ def test_a_file_that_cannot_be_read_fails_the_whole(tmp_path: Path) -> None:
 def test_a_name_that_is_no_case_is_refused(capsys) -> None:
     assert main(["R26"]) == 2
     assert "R01-R25" in capsys.readouterr().err
-    assert (len(CASES), CASES[0], CASES[39], CASES[-1]) == (75, "R01", "S15", "B12")
+    assert (len(CASES), CASES[0], CASES[39], CASES[-1]) == (97, "R01", "S15", "E4")

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, Final
 import typer
 
 if TYPE_CHECKING:
-    import sqlite3
-
-    from gateway.store.inspection import Inspection
+    from gateway.store.inspection import Connection, Inspection
 
 store = typer.Typer(help="The record: what waits, what was published, what was put aside.", no_args_is_help=True)
 
@@ -132,7 +130,7 @@ def _exit(name: str, command: Callable[[], int]) -> None:
 
 
 @contextmanager
-def _reading(config: Path, file: Path | None) -> "Iterator[tuple[sqlite3.Connection, Path]]":
+def _reading(config: Path, file: Path | None) -> "Iterator[tuple[Connection, Path]]":
     from gateway.config.load import load_plant
     from gateway.store.inspection import reading
 

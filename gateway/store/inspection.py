@@ -12,6 +12,8 @@ import msgspec
 from gateway.store.integrity import is_damage, log_of
 from gateway.store.schema import APPLICATION_ID, PUBLISHED, VERSION, StoreDamaged, StoreError
 
+Connection = sqlite3.Connection
+
 CONDITIONS: Final = ("queued", "published", "quarantined")
 """By number, as `schema` has them."""
 

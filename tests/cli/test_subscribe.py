@@ -67,6 +67,7 @@ class Ear:
         return [report.event.payload for report in self.of(Told) if not report.event.of_nobody]
 
 
+@pytest.mark.case("C9")
 async def test_r07_what_a_queue_at_the_broker_lost_is_told_exactly_and_a_replay_restores_it(
     mosquitto: Mosquitto, tmp_path: Path, record_property: Callable
 ) -> None:

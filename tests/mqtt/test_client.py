@@ -94,6 +94,7 @@ async def test_what_is_published_arrives_in_order_and_is_acknowledged_under_its_
     assert consumer.payloads() == [b"%d" % number for number in range(150)]
 
 
+@pytest.mark.case("C4", "C13")
 async def test_the_window_is_the_smallest_of_ours_and_the_brokers(mosquitto: Mosquitto) -> None:
     mosquitto.restart("max_inflight_messages 7")  # mosquitto's Receive Maximum
     for own, expected in ((200, 7), (5, 5)):
@@ -106,6 +107,7 @@ async def test_the_window_is_the_smallest_of_ours_and_the_brokers(mosquitto: Mos
             assert await asyncio.wait_for(waiting, 5) >= 1
 
 
+@pytest.mark.case("C1")
 async def test_a_refused_message_is_told_from_an_accepted_one(mosquitto: Mosquitto, tmp_path: Path) -> None:
     (tmp_path / "acl").write_text("topic readwrite allowed/#\n")
     mosquitto.restart(f"acl_file {tmp_path / 'acl'}")
@@ -217,6 +219,7 @@ async def test_a_refused_subscription_is_told_by_its_filter() -> None:
         assert await connection.subscribe(["mine/cmd/+", "theirs/cmd/+"]) == {"theirs/cmd/+": "Not authorized"}
 
 
+@pytest.mark.case("C11")
 async def test_a_flood_at_qos_1_is_held_back_by_the_broker_and_nothing_of_it_is_lost(mosquitto: Mosquitto) -> None:
     """Receive Maximum: the broker holds the rest back, however long we take (trap C11)."""
     with Consumer(mosquitto.port, "nothing") as mes:
@@ -261,6 +264,7 @@ async def test_over_mqtt_3_1_1_no_command_is_too_large_to_be_refused_in_words(mo
             assert refused.objection == Objection("oversize", "has 3,000,000 bytes; at most 256,000 are taken")
 
 
+@pytest.mark.case("C11")
 async def test_a_flood_at_qos_0_is_bounded_and_said_once(mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.mqtt.client.MAX_INCOMING", 1_000)
     with capture_logs() as logs, Consumer(mosquitto.port, "nothing") as mes:

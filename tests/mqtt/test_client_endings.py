@@ -31,6 +31,7 @@ async def test_the_will_speaks_for_a_gateway_that_is_gone_and_is_silent_after_a_
     ]
 
 
+@pytest.mark.case("C3")
 async def test_a_lost_connection_ends_everything_that_waits_on_it_and_the_last_acknowledgements_are_still_read(
     mosquitto: Mosquitto,
 ) -> None:
@@ -85,6 +86,7 @@ async def test_leaving_a_frozen_broker_takes_a_second_not_for_ever(mosquitto: Mo
     assert threads() == []
 
 
+@pytest.mark.case("C6")
 async def test_twenty_tries_at_a_broker_that_never_answers_leave_no_thread_socket_or_task_behind() -> None:
     """Traps C6 and C8."""
     async with mute_broker() as port:
@@ -105,6 +107,7 @@ async def test_twenty_tries_at_a_broker_that_never_answers_leave_no_thread_socke
         assert f"broker 127.0.0.1:{port}: accepted the connection but said nothing within 0.2 s" in told
 
 
+@pytest.mark.case("C8")
 async def test_a_connect_that_is_cancelled_ends_at_once_and_leaves_nothing_behind() -> None:
     async with mute_broker() as port:
         connection = MqttConnection(settings(port, connect_timeout="1h"), WILL, modern=True)

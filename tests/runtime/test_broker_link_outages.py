@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 from structlog.testing import capture_logs
 
 from gateway.mqtt.settings import MqttSettings
@@ -73,6 +74,7 @@ async def test_a_broker_killed_ten_times_in_mid_stream_misses_nothing_and_sees_f
     assert up.listener.told == ["connected", *["lost", "connected"] * 10]
 
 
+@pytest.mark.case("C7")
 async def test_a_frozen_broker_is_noticed_within_twice_the_keepalive_and_misses_nothing(
     mosquitto: Mosquitto, tmp_path: Path
 ) -> None:

@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from structlog.testing import capture_logs
 
 from tests.brokers import Consumer, Mosquitto, eventually
 from tests.runtime.test_broker_link import eventually_sent, first_seen, lines, numbers, uplink
 
 
+@pytest.mark.case("C1")
 async def test_r05_what_the_broker_refuses_is_put_aside_and_said_once_and_the_rest_flows(
     mosquitto: Mosquitto, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
@@ -50,6 +52,7 @@ async def test_r06_a_message_above_the_brokers_maximum_packet_size_never_leaves(
     record_property("figure", "MQTT 5: put aside at once, no connection lost")
 
 
+@pytest.mark.case("C5")
 async def test_r06_where_the_broker_cannot_say_so_a_poisonous_message_is_found_in_three_connections(
     mosquitto: Mosquitto, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:

@@ -111,6 +111,7 @@ async def test_s04_the_same_id_again_is_answered_to_whoever_asks_now_also_after_
     record_property("figure", "the same id 3 times, once behind a restart: 1 write; other content: id_reused; expired")
 
 
+@pytest.mark.case("C10")
 async def test_s04_a_retained_command_is_refused(mosquitto: Mosquitto, tmp_path: Path) -> None:
     async with device() as press, gateway(tmp_path, mosquitto.port, press.port) as mes:
         body = {"cmd": "C1", "eq": "PRESS", "set": "S", "rev": "A", "items": [{"name": "force", "value": 1}]}

@@ -3,12 +3,15 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from gateway.mqtt.client import Incoming
 from gateway.runtime.broker_link import GATHERED
 from tests.brokers import Consumer, Mosquitto, eventually
 from tests.runtime.test_broker_link import uplink
 
 
+@pytest.mark.case("D3")
 async def test_commands_that_wait_are_told_together_in_order_and_no_more_than_a_transaction_should_hold(
     mosquitto: Mosquitto, tmp_path: Path
 ) -> None:

@@ -10,8 +10,11 @@ import pytest
 from gateway.config.load import load_plant
 from gateway.runtime import daemon
 from gateway.runtime.clock import SystemClock
+from gateway.store.records import OutboxMessage, Transaction
+from gateway.store.store import Store
 from tests.brokers import Consumer, Mosquitto, eventually, free_port
 from tests.drivers.modbus_devices import device
+from tests.runtime.pressed import gateway
 
 PLANT = """\
 gateway: {{id: edge-01, site: ACME/HZ, store: "{folder}/gateway.db"}}
@@ -96,3 +99,15 @@ async def test_a_machine_that_answers_nothing_is_waited_for_no_longer_than_the_f
     async with device() as press:
         press.delay = 60
         assert await is_online(mosquitto, plant(tmp_path, mosquitto.port, press.port))
+
+
+@pytest.mark.case("D9")
+async def test_what_waits_for_a_machine_that_the_yaml_no_longer_has_leaves_all_the_same(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    topic = "mfg/v1/ACME/HZ/A/L1/SOLD/evt/equipment.state"
+    async with Store(tmp_path / "gateway.db", new_epoch="e") as store:
+        await store.commit(Transaction([OutboxMessage(topic, b"{}", "evt", "ACME/HZ/A/L1/SOLD", 1)]))
+    async with device() as press, gateway(tmp_path, mosquitto.port, press.port) as mes:
+        await eventually(lambda: mes.consumer.payloads(topic) == [b"{}"], "its event")
+        mes.consumer.messages[:] = [message for message in mes.consumer.messages if message.topic != topic]

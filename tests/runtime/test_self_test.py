@@ -71,6 +71,7 @@ async def test_a_probe_says_what_it_is_to_whoever_reads_it_as_something_else(
     assert (heard[f"{OWN}/status"]["state"], heard[f"{OWN}/status"]["eq"]) == ("offline", None)
 
 
+@pytest.mark.case("C2")
 async def test_a_topic_that_the_broker_drops_unsaid_is_named_and_nothing_leaves_until_it_is_mended(
     mosquitto: Mosquitto, tmp_path: Path
 ) -> None:

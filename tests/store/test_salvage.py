@@ -112,6 +112,7 @@ def judge(committed: Committed, found: Found) -> set[int]:
 # --- R20 ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.case("D7")
 async def test_r20_forty_kilobytes_overwritten_in_the_middle_cost_exactly_what_is_told(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
@@ -169,6 +170,7 @@ async def test_r20_a_file_that_ends_too_early_keeps_what_is_before_its_end(tmp_p
     assert found.told.new_epoch or found.memory
 
 
+@pytest.mark.case("D6")
 async def test_r20_without_its_log_the_newest_commits_are_told_as_lost_and_no_number_comes_twice(
     tmp_path: Path,
 ) -> None:

@@ -76,6 +76,7 @@ async def test_a_quarantined_message_no_longer_stands_in_the_way(path: Path) -> 
     assert rows_of(path, "SELECT reason FROM outbox WHERE condition = 2") == [("too large",), ("not authorised",)]
 
 
+@pytest.mark.case("D5")
 async def test_ids_are_never_given_again_even_when_every_row_is_gone(path: Path) -> None:
     """Trap D5: without AUTOINCREMENT the next row would be 1, behind every cursor that stands at 3."""
     async with Store(path, new_epoch="e") as store:
@@ -128,6 +129,7 @@ async def test_a_transaction_that_fails_in_the_middle_leaves_no_trace(path: Path
         assert store.statistics.queued == 1
 
 
+@pytest.mark.case("D4")
 async def test_a_full_disk_is_said_and_survived(path: Path) -> None:
     async with Store(path, new_epoch="e") as store:
         await store.commit(Transaction(messages=[event(1)]))
@@ -181,6 +183,7 @@ async def test_a_file_that_is_no_database_and_a_folder_that_is_not_there_are_sai
         await Store(path.parent / "nowhere" / "record.db", new_epoch="e").__aenter__()
 
 
+@pytest.mark.case("D1")
 async def test_a_second_gateway_on_the_same_record_is_refused(path: Path) -> None:
     """It would publish everything twice, and two connections can corrupt the file (trap D1)."""
     async with Store(path, new_epoch="e") as store:
@@ -189,6 +192,7 @@ async def test_a_second_gateway_on_the_same_record_is_refused(path: Path) -> Non
         await store.commit(Transaction(messages=[event(1)]))
 
 
+@pytest.mark.case("D2")
 async def test_writes_are_synchronised_with_the_disk_before_they_count(path: Path) -> None:
     async with Store(path, new_epoch="e") as store:
         pragma = {
@@ -289,6 +293,7 @@ def test_the_counts_in_memory_are_those_of_the_file_whatever_happened(tmp_path: 
     assert in_memory.file_bytes == pages * size
 
 
+@pytest.mark.case("D3")
 async def test_ten_thousand_rows_a_second_are_no_strain(path: Path) -> None:
     """Half a second's worth, committed and acknowledged a hundred at a time; a tenth of the time must do."""
     async with Store(path, new_epoch="e") as store:

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from gateway.store.records import OutboxMessage, StoredAnswer, Transaction
 from gateway.store.store import Store
 
@@ -38,6 +40,7 @@ def transaction(number: int) -> Transaction:
     )
 
 
+@pytest.mark.case("D8")
 async def test_twelve_kills_in_mid_commit_lose_nothing_and_leave_nothing_half_done(tmp_path: Path) -> None:
     path, dice, reported = tmp_path / "record.db", random.Random(2), 0
     for _ in range(KILLS):
