@@ -80,6 +80,11 @@ def _tls_as_written(given: object) -> object:
     return {} if given is True else None if given is False else given
 
 
+def _version_as_written(given: object) -> object:
+    """Who writes `protocol: 5` has written a number."""
+    return "5" if given == 5 and not isinstance(given, bool) else given
+
+
 class BrokerSettings(BaseModel):
     """Where one broker is and how it lets us in. `protocol: auto` speaks MQTT 5, or 3.1.1 where that is refused."""
 
@@ -98,7 +103,7 @@ class BrokerSettings(BaseModel):
     password_file: Path | None = None
     password_env: Annotated[str, AfterValidator(_variable_name)] | None = None
     password_credential: Annotated[str, AfterValidator(_credential_name)] | None = None
-    protocol: Literal["auto", "5", "3.1.1"] = "auto"
+    protocol: Annotated[Literal["auto", "5", "3.1.1"], BeforeValidator(_version_as_written)] = "auto"
     self_test: bool = True
 
     @check_model(mode="before")

@@ -15,6 +15,10 @@ def test_little_needs_to_be_said() -> None:
     assert settings.password() is None
 
 
+def test_mqtt_5_may_be_written_as_the_number_that_it_is() -> None:
+    assert MqttSettings(client_id="edge-01", protocol=5).protocol == "5"  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
