@@ -1,5 +1,6 @@
 """S7: what opens the broker's door is nowhere it could be read, and `gateway check` says so with file and line."""
 
+import asyncio
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -9,18 +10,21 @@ from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
 from gateway.cli.app import app
+from gateway.config.load import load_plant
 from gateway.mqtt.client import BrokerLost, MqttConnection
 from gateway.mqtt.settings import MqttSettings
-from tests.brokers import Mosquitto, free_port
+from gateway.runtime import daemon
+from gateway.runtime.clock import SystemClock
+from tests.brokers import Consumer, Mosquitto, eventually, free_port
 from tests.mqtt.test_client import WILL, settings
 
 CANARY = "canary-7f3a"
 DOCS = Path(__file__).parents[2] / "docs" / "brokers.md"
 
 
-def check(folder: Path, *lines: str) -> str:
+def check(folder: Path, *lines: str, store: Path = Path("unused.db")) -> str:
     """What `gateway check` says of a plant with these lines below `mqtt:`, which stands in the third line."""
-    text = "gateway: {id: edge-01, site: ACME/HZ}\ndevices: {}\nmqtt:\n  client_id: edge-01\n"
+    text = f"gateway: {{id: edge-01, site: ACME/HZ, store: {store}}}\ndevices: {{}}\nmqtt:\n  client_id: edge-01\n"
     (folder / "plant.yaml").write_text(text + "\n".join(f"  {line}" for line in lines) + "\n")
     result = CliRunner().invoke(app, ["check", "-c", str(folder)])
     assert CANARY not in result.output
@@ -145,6 +149,32 @@ async def test_the_password_opens_the_door_and_is_shown_nowhere(
         with pytest.raises(BrokerLost, match="Not authorized") as caught:
             await MqttConnection(wrong, WILL, modern=True).__aenter__()
     assert CANARY not in f"{shown} {logs} {caught.value!r} {caught.value.__context__!r}"
+
+
+@SOURCES
+async def test_a_whole_gateway_with_a_password_tells_it_to_nobody(
+    mosquitto: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: Callable
+) -> None:
+    """Neither the log nor a message nor the record on disk has it, from the first refusal to the last goodbye."""
+    monkeypatch.setattr(daemon, "DRAIN", 0.5)
+    passwords = mosquitto.add_user("edge", CANARY)
+    mosquitto.restart(passwords, "allow_anonymous true")
+    given = source(tmp_path, monkeypatch, f"{CANARY}-wrong")
+    lines = [f"port: {mosquitto.port}", "username: edge", *(f"{key}: {value}" for key, value in given.items())]
+    assert check(tmp_path, *lines, store=tmp_path / "record.db").startswith("0 ")
+    stop = asyncio.Event()
+    with capture_logs() as logs, Consumer(mosquitto.port) as consumer:
+        running = asyncio.create_task(daemon.Daemon(load_plant(tmp_path), SystemClock()).run(stop))
+        await eventually(lambda: "Not authorized" in str(logs), "the wrong one is refused")
+        source(tmp_path, monkeypatch, CANARY)
+        await eventually(lambda: any(b"online" in message.payload for message in consumer.messages), "it is in")
+        await eventually(lambda: any(m.topic.endswith("evt/gateway.birth") for m in consumer.messages), "it is born")
+        stop.set()
+        await running
+    record = b"".join(file.read_bytes() for file in tmp_path.glob("record.db*") if file.is_file())
+    assert CANARY not in f"{logs} {consumer.messages}"
+    assert b"gateway.birth" in record
+    assert CANARY.encode() not in record
 
 
 @pytest.mark.parametrize(
