@@ -27,3 +27,14 @@ async def test_a_broker_that_forgot_what_holds_now_is_told_all_of_it_once(mosqui
         with Consumer(mosquitto.port, "now/#") as later:
             await eventually(lambda: len(later.messages) == len(TOPICS), "what holds now")
             assert {message.topic: message.payload for message in later.messages} == CHANGED
+
+
+async def test_what_a_broker_refused_is_tried_again_at_the_next_connect(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    (tmp_path / "acl").write_text("topic read #\n")
+    mosquitto.restart(f"acl_file {tmp_path / 'acl'}")
+    async with uplink(tmp_path, mosquitto.port) as up:
+        await up.put(retained={"now/state": b"1"})
+        await eventually_sent(up)
+        mosquitto.restart()
+        with Consumer(mosquitto.port, "now/#") as consumer:
+            await eventually(lambda: consumer.payloads() == [b"1"], "what was refused")
