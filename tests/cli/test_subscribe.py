@@ -124,35 +124,54 @@ async def running_command(*arguments: str) -> AsyncIterator[asyncio.subprocess.P
             process.send_signal(signal.SIGINT)
 
 
-async def test_people_read_events_beside_what_is_missing_and_the_next_run_goes_on_from_the_state_file(
+async def test_people_read_events_beside_what_is_missing_and_what_it_came_to(
     mosquitto: Mosquitto, tmp_path: Path
 ) -> None:
-    arguments = ["--broker", f"mqtt://127.0.0.1:{mosquitto.port}", "--state", str(tmp_path / "state.json")]
     gateway_ = FakeGateway()
     async with Played(gateway_, mosquitto.port).running() as played:
-        async with running_command(*arguments) as first:
-            events = state_events(gateway_, 6)
+        async with running_command("--broker", f"mqtt://127.0.0.1:{mosquitto.port}") as process:
+            events = state_events(gateway_, 5)
             gateway_.forgotten = {(FIL, 2)}
             played.publish(events[0], events[4])
-            await eventually(lambda: len(gateway_.asked) == 1, "it is asked for", LONG)
-            await asyncio.sleep(0.3)
-        out, err = (text.decode() for text in await asyncio.wait_for(first.communicate(), LONG))
-        assert first.returncode == 1
-        line = "2026-03-02T06:00:00.000Z  FIL01       equipment.state       IDLE → RUN"
-        assert out.splitlines() == [line] * 4
-        assert err.splitlines() == [
-            f"missing  {FIL} 2-4: 3 events, asked for",
-            f"filled   {FIL} 2-4: 2 of 3 events came",
-            f"lost     {FIL} 2: the gateway no longer keeps it",
-            "equipment\tevents\trevisions\trepeats\tmissed\tcame\tmissing\ttel\ttel missing",
-            f"{FIL}\t4\t0\t0\t3\t2\t1\t0\t0",
-            "result   4 events; 1 message is missing",
-        ]
-        played.publish(events[4], events[5])
-        done = await command("subscribe", *arguments, "--jsonl", "--once")
-    assert done.out.encode().splitlines() == [events[5].payload]
-    assert done.code == 1, "what was lost before is missing for good"
-    assert done.err.splitlines()[-2:] == [f"{FIL}\t5\t0\t1\t3\t2\t1\t0\t0", "result   5 events; 1 message is missing"]
+            assert process.stderr is not None
+            notes = [await asyncio.wait_for(process.stderr.readline(), LONG) for _ in range(3)]
+        out, err = await asyncio.wait_for(process.communicate(), LONG)
+    assert process.returncode == 1
+    line = "2026-03-02T06:00:00.000Z  FIL01       equipment.state       IDLE → RUN"
+    assert out.decode().splitlines() == [line] * 4
+    assert b"".join([*notes, err]).decode().splitlines() == [
+        f"missing  {FIL} 2-4: 3 events, asked for",
+        f"filled   {FIL} 2-4: 2 of 3 events came",
+        f"lost     {FIL} 2: the gateway no longer keeps it",
+        "equipment\tevents\trevisions\trepeats\tmissed\tcame\tmissing\ttel\ttel missing",
+        f"{FIL}\t4\t0\t0\t3\t2\t1\t0\t0",
+        "result   4 events; 1 message is missing",
+    ]
+    mosquitto.stop()
+    (saved,) = tmp_path.rglob("mosquitto.db")
+    assert b"subscribe-" not in saved.read_bytes(), "the broker keeps a session that nobody will ask for"
+
+
+async def test_a_consumer_that_is_killed_goes_on_from_its_state_file_and_skips_nothing(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    arguments = ["--broker", f"mqtt://127.0.0.1:{mosquitto.port}", "--state", str(tmp_path / "state.json"), "--jsonl"]
+    gateway_ = FakeGateway()
+    events = state_events(gateway_, 120)
+    async with Played(gateway_, mosquitto.port).running() as played:
+        async with running_command(*arguments) as process:
+            assert process.stdout is not None
+            await asyncio.to_thread(played.publish, *events[:60])
+            before = [(await asyncio.wait_for(process.stdout.readline(), LONG)).strip() for _ in range(40)]
+            process.kill()
+            rest, _ = await asyncio.wait_for(process.communicate(), LONG)
+        before += [told for told in rest.splitlines() if told]
+        await asyncio.to_thread(played.publish, *events[60:])
+        after = await command("subscribe", *arguments, "--once")
+    assert after.code == 0, after.err
+    told = [*before, *after.out.encode().splitlines()]
+    assert list(dict.fromkeys(told)) == [event.payload for event in events]
+    assert len(told) < len(events) + 60, "what was safe is not told again"
 
 
 async def test_messages_of_a_cut_connection_come_with_the_next_one_and_nothing_is_asked(mosquitto: Mosquitto) -> None:

@@ -91,6 +91,7 @@ def test_facts_are_forgotten_least_recently_used_first() -> None:
     assert facts.judge("f0", 1) is Verdict.REPEATED
     facts.judge("one more", 1)
     assert len(facts.known) == MOST_FACTS
+    assert facts.judge("f0", 1) is Verdict.REPEATED
     assert facts.judge("f0", 2) is Verdict.NEWS
     assert facts.judge("f0", 1) is Verdict.OUTDATED
     assert facts.judge("f1", 1) is Verdict.NEWS, "it was forgotten"
