@@ -1,7 +1,7 @@
 """The way of the outbox to one broker connection: in order, the window full, off the books when acknowledged."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Final
 
@@ -263,15 +263,18 @@ class Delivery:
         self._work.set()
 
     async def _note_published(self, rows: Sequence[int], retained: Sequence[tuple[str, int]]) -> None:
-        """In the record. Where its disk is full this waits; until then nothing counts as published."""
+        """In the record; until then nothing counts as published."""
+        await self._with_room(lambda: self._store.mark_published(rows, self._clock.now()))
+        await self._with_room(lambda: self._store.mark_retained_sent(retained))
+
+    @staticmethod
+    async def _with_room(work: Callable[[], Awaitable[None]]) -> None:
+        """Where the disk is full this waits."""
         while True:
             try:
-                await self._store.mark_published(rows, self._clock.now())
-                await self._store.mark_retained_sent(retained)
+                return await work()
             except StoreFull:
                 await asyncio.sleep(DISK_FULL_PAUSE)
-            else:
-                return
 
     async def _put_aside(self, token: object, reason: str) -> None:
         """An outbox row goes into quarantine; of a retained topic, the next version is tried. Said once per reason."""
@@ -286,6 +289,7 @@ class Delivery:
             self._refusals_said.add((topic, reason))
             log.error(what, topic=topic, reason=reason)
         if isinstance(token, OutboxRow):
-            await self._store.quarantine(token.id, reason, self._clock.now())
+            row = token.id
+            await self._with_room(lambda: self._store.quarantine(row, reason, self._clock.now()))
         elif isinstance(token, RetainedRow):
             await self._store.mark_retained_sent([(token.topic, token.version)])

@@ -1,7 +1,7 @@
 """The file itself: opening and closing it, transactions, and room for them. Runs on the store's one thread."""
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -19,6 +19,9 @@ PATIENCE: Final = 1.0
 
 CHUNK: Final = 1_000
 """Messages that are deleted in one transaction: a larger one would hold up what waits to be committed."""
+
+KEPT_BACK: Final = 500_000
+"""Bytes beyond the limit for what makes the record smaller in the end: acknowledgements must go in when it is full."""
 
 MOST_NOTICES: Final = 500
 """Notices that one event loop turn has to tell of."""
@@ -85,8 +88,7 @@ class RecordFile:
             if self._mend:
                 self._note_open(had_log=had_log, was_empty=was_empty)
             (self._page_size,) = self._connection.execute("PRAGMA page_size").fetchone()
-            if self._max_bytes is not None:
-                self._connection.execute(f"PRAGMA max_page_count = {self._max_bytes // self._page_size:d}")
+            self._limit(0)
             self.outbox = Outbox(self._connection, self.statistics)
             self.notices = Notices(self._connection)
             self.outbox.load()
@@ -136,24 +138,24 @@ class RecordFile:
 
     def mark_published(self, ids: Sequence[int], at: int) -> None:
         """Keep critical rows as published at that time, delete the others."""
-        with self._atomic():
-            self.outbox.mark_published(ids, at)
+        self._keep_house(lambda _: self.outbox.mark_published(ids, at))
         self.outbox.note_settled(ids)
 
     def mark_retained_sent(self, rows: Sequence[tuple[str, int]]) -> None:
         """Note which version of each topic the broker has; a newer one stays unsent."""
-        with self._atomic() as connection:
-            connection.executemany(
-                "UPDATE retained SET sent_version = ? WHERE topic = ? AND version = ?",
-                [(version, topic, version) for topic, version in rows],
-            )
+        statement = "UPDATE retained SET sent_version = ? WHERE topic = ? AND version = ?"
+        values = [(version, topic, version) for topic, version in rows]
+        self._keep_house(lambda connection: connection.executemany(statement, values))
 
     def quarantine(self, row_id: int, reason: str, at: int) -> None:
         """Put a queued message aside, with the reason, and note it; any other is left as it is."""
-        with self._atomic():
+
+        def put_aside(_: sqlite3.Connection) -> None:
             topic = self.outbox.quarantine(row_id, reason)
             if topic is not None:
                 self.notices.add(QuarantinedMessages(topic, reason, 1, row_id, row_id, at, at))
+
+        self._keep_house(put_aside)
 
     def requeue(self, topic: str | None) -> int:
         """Queue what is in quarantine again, of one topic or all of it; returns how many there were."""
@@ -212,6 +214,40 @@ class RecordFile:
         return [RetainedRow(*row) for row in self._connection.execute(statement, (limit,))]
 
     # --- inside -------------------------------------------------------------------------------------------------
+
+    def _keep_house(self, work: Callable[[sqlite3.Connection], object]) -> None:
+        """A transaction that gets through at the limit as well: it may cost what is kept for replay, or a page beyond.
+
+        Otherwise a record full of what no broker has could not even note that a broker has it now.
+        """
+        while True:
+            try:
+                with self._atomic() as connection:
+                    work(connection)
+            except StoreFull:
+                if not self._forget_oldest():
+                    break
+            else:
+                return
+        self._limit(KEPT_BACK)
+        try:
+            with self._atomic() as connection:
+                work(connection)
+        finally:
+            self._limit(0)
+
+    def _forget_oldest(self) -> bool:
+        """Delete a chunk of what was published; False if there is nothing, or the disk takes not even that."""
+        try:
+            return self.forget_published(1 << 62) > 0
+        except StoreFull:
+            return False
+
+    def _limit(self, beyond: int) -> None:
+        """From here on the file may have `max_bytes` and so many beyond, or what it has already if that is more."""
+        if self._max_bytes is not None:
+            pages = (self._max_bytes + beyond) // self._page_size
+            self._connection.execute(f"PRAGMA max_page_count = {pages:d}")
 
     def _make_room(self, at: int) -> bool:
         """Delete a chunk of what may go; False if there is nothing, or the disk takes not even that."""

@@ -49,7 +49,7 @@ async def test_r01_kills_in_mid_burst_lose_nothing_and_double_no_more_than_a_win
                 if len(places) <= KILLS:
                     gateway.kill()
                     continue
-                told = gateway.stop()
+                told = await gateway.stop()
         heard = of_machines(ear.heard)
     verdict = judge(heard)
     assert sum(verdict.last.values()) == told["written"]["many"]
@@ -93,7 +93,7 @@ async def test_r02_a_broker_that_was_away_gets_all_of_it_fast_and_who_has_no_bac
             gateway.tell("fresh 50")
             await gate.open()
             await eventually(lambda: any(live(ear)), f"live messages again; {gateway.log}", LONG)
-            told = gateway.stop()
+            told = await gateway.stop()
             after = of_machines(ear.heard)
         accounts = gateway.said
     await gate.close()
@@ -152,7 +152,7 @@ async def test_r03_a_broker_that_lets_nobody_in_is_tried_ever_more_rarely_and_co
                 await asyncio.sleep(0.02)
             assert process.is_alive
             levels_of_uplink = [(one["fds"], one["threads"], one["tasks"]) for one in uplink.said[told:]]
-            uplink.stop()
+            await uplink.stop()
     assert "broker lost" in process.log
     for told_of in (levels, levels_of_uplink):
         for kind in zip(*told_of, strict=True):
@@ -218,8 +218,8 @@ async def test_r04_a_frozen_broker_is_noticed_in_time_and_misses_nothing_when_it
                     await asyncio.sleep(max(0.0, FROZEN - noticed[-1]))
                     broker.thaw()
                     await eventually(lambda: newest(ear.heard) == GOES, f"the last value; {process.log}", LONG)
-                    told = uplink.stop()
-                    process.terminate()
+                    told = await uplink.stop()
+                    await process.terminate()
             heard = list(ear.heard)
     finally:
         broker.kill()

@@ -1,5 +1,6 @@
 """`gateway run` as a process in front of an OPC UA server that never tires: ten machines, fifty changes a second each."""
 
+import asyncio
 import json
 import signal
 from collections import defaultdict
@@ -42,10 +43,10 @@ _MACHINE: Final = """\
 class Gateway(Process):
     """`gateway run`, which speaks in its log alone."""
 
-    def terminate(self) -> None:
+    async def terminate(self) -> None:
         """SIGTERM; it must end in good order."""
         self._process.send_signal(signal.SIGTERM)
-        assert self._end() == 0, self.log
+        assert await asyncio.to_thread(self._end) == 0, self.log
 
 
 @asynccontextmanager

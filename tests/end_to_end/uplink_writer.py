@@ -106,12 +106,13 @@ class Listener:
 
 
 async def report(store: Store, link: BrokerLink, writer: Writer) -> None:
-    """Once: how it is."""
+    """Once: how it is. The account is drawn up last, so what is written by then is in it."""
+    written, waits = writer.written, writer.waits
     account = await store.account()
     told = {
         "connected": link.connected,
-        "written": writer.written,
-        "waits": writer.waits,
+        "written": written,
+        "waits": waits,
         "unaccounted": account.unaccounted,
         "fds": sum(1 for _ in Path("/proc/self/fd").iterdir()),
         "threads": threading.active_count(),
