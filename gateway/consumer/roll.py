@@ -92,6 +92,6 @@ class RollCall:
         return course, int(told[1]) if told else None
 
     def could_not_ask(self, cmd: str) -> Course | None:
-        """The broker does not take the question."""
-        course, _ = self._asked.pop(cmd, (None, 0))
+        """The broker does not take the question; it is put again when an answer would be overdue."""
+        course, _ = self._asked.get(cmd, (None, 0))
         return course

@@ -16,7 +16,7 @@ from gateway.cli.following import Follower, milliseconds
 from gateway.cli.subscribe import Wish, from_config
 from gateway.consumer.messages import read
 from gateway.consumer.reconcile import Reconciler
-from gateway.consumer.reports import Asked, Filled, NotTaken, Report, Told
+from gateway.consumer.reports import Asked, Filled, LastAsked, NotTaken, Report, Told
 from gateway.consumer.topics import filters, status_filters
 from gateway.mqtt.settings import MqttSettings
 from tests.brokers import Gate, Mosquitto, eventually, free_port
@@ -24,6 +24,7 @@ from tests.cli.running import gateway as command
 from tests.consumer.fake_gateway import FakeGateway, Sent
 from tests.consumer.played import Played
 from tests.runtime.uplink_line import LONG, Mes, gateway
+from tests.shipped_mosquitto import ShippedMosquitto
 
 ROOM = 100
 """Messages that the broker keeps for a consumer that is away or slow."""
@@ -33,12 +34,12 @@ FIL = "ACME/HZ/PACK/L1/FIL01"
 class Ear:
     """Hears reports in this process; the reconciler, and the session at the broker, outlive a connection."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, user: str | None = None, password: Path | None = None) -> None:
         self.reconciler = Reconciler(f"ear-{port}")
         self.reports: list[Report] = []
         self.links: list[str] = []
         self.kept = 0
-        self._settings = MqttSettings(port=port, client_id="ear")
+        self._settings = MqttSettings(port=port, client_id=user or "ear", username=user, password_file=password)
         self._stop = asyncio.Event()
 
     def hear(self, report: Report) -> None:
@@ -58,6 +59,13 @@ class Ear:
 
     def stop(self) -> None:
         self._stop.set()
+
+    def has_heard(self, *messages: Sent) -> None:
+        """Some seconds ago."""
+        for sent in messages:
+            message = read("mfg/v1", sent.topic, sent.payload)
+            assert message is not None
+            self.reports += self.reconciler.take(message, milliseconds() - 5_000)
 
     def of(self, kind: type) -> list:
         return [report for report in self.reports if isinstance(report, kind)]
@@ -197,33 +205,27 @@ async def test_messages_of_a_cut_connection_come_with_the_next_one_and_nothing_i
     assert ear.kept > 0
 
 
-async def test_who_may_not_write_commands_is_told_and_does_not_claim_to_have_everything(
-    mosquitto: Mosquitto, tmp_path: Path
-) -> None:
-    acl = tmp_path / "acl"
-    acl.write_text("topic read mfg/v1/#\nuser gw\ntopic readwrite mfg/v1/#\n")
-    ear, gateway_ = Ear(mosquitto.port), FakeGateway()
-    async with Played(gateway_, mosquitto.port).running() as played:
-        played.publish(gateway_.status())
-    mosquitto.restart(f"acl_file {acl}")
-    for sent in state_events(gateway_, 3)[::2]:
-        ear.reconciler = _with(ear.reconciler, sent)
-    listening = asyncio.create_task(ear.listen(once=False))
-    await eventually(lambda: len(ear.of(NotTaken)) == 2, "both requests are refused", LONG)
-    ear.stop()
-    await listening
-    assert {report.reason for report in ear.of(NotTaken)} == {
-        "the broker does not take cmd/replay from us: Not authorized"
-    }
-    assert ear.reconciler.roll_call.open == 1
-    assert ear.reconciler.missing == 1
-
-
-def _with(reconciler: Reconciler, sent: Sent) -> Reconciler:
-    message = read("mfg/v1", sent.topic, sent.payload)
-    assert message is not None
-    list(reconciler.take(message, milliseconds()))
-    return reconciler
+async def test_at_the_shipped_broker_the_mes_may_ask_and_a_dashboard_is_told_that_it_may_not(tmp_path: Path) -> None:
+    broker, gateway_ = ShippedMosquitto(tmp_path), FakeGateway()
+    mes, dashboard = (Ear(broker.port, user, broker.password_files[user]) for user in ("mes", "dashboard"))
+    events = state_events(gateway_, 3)
+    for ear in (mes, dashboard):
+        ear.has_heard(gateway_.status(), events[0], events[2])
+    broker.start()
+    try:
+        listening = [asyncio.create_task(ear.listen(once=False)) for ear in (mes, dashboard)]
+        await eventually(lambda: bool(mes.of(LastAsked) and mes.of(Asked)), "the MES asks", LONG)
+        await eventually(lambda: len(dashboard.of(NotTaken)) >= 2, "the dashboard is refused", LONG)
+        for ear in (mes, dashboard):
+            ear.stop()
+        await asyncio.gather(*listening)
+    finally:
+        broker.kill()
+    assert len(mes.links) == len(dashboard.links) == 1, "all subscriptions were granted"
+    assert mes.of(NotTaken) == []
+    refusals = {report.reason for report in dashboard.of(NotTaken)}
+    assert refusals == {"the broker does not take cmd/replay from us: Not authorized"}
+    assert (dashboard.reconciler.roll_call.open, dashboard.reconciler.missing) == (1, 1)
 
 
 def refused(*arguments: str) -> str:

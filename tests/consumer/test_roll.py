@@ -57,6 +57,15 @@ def test_busy_is_asked_again_and_an_epoch_that_is_gone_is_not() -> None:
     assert [question.stream for question in hearing.wait(1)] == [first.stream]
 
 
+def test_what_the_broker_does_not_take_is_not_asked_again_at_once() -> None:
+    _, hearing = away()
+    for question in hearing.wait(0.5):
+        hearing.reports += hearing.reconciler.could_not_ask(question.cmd, "Not authorized", hearing.now)
+    assert hearing.words == ["Not authorized"] * 3
+    assert hearing.wait(4.75) == []
+    assert len(hearing.wait(0.25)) == 3
+
+
 def test_no_more_than_eight_questions_are_open() -> None:
     gateway, hearing = FakeGateway(), Hearing()
     hearing.take(gateway.status(), *[gateway.event(f"ACME/HZ/L/M{number}") for number in range(20)])
