@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -12,14 +13,14 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.cli.app import app
-from gateway.cli.following import Follower, milliseconds
+from gateway.cli.following import SILENCE, Follower, milliseconds
 from gateway.cli.subscribe import Wish, from_config
 from gateway.consumer.messages import read
 from gateway.consumer.reconcile import Reconciler
 from gateway.consumer.reports import Asked, Filled, LastAsked, NotTaken, Report, Told
 from gateway.consumer.topics import filters, status_filters
 from gateway.mqtt.settings import MqttSettings
-from tests.brokers import Gate, Mosquitto, eventually, free_port
+from tests.brokers import Gate, Mosquitto, eventually, free_port, speaking_broker
 from tests.cli.running import gateway as command
 from tests.consumer.fake_gateway import FakeGateway, Sent
 from tests.consumer.played import Played
@@ -177,6 +178,7 @@ async def test_a_consumer_that_is_killed_goes_on_from_its_state_file_and_skips_n
         await asyncio.to_thread(played.publish, *events[60:])
         after = await command("subscribe", *arguments, "--once")
     assert after.code == 0, after.err
+    assert after.err.splitlines()[-1] == "result   120 events; nothing is missing", "also what came before the kill"
     told = [*before, *after.out.encode().splitlines()]
     assert list(dict.fromkeys(told)) == [event.payload for event in events]
     assert len(told) < len(events) + 60, "what was safe is not told again"
@@ -203,6 +205,33 @@ async def test_messages_of_a_cut_connection_come_with_the_next_one_and_nothing_i
     assert len(ear.links) == 3
     assert (ear.of(Asked), ear.reconciler.missing) == ([], 0)
     assert ear.kept > 0
+
+
+async def test_a_first_visit_ends_when_the_status_of_a_gateway_shows_that_nothing_more_waits(
+    mosquitto: Mosquitto,
+) -> None:
+    ear = Ear(mosquitto.port)
+    async with Played(FakeGateway(), mosquitto.port).running():
+        began = milliseconds()
+        await ear.listen()
+        assert milliseconds() - began < SILENCE, "it did not have to wait for silence"
+
+
+@pytest.mark.skipif(not os.environ.get("FULL"), reason="waits for two pauses between tries; FULL=1 does")
+async def test_a_broker_that_stays_away_is_said_once() -> None:
+    tries: list[bytes] = []
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tries.append(await reader.read(100))
+        writer.close()
+
+    async with speaking_broker(hang_up) as port:
+        ear = Ear(port)
+        listening = asyncio.create_task(ear.listen(once=False))
+        await eventually(lambda: len(tries) > 2, "it is tried again", LONG)
+        ear.stop()
+        await listening
+    assert len(ear.links) == 1
 
 
 async def test_at_the_shipped_broker_the_mes_may_ask_and_a_dashboard_is_told_that_it_may_not(tmp_path: Path) -> None:

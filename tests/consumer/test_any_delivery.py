@@ -15,7 +15,7 @@ from tests.consumer.fake_gateway import FakeGateway, Sent
 from tests.consumer.hearing import Hearing
 
 PLACES = ["ACME/HZ/L1/A", "ACME/HZ/L1/B", None]
-EXAMPLES = 1_000 if os.environ.get("FULL") else 40
+EXAMPLES = 1_000 if os.environ.get("FULL") else 25
 
 
 class Broker:
