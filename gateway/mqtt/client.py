@@ -335,7 +335,10 @@ class MqttConnection:
         match fact:
             case Acknowledged(answers):
                 take = self._tokens.pop
-                self._acknowledgements += [Acknowledgement(take(mid, None), refusal) for mid, refusal in answers]
+                # What is acknowledged twice, or was never sent, frees no place in anybody's window.
+                self._acknowledgements += [
+                    Acknowledgement(take(mid), refusal) for mid, refusal in answers if mid in self._tokens
+                ]
                 self._acknowledged.set()
                 self._room.set()
             case Incoming():
