@@ -103,7 +103,7 @@ async def _follow(wish: Wish, source: Source, memory: Memory) -> int:
     await _until_enough(follower, wish)
     if wish.state is None:
         await _forget(settings)
-    summarise(reconciler)
+    summarise(reconciler, was_connected=follower.was_connected)
     return 0 if follower.was_connected and reconciler.missing == reconciler.roll_call.open == 0 else 1
 
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from gateway.cli.app import app
 from gateway.cli.following import SILENCE, Follower, milliseconds
-from gateway.cli.subscribe import Wish, from_config
+from gateway.cli.subscribe import Wish, from_address, from_config
 from gateway.consumer.messages import read
 from gateway.consumer.reconcile import Reconciler
 from gateway.consumer.reports import Asked, Filled, LastAsked, NotTaken, Report, Told
@@ -317,3 +317,20 @@ def test_with_once_a_broker_that_is_not_there_is_not_waited_for() -> None:
     done = CliRunner().invoke(app, ["subscribe", "--broker", f"mqtt://127.0.0.1:{free_port()}", "--once"])
     assert done.exit_code == 1
     assert "Connect call failed" in done.stderr or "refused" in done.stderr
+
+
+def test_for_ends_it_also_without_a_broker() -> None:
+    done = CliRunner().invoke(app, ["subscribe", "--broker", f"mqtt://127.0.0.1:{free_port()}", "--for", "0.2"])
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1] == "result   no broker let us in, so nothing is known"
+
+
+def test_tls_and_another_login_reach_the_broker_also_in_place_of_the_gateways(tmp_path: Path) -> None:
+    password, ca = tmp_path / "password", tmp_path / "ca.pem"
+    secured = Wish("mqtts://mes.example", None, [], False, None, False, None, "mfg/v1", "mes", password, ca)
+    settings = from_address(secured).settings
+    assert (settings.host, settings.port, settings.username) == ("mes.example", 8883, "mes")
+    assert settings.tls is not None
+    assert (settings.tls.ca, settings.password_file) == (ca, password)
+    (choice,) = from_config(secured._replace(broker=None, config=Path("config"))).settings.choices()
+    assert (choice.username, choice.password_file) == ("mes", password)
