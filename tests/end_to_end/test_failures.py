@@ -1,5 +1,6 @@
 """Broker or device absent, commands that make no sense: said once, survived, repaired without help."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.brokers import Mosquitto
 from tests.end_to_end.playing import DEVICES, PlayedLine
+from tests.end_to_end.uplink_plant import account
 
 START = "2026-03-02T06:00:00Z"
 
@@ -18,6 +20,7 @@ START = "2026-03-02T06:00:00Z"
 def line(mosquitto: Mosquitto, tmp_path: Path) -> Iterator[PlayedLine]:
     with PlayedLine(tmp_path, mosquitto.port, start=START, speed=20) as played:
         yield played
+    assert asyncio.run(account(played.folder / "gateway.db")).unaccounted == 0
 
 
 @pytest.mark.timeout(180)

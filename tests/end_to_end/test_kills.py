@@ -1,5 +1,6 @@
 """The promise that everything else rests on: whatever kills the gateway, no piece is lost and none is doubled."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from gateway.audit.trail import audit_folder
 from gateway.audit.verify import lines, verify
 from tests.brokers import Mosquitto
 from tests.end_to_end.playing import DEVICES, PlayedLine
+from tests.end_to_end.uplink_plant import account
 
 KILLS = [
     "06:02:40",
@@ -63,6 +65,8 @@ def test_ten_kills_while_counting_lose_and_double_nothing(
         line.wait_until("06:21:15")
         line.wait_for(lambda: len(line.events("order.completed")) >= len(DEVICES), "the end of every order")
         line.finish()
+        counted = asyncio.run(account(line.folder / "gateway.db"))
+        assert (counted.unaccounted, counted.queued, counted.dropped, counted.quarantined) == (0, 0, 0, 0)
         verdict, text = line.reconcile()
         assert verdict == 0, text
         assert len({event["id"] for event in line.events("gateway.restarted")}) == len(KILLS)

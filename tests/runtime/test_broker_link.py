@@ -109,6 +109,7 @@ async def uplink(path: Path, port: int | None, probes: Probes | None = None, **m
         finally:
             up.running.cancel()
             await asyncio.gather(up.running, return_exceptions=True)
+        assert (await store.account()).unaccounted == 0
 
 
 def numbers(consumer: Consumer) -> list[int]:

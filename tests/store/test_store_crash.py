@@ -52,6 +52,7 @@ async def test_twelve_kills_in_mid_commit_lose_nothing_and_leave_nothing_half_do
             reported = committed
             statistics = store.statistics
             assert statistics.queued + statistics.published == committed * BATCH
+            assert (statistics.unaccounted, statistics.ingested) == (0, committed * BATCH)
             rows = await store.unpublished(0, 1_000_000)
             assert len(rows) == statistics.queued
             assert [int(row.payload) for row in rows] == sorted(int(row.payload) for row in rows)
