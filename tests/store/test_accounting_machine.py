@@ -47,6 +47,7 @@ class Uplink(RuleBasedStateMachine):
         self.in_flight: list[OutboxRow] = []
         self.refused: set[str] = set()
         self.acknowledged = 0
+        self.is_full = False
         self.told: list[NumberedNotice] = []
 
     def run(self, work: Any) -> Any:
@@ -91,14 +92,24 @@ class Uplink(RuleBasedStateMachine):
             self.order.append(name)
         self.sharing.wake()
 
+    @rule(room=st.integers(1, 30), data=st.data())
+    def serve(self, room: int, data: st.DataObject) -> None:
+        """Send, and acknowledge some of what is under way."""
+        self.send(room)
+        if self.in_flight:
+            self.acknowledge(data.draw(st.integers(0, len(self.in_flight))), data)
+
+    @rule(messages=MESSAGES, by=st.integers(-7_200_000, 7_200_000))
+    def publish_after_the_clock_was_set(self, messages: list[tuple[Kind, int, int]], by: int) -> None:
+        self.clock += by
+        self.publish(messages)
+
     @rule(room=SMALL)
     def send(self, room: int) -> None:
         rows = self.run(self.sharing.take(room))
         self.in_flight += rows
         self.received += [name_of(row.payload) for row in rows]
 
-    @precondition(lambda self: self.in_flight)
-    @rule(count=SMALL, data=st.data())
     def acknowledge(self, count: int, data: st.DataObject) -> None:
         """In any order: a broker keeps to that of its receipts, but nothing may depend on it."""
         shuffled = data.draw(st.permutations(range(len(self.in_flight))))[:count]
@@ -136,6 +147,7 @@ class Uplink(RuleBasedStateMachine):
         self.in_flight.pop(0)
         self.refused.add(name_of(row.payload))
 
+    @precondition(lambda self: self.refused)
     @rule()
     def send_the_refused_again(self) -> None:
         try:
@@ -144,10 +156,12 @@ class Uplink(RuleBasedStateMachine):
             return
         self.sharing.wake()
 
+    @precondition(lambda self: self.in_flight)
     @rule()
     def cut(self) -> None:
         self.connect()
 
+    @precondition(lambda self: self.in_flight)
     @rule()
     def crash(self) -> None:
         """The files as they are at this moment; what the old process does afterwards nobody sees."""
@@ -159,19 +173,24 @@ class Uplink(RuleBasedStateMachine):
         self.run(self.store.__aexit__(None, None, None))
         self.open(folder / "record.db")
 
-    @rule(spare=st.integers(0, 3))
+    @rule(spare=st.integers(0, 1))
     def fill(self, spare: int) -> None:
+        self.is_full = True
         (pages,) = self.sql("PRAGMA page_count")[0]
         self.sql(f"PRAGMA max_page_count = {pages + spare}")
 
+    @rule(messages=st.lists(st.tuples(st.sampled_from(("evt", "tel")), st.integers(0, 2), st.just(20_000)), min_size=1))
+    def publish_more_than_there_is_room_for(self, messages: list[tuple[Kind, int, int]]) -> None:
+        self.fill(0)
+        self.publish(messages)
+
+    @precondition(lambda self: self.is_full)
     @rule()
     def free(self) -> None:
+        self.is_full = False
         self.sql("PRAGMA max_page_count = 1000000")
 
-    @rule(by=st.integers(-7_200_000, 7_200_000))
-    def set_clock(self, by: int) -> None:
-        self.clock += by
-
+    @precondition(lambda self: self.acknowledged)
     @rule()
     def forget(self) -> None:
         try:
@@ -179,6 +198,7 @@ class Uplink(RuleBasedStateMachine):
         except StoreFull:
             return
 
+    @precondition(lambda self: self.store.has_notices)
     @rule(tell=st.booleans())
     def take_notices(self, tell: bool) -> None:
         try:
