@@ -20,7 +20,7 @@ DISK: Final = 32_000_000
 """Bytes. SQLite's log grows to a thousand pages, 8 MB, before it is merged for the first time."""
 FULL_FOR: Final = 20.0 if IS_FULL else 1.0
 """Seconds for which the disk has no room."""
-GOES: Final = 3_000 if IS_FULL else 150
+GOES: Final = 3_000 if IS_FULL else 100
 CAP: Final = 1_000_000
 BURST: Final = 6_000
 
