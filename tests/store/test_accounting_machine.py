@@ -82,7 +82,8 @@ class Uplink(RuleBasedStateMachine):
             name = f"{kind}-{machine}-{number}"
             made.append(OutboxMessage(f"t/{kind}/{machine}", name.encode() + bytes(size), kind, f"M{machine}", number))
         try:
-            self.run(self.store.commit(Transaction(messages=made, at=self.clock)))
+            memory: dict[str, bytes | None] = {f"at {len(self.order)}": bytes(sum(size for _, _, size in messages))}
+            self.run(self.store.commit(Transaction(messages=made, checkpoints=memory, at=self.clock)))
         except StoreFull:
             return
         self.numbers = numbers
