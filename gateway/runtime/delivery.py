@@ -202,14 +202,15 @@ class Delivery:
         return fresh[:room]
 
     async def _send_replays(self, room: int) -> int:
-        for replay in self._replays:
-            if room and not replay.ended.done():
-                events = await replay.take(room)
-                messages = [
-                    Outgoing(ReplayToken(replay, event.seq), event.topic, event.payload, historical=REPLAYED)
-                    for event in events
-                ]
-                return await self._publish(messages)
+        for replay in tuple(self._replays):  # one that has ended leaves them while we wait
+            events = [] if replay.ended.done() or not room else await replay.take(room)
+            if events:  # one of which nothing is to be sent holds nobody up
+                return await self._publish(
+                    [
+                        Outgoing(ReplayToken(replay, event.seq), event.topic, event.payload, historical=REPLAYED)
+                        for event in events
+                    ]
+                )
         return 0
 
     async def _send_rows(self, room: int) -> int:
