@@ -30,7 +30,7 @@ MOST_NOTICES: Final = 500
 class RecordFile:
     """One SQLite file and the only connection to it. `statistics` always tells what is committed.
 
-    It grows to `max_bytes` at most. Then published messages have to go, oldest first, then queued run parameters,
+    It grows to `max_bytes` at most, by `KEPT_BACK` more for acknowledgements. Then published messages have to go, oldest first, then queued run parameters,
     counted and noted; never anything else that no broker has.
     """
 
