@@ -30,8 +30,8 @@ MOST_NOTICES: Final = 500
 class RecordFile:
     """One SQLite file and the only connection to it. `statistics` always tells what is committed.
 
-    It grows to `max_bytes` at most, by `KEPT_BACK` more for acknowledgements. Then published messages have to go, oldest first, then queued run parameters,
-    counted and noted; never anything else that no broker has.
+    It grows to `max_bytes` at most, and by `KEPT_BACK` more for acknowledgements. Then published messages have to go,
+    oldest first, then queued run parameters, counted and noted; never anything else that no broker has.
     """
 
     def __init__(self, path: Path, new_epoch: str, max_bytes: int | None = None, *, mend: bool = True) -> None:
