@@ -293,4 +293,4 @@ class Delivery:
             row = token.id
             await self._with_room(lambda: self._store.quarantine(row, reason, self._clock.now()))
         elif isinstance(token, RetainedRow):
-            await self._store.mark_retained_sent([(token.topic, token.version)])
+            await self._note_published([], [(token.topic, token.version)])

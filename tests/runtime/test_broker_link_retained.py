@@ -1,7 +1,12 @@
 """What holds now is there at every broker: also at one that was killed before it saved, and at one that never had it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
+from gateway.runtime import delivery
+from gateway.store.schema import StoreFull
 from tests.brokers import Consumer, Mosquitto, eventually
 from tests.runtime.test_broker_link import eventually_sent, uplink
 
@@ -38,3 +43,27 @@ async def test_what_a_broker_refused_is_tried_again_at_the_next_connect(mosquitt
         mosquitto.restart()
         with Consumer(mosquitto.port, "now/#") as consumer:
             await eventually(lambda: consumer.payloads() == [b"1"], "what was refused")
+
+
+async def test_a_full_disk_while_a_broker_refuses_what_holds_now_is_waited_for(
+    mosquitto: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "DISK_FULL_PAUSE", 0.01)
+    (tmp_path / "acl").write_text("topic read #\n")
+    mosquitto.restart(f"acl_file {tmp_path / 'acl'}")
+    tries = 0
+    async with uplink(tmp_path, mosquitto.port) as up:
+        note = up.store.mark_retained_sent
+
+        async def has_room_at_the_third_try(rows: Sequence[tuple[str, int]]) -> None:
+            nonlocal tries
+            tries += bool(rows)
+            if rows and tries < 3:
+                raise StoreFull("no space left on device")
+            await note(rows)
+
+        monkeypatch.setattr(up.store, "mark_retained_sent", has_room_at_the_third_try)
+        await up.put(retained={"now/state": b"1"})
+        await eventually_sent(up)
+        assert not up.running.done()
+    assert tries == 3
