@@ -12,6 +12,9 @@ APPLICATION_ID: Final = 0x53464757
 PAGE: Final = 8192
 """Bytes of a page. An event has some 550: with SQLite's usual 4096, each page would end in half an event of nothing."""
 
+LOG_PAGES: Final = 500
+"""Pages of the log after which it is merged: 4 MB, which a full disk must still have once."""
+
 PUBLISHED: Final = 1
 """Conditions of a message: 0 is queued."""
 QUARANTINED: Final = 2
@@ -123,6 +126,7 @@ def prepare(connection: sqlite3.Connection, path: str, new_epoch: str) -> tuple[
     # Held until the file is closed: with a second connection SQLite 3.40 can corrupt a WAL file (trap D1), and a
     # second gateway on the same record would publish everything twice.
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
     connection.execute("PRAGMA synchronous = FULL")  # NORMAL may lose the last commits at power loss (trap D2)
     version, application = (_pragma(connection, name) for name in ("user_version", "application_id"))
     if (version, application) == (0, 0) and _is_empty(connection):
