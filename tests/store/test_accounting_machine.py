@@ -173,6 +173,7 @@ class Uplink(RuleBasedStateMachine):
             shutil.copy(file, folder / file.name)
         self.run(self.store.__aexit__(None, None, None))
         self.open(folder / "record.db")
+        assert self.store.has_notices == bool(self.pending_notices()), "what was taken and not told is there again"
 
     @rule(spare=st.integers(0, 1))
     def fill(self, spare: int) -> None:
