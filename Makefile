@@ -31,7 +31,7 @@ random-shifts: .venv/ready
 cases: .venv/ready
 	$(if $(FULL),FULL=$(FULL)) $(BIN)/python -m tests.cases $(ONLY)
 
-# How fast it is, in one run; PARTS="core modbus commands opcua --rates 1000,10000 --seconds 5" chooses. Needs a mosquitto.
+# How fast it is, in one run; PARTS="core modbus commands backlog opcua --rates 1000,10000 --seconds 5" chooses. Needs a mosquitto.
 bench: .venv/ready
 	$(BIN)/python -m bench $(PARTS)
 
