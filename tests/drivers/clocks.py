@@ -27,6 +27,7 @@ class ManualClock:
     """Plant time that stands still until `advance`; sleepers wake up in order of their time."""
 
     rate = 1.0
+    jumped = 0
 
     def __init__(self, now: Timestamp = PlantClock.START) -> None:
         self._now = now
