@@ -94,6 +94,8 @@ async def test_r02_a_broker_that_was_away_gets_all_of_it_fast_and_who_has_no_bac
             await gate.open()
             await eventually(lambda: any(live(ear)), f"live messages again; {gateway.log}", LONG)
             told = await gateway.stop()
+            expected = sum(told["written"].values()) - len(of_machines(before.heard))
+            await eventually(lambda: len(ear.heard) >= expected, "the ear has read what the broker sent", LONG)
             after = of_machines(ear.heard)
         accounts = gateway.said
     await gate.close()
