@@ -14,6 +14,9 @@ from gateway.store.schema import APPLICATION_ID, PUBLISHED, VERSION, StoreDamage
 
 Connection = sqlite3.Connection
 
+PATIENCE: Final = 0.5
+"""Seconds to wait for a gateway that is just ending."""
+
 CONDITIONS: Final = ("queued", "published", "quarantined")
 """By number, as `schema` has them."""
 
@@ -77,7 +80,9 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """The file, to be read only. Raises `StoreError`, also for what comes up while it is read."""
     if not path.is_file():
         raise StoreError(f"{path} is not there; no gateway has run on it yet, or gateway: store: names another file")
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=PATIENCE, isolation_level=None
+    )
     try:
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
