@@ -8,7 +8,7 @@ messages is one write and a burst of acknowledgements one read, 80 µs a message
 import socket
 import ssl
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
@@ -23,6 +23,9 @@ AT_ONCE: Final = 65_536
 
 MOST_READS: Final = 16
 """Reads after which paho's loop looks at its timers and at what is to be written."""
+
+LOOK: Final = 0.5
+"""Seconds after which paho looks at its timers even if nothing comes."""
 
 _PUBLISH: Final = 0x30
 _PUBACK: Final = 0x40
@@ -60,6 +63,14 @@ class PahoClient(paho.Client):
         self._at = 0
         self._reads_left = 0
 
+    def greet(self, host: str, port: int, keepalive: float, **options: Any) -> None:
+        """Say CONNECT on the socket, with what makes paho notice a silent broker within twice the keepalive.
+
+        It asks after one keepalive and gives up after another, each told late by up to `LOOK`: so the keepalive that
+        is agreed with the broker is a second less, where that leaves one.
+        """
+        self.connect(host, port, keepalive=max(1, round(keepalive) - 1), **options)
+
     def next_mid(self) -> int:
         """A message id; paho's own packets take theirs from the same row."""
         return self._mid_generate()
@@ -72,7 +83,7 @@ class PahoClient(paho.Client):
         self._packet_queue(_PUBLISH, b"".join(packets), 0, 1)
         return self._sock is not None
 
-    def loop_forever(self, timeout: float = 1.0, retry_first_connection: bool = False) -> MQTTErrorCode:
+    def loop_forever(self, timeout: float = LOOK, retry_first_connection: bool = False) -> MQTTErrorCode:
         """What `loop_start` runs on the thread."""
         self._converse(lambda: self._run_loop(timeout))
         return MQTTErrorCode.MQTT_ERR_SUCCESS

@@ -201,7 +201,7 @@ class PahoThread:
             options = {"clean_start": self._is_visitor, "properties": properties}
         settings = self._settings
         try:
-            self._client.connect(settings.host, settings.port, keepalive=round(settings.keepalive), **options)
+            self._client.greet(settings.host, settings.port, settings.keepalive, **options)
             loop()
         except OSError as error:
             self._reason = self._reason or error.strerror or str(error)

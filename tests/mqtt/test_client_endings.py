@@ -8,6 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.mqtt.client import BrokerLost, MqttConnection
+from gateway.mqtt.paho_client import LOOK
 from tests.brokers import Consumer, Mosquitto, eventually, free_port, mute_broker, speaking_broker
 from tests.mqtt.test_client import VERSIONS, WILL, acknowledged, descriptors, next_message, scripted, settings, threads
 from tests.stopwatch import Stopwatch
@@ -73,6 +74,25 @@ async def test_a_frozen_broker_is_noticed_within_twice_the_keepalive_and_left_in
     await connection.__aexit__(None, None, None)
     assert noticed.seconds <= 2 * 1.0 + 1.0, "twice the keepalive, and the second in which paho looks at its timers"
     assert threads() == []
+
+
+@pytest.mark.case("C7")
+@pytest.mark.parametrize(("keepalive", "agreed"), [("10s", 9), ("3s", 2), ("2s", 1), ("1s", 1)])
+async def test_the_keepalive_agreed_with_the_broker_leaves_paho_the_second_it_is_late(
+    keepalive: str, agreed: int
+) -> None:
+    """paho asks after one, gives up after another, and is late by up to `LOOK` each time: together twice ours."""
+    heard: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.set_result(await reader.readexactly(12))  # of CONNECT: up to the keepalive
+        writer.close()
+
+    async with speaking_broker(talk) as port:
+        with pytest.raises(BrokerLost):
+            await MqttConnection(settings(port, keepalive=keepalive), WILL, modern=True).__aenter__()
+    assert int.from_bytes((await heard)[-2:]) == agreed
+    assert agreed == 1 or 2 * (agreed + LOOK) <= 2 * float(keepalive[:-1])
 
 
 async def test_leaving_a_frozen_broker_takes_a_second_not_for_ever(mosquitto: Mosquitto) -> None:
