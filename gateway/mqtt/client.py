@@ -26,9 +26,10 @@ from gateway.mqtt.paho_thread import (
     Will,
 )
 from gateway.mqtt.publish_packet import properties, publish_packet
+from gateway.mqtt.refusals import refusal
 from gateway.mqtt.settings import MqttSettings
 from gateway.mqtt.tcp import open_socket
-from gateway.mqtt.tls import reason_of, shake_hands, tls_context
+from gateway.mqtt.tls import Peer, peer_of, reason_of, shake_hands, tls_context
 
 __all__ = ["Acknowledgement", "BrokerLost", "Incoming", "MqttConnection", "Outgoing", "Will"]
 
@@ -84,16 +85,17 @@ class MqttConnection:
     `modern` speaks MQTT 5, otherwise 3.1.1. After leaving without an error the broker was told goodbye; after an
     error or a cancellation the connection is cut, and the broker publishes the will. Without a will it is a visit, of
     which the broker keeps nothing, or with `keep` the session for so many seconds (before MQTT 5: for ever). `window`
-    and `maximum_packet` (bytes) are what both sides agreed to.
+    and `maximum_packet` (bytes) are what both sides agreed to; `peer` is who the broker is, where it speaks TLS.
     """
 
     def __init__(self, settings: MqttSettings, will: Will | None, *, modern: bool, keep: int | None = None) -> None:
         assert not settings.brokers, "a connection is to one of settings.choices()"
         self.window = settings.window
         self.maximum_packet: int | None = None
+        self.peer: Peer | None = None
+        self.modern = modern
         self._settings = settings
         self._will = will
-        self._modern = modern
         self._keep = keep
         self._facts: deque[Fact] = deque()
         self._tokens: dict[int, object] = {}
@@ -191,7 +193,7 @@ class MqttConnection:
     def _packet(self, thread: PahoThread, message: Outgoing) -> tuple[bytes, int]:
         """A PUBLISH and the id in it. MQTT 3.1.1 has no properties: they stay here. Raises `ValueError`."""
         topic = self._topic(message.topic)
-        extra = properties(message.historical, message.correlation) if self._modern else b""
+        extra = properties(message.historical, message.correlation) if self.modern else b""
         mid = thread.next_mid()
         while mid in self._tokens:
             mid = thread.next_mid()
@@ -287,8 +289,9 @@ class MqttConnection:
         if context is not None:
             self._silence = "accepted the connection but did not answer in TLS"
             sock = await shake_hands(sock, context, settings.host)
+            self.peer = peer_of(sock)
         self._silence = "accepted the connection but said nothing"
-        self._thread = PahoThread(self._settings, self._will, sock, self._tell, modern=self._modern, keep=self._keep)
+        self._thread = PahoThread(self._settings, self._will, sock, self._tell, modern=self.modern, keep=self._keep)
         self._thread.start(password)
         await self._greeted
 
@@ -348,7 +351,7 @@ class MqttConnection:
                 self.maximum_packet = fact.maximum_packet
                 self._greeted.set_result(None)
             case Refused(reason, wrong_version) if not self._greeted.done():
-                lost = self._failed(f"refused the connection ({reason})", wrong_version=wrong_version)
+                lost = self._failed(refusal(reason, self._settings), wrong_version=wrong_version)
                 self._greeted.set_exception(lost)
             case Subscribed(refusals) if self._subscribed is not None and not self._subscribed.done():
                 self._subscribed.set_result(refusals)

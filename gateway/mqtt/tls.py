@@ -7,9 +7,10 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway.mqtt.credentials import check_private
+from gateway.mqtt.refusals import unreached
 from gateway.mqtt.settings import BrokerSettings, TlsSettings
 
 _OUR_CERTIFICATE: Final = "see tls: certificate: and key:, and what the broker trusts"
@@ -22,6 +23,13 @@ _NOT_YET: Final = 9
 _UNTRUSTED: Final = frozenset({2, 18, 19, 20, 21})
 _OTHER_NAME: Final = frozenset({62, 64})
 """OpenSSL's numbers for what is wrong with a certificate (x509_vfy.h)."""
+
+
+class Peer(NamedTuple):
+    """The broker as TLS has proven it: the version that was agreed, and its certificate (DER)."""
+
+    version: str
+    certificate: bytes
 
 
 def tls_context(tls: TlsSettings) -> ssl.SSLContext:
@@ -60,12 +68,19 @@ async def shake_hands(sock: socket.socket, context: ssl.SSLContext, host: str) -
         raise
 
 
+def peer_of(sock: ssl.SSLSocket) -> Peer:
+    """Who is at the other end of a socket that has shaken hands; without a certificate it would not have."""
+    certificate = sock.getpeercert(binary_form=True)
+    assert certificate is not None
+    return Peer(sock.version() or "TLS", certificate)
+
+
 def reason_of(error: OSError, broker: BrokerSettings) -> str:
     """Why there is no connection, in words that say what to do."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return _distrust(error, broker)
     if not isinstance(error, ssl.SSLError):
-        return _hung_up_shaking_hands(broker) if broker.tls and _is_reset(error) else error.strerror or str(error)
+        return _hung_up_shaking_hands(broker) if broker.tls and _is_reset(error) else unreached(error, broker)
     alert = error.reason or ""
     if "WRONG_VERSION_NUMBER" in alert or "RECORD_LAYER_FAILURE" in alert or "HTTP_REQUEST" in alert:
         return f"does not speak TLS on port {broker.port}; brokers usually do on 8883"
