@@ -32,6 +32,10 @@ BACKLOG_SHARE: Final = 4
 LITTLE: Final = 500
 """Rows of a stream that is behind, up to which it goes before those with more."""
 
+SMALL_PART: Final = 10
+"""Streams that together have less than one in so many rows of a backlog go first, too: what each row of theirs costs
+more is then little in all."""
+
 
 class _Behind(msgspec.Struct):
     """Rows behind `after`, up to `up_to`, are still to be read."""
@@ -116,12 +120,13 @@ class Sharing:
         """Whatever waits behind the last live row is a backlog from here on. No live row is left."""
         if not self._much:
             self._of_much = _Behind(self._live_after, self._live_after)
+        little = _with_little(backlog)
         for stream, waiting in backlog.streams.items():
             if waiting.last <= self._live_after:
                 continue
             if stream in self._little:
                 self._little[stream].up_to = waiting.last
-            elif stream in self._much or waiting.messages > LITTLE:
+            elif stream in self._much or stream not in little:
                 self._much.setdefault(stream, self._live_after)
                 self._of_much.up_to = max(self._of_much.up_to, waiting.last)
             else:
@@ -150,3 +155,15 @@ class Sharing:
         behind = self._little.pop(self._turn)
         if behind.after < behind.up_to:
             self._little[self._turn] = behind
+
+
+def _with_little(backlog: Backlog) -> set[int]:
+    """The streams that go before the others."""
+    little: set[int] = set()
+    rows, most = 0, backlog.messages // SMALL_PART
+    for stream, waiting in sorted(backlog.streams.items(), key=lambda item: item[1].messages):
+        rows += waiting.messages
+        if waiting.messages > LITTLE and rows > most:
+            break
+        little.add(stream)
+    return little

@@ -114,6 +114,23 @@ async def test_a_machine_without_a_backlog_waits_for_no_other_and_one_with_littl
         assert len(bench.handed) == 40_306
 
 
+async def test_who_has_a_tenth_of_what_the_others_have_does_not_wait_for_them(tmp_path: Path) -> None:
+    """Ten minutes without a broker leave no machine without a backlog, but one may have hundreds of times another's."""
+    async with Store(tmp_path / "record.db", new_epoch="e") as store:
+        bench = Bench(store)
+        await bench.commit([0] * 20_000 + [1] * 20_000 + [2] * 1_500 + [3] * 2_000 + [4] * 1_000)
+        await bench.sharing.begin()
+        while len(bench.handed) < 4_500:
+            await bench.take(200)
+        told = Counter(row.topic for row in bench.handed)
+        assert (told["t/2"], told["t/4"]) == (1_500, 1_000), "together less than a tenth of it all"
+        assert told["t/3"] == 0, "with this one they would be more"
+        while await bench.take(200):
+            pass
+        bench.check()
+        assert len(bench.handed) == 44_500
+
+
 async def test_however_much_happens_now_a_backlog_gets_its_share(tmp_path: Path) -> None:
     async with Store(tmp_path / "record.db", new_epoch="e") as store:
         bench = Bench(store)
