@@ -70,7 +70,11 @@ def run(
 def check(
     config: ConfigFolder = Path("config"),
     connect: Annotated[
-        bool, typer.Option("--connect", help="Then hold every tag against its live device; exit 1 if one is not right.")
+        bool,
+        typer.Option(
+            "--connect",
+            help="Then ask every device for its tags, every broker for our rights; exit 1 if one is not right.",
+        ),
     ] = False,
 ) -> None:
     """Check the configuration without touching any device: every error of all files at once. Exit 2 if there is one."""

@@ -14,7 +14,7 @@ from gateway.domain.equipment import EquipmentSpec
 
 
 def check_config(folder: Path, *, connect: bool = False) -> int:
-    """0 and a summary, or 2 and every problem; with `connect` also 1 if a device is not as configured."""
+    """0 and a summary, or 2 and every problem; with `connect` also 1 if a device or a broker is not as configured."""
     started = time.monotonic()
     try:
         plant = load_plant(folder)
@@ -35,8 +35,9 @@ def check_config(folder: Path, *, connect: bool = False) -> int:
     if not connect:
         return 0
     from gateway.cli.connect import check_devices
+    from gateway.cli.connect_brokers import check_brokers
 
-    return check_devices(plant)
+    return max(check_devices(plant), check_brokers(plant))
 
 
 def _writes(spec: EquipmentSpec) -> str:

@@ -1,5 +1,6 @@
 """What a broker means that does not let us in, or is not there: its reason, and what to do about it."""
 
+import os
 import socket
 from typing import Final
 
@@ -32,9 +33,10 @@ def refusal(reason: str, broker: BrokerSettings) -> str:
 
 def unreached(error: OSError, broker: BrokerSettings) -> str:
     """Why there is nobody to talk to, where the operating system knows."""
-    reason = error.strerror or str(error)
     if isinstance(error, socket.gaierror):
-        return f"{reason}; correct host:, or what this machine asks for names (DNS, /etc/hosts)"
+        return f"{error.strerror}; correct host:, or what this machine asks for names (DNS, /etc/hosts)"
+    # asyncio's own text is `Connect call failed ('127.0.0.1', 1883)`.
+    reason = os.strerror(error.errno) if error.errno is not None else str(error)
     if isinstance(error, ConnectionRefusedError):
         return f"{reason}: nothing listens on port {broker.port}; start the broker, or correct host: and port:"
     return reason

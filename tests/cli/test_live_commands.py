@@ -10,7 +10,7 @@ import pytest
 import yaml
 from asyncua import ua
 
-from tests.brokers import eventually, free_port
+from tests.brokers import Mosquitto, eventually, free_port
 from tests.cli.browsed_servers import press
 from tests.cli.running import gateway
 from tests.drivers.modbus_devices import Device, device
@@ -26,7 +26,7 @@ class Hall:
         self.folder = folder
         self.server = server
         self.oven = oven
-        self.press_port, self.oven_port = server.port, oven.port
+        self.press_port, self.oven_port, self.broker_port = server.port, oven.port, free_port()
         self.press_tags = {"count": _press("Count", "int32"), "curve": _press("Curve", "float64")}
         self.oven_tags = dict(OVEN)
         self.press_download: dict | None = None
@@ -37,7 +37,7 @@ class Hall:
     def write(self) -> Path:
         plant = {
             "gateway": {"id": "edge", "site": "A/B"},
-            "mqtt": {"host": "127.0.0.1", "port": 1883, "client_id": "edge"},
+            "mqtt": {"host": "127.0.0.1", "port": self.broker_port, "client_id": "edge"},
             "devices": {
                 "PRESS": {
                     "driver": "opcua",
@@ -133,13 +133,15 @@ async def test_watch_prints_changes_as_lines_and_ends_with_ctrl_c(hall: Hall) ->
     assert "Traceback" not in error
 
 
-async def test_check_connect_finds_a_plant_as_configured(hall: Hall) -> None:
+async def test_check_connect_finds_a_plant_as_configured(hall: Hall, mosquitto: Mosquitto) -> None:
+    hall.broker_port = mosquitto.port
     done = await hall.run("check", "--connect")
     told = rows(done.out)
     assert done.code == 0, done.out
     assert told["PRESS.count"] == ["int32", "read write", "42", "ok"]
     assert told["OVEN.actual"] == ["int16", "read write?", "175.1", "ok"], "Modbus does not say if it can be written"
     assert "4 of 4 tags are as configured" in done.err
+    assert "1 of 1 brokers take what the gateway publishes" in done.err
 
 
 async def test_check_connect_names_whatever_is_not_as_configured(hall: Hall) -> None:

@@ -58,8 +58,17 @@ def thumbprint(certificate: x509.Certificate) -> str:
 
 def subject(certificate: x509.Certificate) -> str:
     """The subject for people: its common name where it has one."""
-    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return str(names[0].value) if names else certificate.subject.rfc4514_string() or "(no subject)"
+    return _for_people(certificate.subject) or "(no subject)"
+
+
+def issuer(certificate: x509.Certificate) -> str:
+    """Who signed it, for people."""
+    return _for_people(certificate.issuer) or "(no name)"
+
+
+def _for_people(name: x509.Name) -> str:
+    names = name.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(names[0].value) if names else name.rfc4514_string()
 
 
 def application_uris(certificate: x509.Certificate) -> list[str]:
