@@ -60,9 +60,11 @@ class ShippedMosquitto(Mosquitto):
         """Where it saves them, whole each time."""
         return self._folder / "data" / "mosquitto.db"
 
-    def listen_in_tls(self, authority: Authority) -> int:
-        """From the next start on, also as `tls.conf` says; returns the port."""
-        port, broker = free_port(), authority.sign("broker", "127.0.0.1")
+    def listen_in_tls(
+        self, authority: Authority, host: str = "127.0.0.1", days: tuple[float, float] = (-10, 10)
+    ) -> int:
+        """From the next start on, also as `tls.conf` says, with a certificate for those days; returns the port."""
+        port, broker = free_port(), authority.sign("broker", host, days=days)
         text = replace_line((SHIPPED / "tls.conf").read_text(), "listener", f"listener {port} 127.0.0.1")
         files = {"cafile": authority.file, "certfile": broker.certificate, "keyfile": broker.key}
         for key, file in files.items():

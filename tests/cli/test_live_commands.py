@@ -176,3 +176,14 @@ async def test_check_connect_of_a_dead_device_does_not_hide_the_others(hall: Hal
     assert done.code == 1
     assert finding["PRESS.count"] == "ok"
     assert finding["OVEN.actual"].startswith("OVEN is out of reach: ")
+
+
+async def test_check_connect_without_a_broker_says_what_to_do_beside_devices_that_are_right(hall: Hall) -> None:
+    done = await hall.run("check", "--connect")
+    told = rows(done.out)
+    assert done.code == 1
+    assert told["PRESS.count"][-1] == "ok"
+    about, found, finding = told[f"127.0.0.1:{hall.broker_port}"]
+    assert (about, found) == ("connection", "")
+    assert finding.startswith("Connection refused: nothing listens on port ")
+    assert "0 of 1 brokers take what the gateway publishes" in done.err
