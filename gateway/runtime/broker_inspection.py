@@ -177,8 +177,7 @@ class _Inspection:
         heard_at = self._topics.probes(Level.GATEWAY, SELF_TEST)[0]
         made = probes(self._topics, self._gateway, [], self._test)
         own = next(probe for probe in made if probe.topic == heard_at)
-        filters = [self._topics.status, own.topic]
-        await connection.subscribe(filters)
+        await connection.subscribe([self._topics.status, own.topic])
         if await refused_topics(connection, [own], self._settings):
             return None
         try:
@@ -186,8 +185,6 @@ class _Inspection:
                 return await self._heard_before(connection, own)
         except TimeoutError:
             return None
-        finally:
-            await connection.unsubscribe(filters)
 
     async def _heard_before(self, connection: MqttConnection, own: Probe) -> State:
         state: State = "offline"

@@ -10,11 +10,15 @@ import pytest
 import yaml
 
 from gateway.config.load import load_plant
+from gateway.drivers.opcua.certificates import CertificateError
+from gateway.mqtt import client
 from gateway.mqtt.client import MqttConnection, Will
 from gateway.mqtt.probes import SELF_TEST
 from gateway.mqtt.settings import MqttSettings
+from gateway.mqtt.tls import Peer
+from gateway.runtime import broker_inspection
 from gateway.runtime.broker_inspection import BrokerFinding, inspect_brokers
-from tests.brokers import free_port, speaking_broker
+from tests.brokers import Mosquitto, free_port, speaking_broker
 from tests.contract import the_contract
 from tests.mqtt.certificates import Authority
 from tests.shipped_mosquitto import Party, ShippedMosquitto
@@ -32,6 +36,7 @@ class Site:
         self.folder = folder / "plant"
         self.folder.mkdir()
         self.broker = broker
+        self.connect_timeout = "2s"
         self.shipped = {"host": "127.0.0.1", "port": broker.port, **self.login("edge-01")}
 
     def login(self, user: str) -> dict[str, str]:
@@ -48,7 +53,7 @@ class Site:
         """`later` is milliseconds from now."""
         plant = {
             "gateway": {"id": "edge-01", "site": "ACME/HZ", "store": str(self.folder / "gateway.db")},
-            "mqtt": {"client_id": "edge-01", "connect_timeout": "2s", "brokers": list(brokers)},
+            "mqtt": {"client_id": "edge-01", "connect_timeout": self.connect_timeout, "brokers": list(brokers)},
             "devices": {"M1": {"driver": "modbus", "host": "127.0.0.1", "poll_interval": "1s"}},
             "equipment": {"ACME/HZ/PACK/L1/FIL01": {"device": "M1", "tags": {"a": {"register": 0, "type": "uint16"}}}},
         }
@@ -70,7 +75,7 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    folder = tmp_path / "mosquitto"
+    folder = tmp_path / "shipped"
     folder.mkdir()
     broker = ShippedMosquitto(folder)
     try:
@@ -125,6 +130,13 @@ async def test_without_a_retained_status_nobody_is_told_that_the_gateway_is_onli
     assert [json.loads(payload)["state"] for payload in mes.heard_on(STATUS)] == ["offline"]
 
 
+async def test_a_status_that_nobody_understands_is_not_taken_for_online(site: Site) -> None:
+    with Party(site.broker, "mes", STATUS) as mes, Party(site.broker, "edge-01") as gateway:
+        gateway.publish(STATUS, b"online?", retain=True)
+        await site.look()
+    assert [json.loads(payload)["state"] for payload in mes.heard_on(STATUS)[1:]] == ["offline"]
+
+
 async def test_who_may_write_but_not_read_cannot_see_whether_it_is_online_and_says_nothing_there(
     site: Site,
 ) -> None:
@@ -148,6 +160,37 @@ async def test_a_topic_that_is_forbidden_is_named_with_what_that_means(site: Sit
         assert (named.found, named.is_wrong) == (f"{FIL01}/tel", True)
         assert named.problem.startswith(said)
         assert [one.is_wrong for one in findings if one.about == "commands"] == [False], "it goes on behind it"
+
+
+async def test_a_gateway_that_may_not_even_write_of_itself_does_not_wait_to_hear_that(site: Site) -> None:
+    site.change_rights("topic readwrite mfg/v1/ACME/HZ/_gw/edge-01/evt/+\n", "")
+    site.connect_timeout = "10min"
+    async with asyncio.timeout(30):
+        found = await site.look()
+    assert found["publishing"].found.startswith("8 of 9 topics; status was left out")
+
+
+async def test_a_broker_for_small_messages_only_is_told_by_each_topic_that_it_could_not_have(
+    site: Site, mosquitto: Mosquitto
+) -> None:
+    mosquitto.restart("max_packet_size 150")
+    (findings,) = await site.inspect({"host": "127.0.0.1", "port": mosquitto.port})
+    found = [one for one in findings if one.about == "publishing"]
+    assert found[0].found.startswith("0 of 9 topics")
+    assert all("exceed the broker's Maximum Packet Size of 150" in one.problem for one in found[1:])
+
+
+async def test_a_broker_that_acknowledges_nothing_is_not_waited_for_for_ever(site: Site) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for answer in (b"\x20\x03\x00\x00\x00", b"\x90\x05\x00\x01\x00\x01\x01", b"", b""):  # CONNACK, SUBACK
+            await reader.read(65_536)
+            writer.write(answer)
+        writer.close()
+
+    site.connect_timeout = "1s"
+    async with speaking_broker(talk) as port:
+        (findings,) = await site.inspect({"host": "127.0.0.1", "port": port, "protocol": "5"})
+    assert (findings[-1].problem, findings[-1].is_wrong) == ("acknowledged nothing within 1 s", True)
 
 
 async def test_who_told_us_not_to_test_over_3_1_1_is_told_that_nothing_was(site: Site) -> None:
@@ -232,6 +275,22 @@ class TestTls:
         found = await site.look(**keys, later=15 * DAY)
         own = keys["tls"]["certificate"]
         assert found["own certificate"].problem == f"ends in 25 days; renew it in {own}"
+
+    async def test_certificates_that_cannot_be_read_hide_nothing_else(
+        self, site: Site, secure: Callable[..., dict], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """OpenSSL takes some that are not as the standard wants them."""
+
+        def unreadable(path: Path) -> None:
+            raise CertificateError(f"{path} holds no X.509 certificate")
+
+        monkeypatch.setattr(client, "peer_of", lambda _: Peer("TLSv1.3", b"nothing"))
+        monkeypatch.setattr(broker_inspection, "read_certificate", unreadable)
+        found = await site.look(**secure())
+        assert (found["TLS"].found, found["TLS"].is_wrong) == ("TLSv1.3", False)
+        assert found["TLS"].problem.startswith("sends something that is no X.509 certificate")
+        assert found["own certificate"].problem.endswith("edge-01.pem holds no X.509 certificate")
+        assert found["publishing"].found == "10 of 10 topics"
 
     async def test_a_broker_that_cannot_prove_who_it_is_is_told_with_the_cure(
         self, site: Site, secure: Callable[..., dict], tmp_path: Path
