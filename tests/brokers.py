@@ -99,6 +99,11 @@ class Mosquitto:
         subprocess.run([program("mosquitto_passwd"), "-b", "-c", str(file), name, password], check=True)
         return f"password_file {file}"
 
+    @property
+    def database(self) -> Path:
+        """Where it saves sessions and retained messages."""
+        return self._folder / "mosquitto.db"
+
     def restart(self, *options: str) -> None:
         """In good order, with other options."""
         self.stop()

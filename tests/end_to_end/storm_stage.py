@@ -1,0 +1,222 @@
+"""A line in a storm: everything that can be struck, how it is struck, and how it recovers."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from simulators.proxy import FaultProxy
+from tests.brokers import Mosquitto, eventually
+from tests.drivers.modbus_devices import Device, device
+from tests.end_to_end.storm_floor import BEAT, MACHINES, Machine, Program, plant
+from tests.end_to_end.storm_weather import Blow
+from tests.end_to_end.uplink_stage import LONG
+from tests.shipped_mosquitto import ShippedMosquitto
+
+RECOVERY: Final = 120.0
+"""Seconds in which all has to be well again; it takes some ten."""
+
+
+class Setting(NamedTuple):
+    """What the dice decided of a storm before it begins."""
+
+    shipped: bool
+    """The broker has the shipped configuration; otherwise one without rights or limits."""
+    second_broker: bool
+    protocol: str
+    lanes: frozenset[str]
+
+    @classmethod
+    def thrown(cls, dice: random.Random) -> "Setting":
+        """Any. At least one lane of faults is open."""
+        lanes = dice.sample(["gateway", "broker", "path", "consumer"], dice.randint(1, 4))
+        return cls(dice.random() < 0.5, dice.random() < 0.4, dice.choice(["auto", "auto", "3.1.1"]), frozenset(lanes))
+
+
+class Stage:
+    """The line. The first broker is the one at which the consumer listens."""
+
+    def __init__(self, folder: Path, setting: Setting, press: Device, dice: random.Random) -> None:
+        self.setting = setting
+        self.machines = [Machine(number, press, dice) for number in range(MACHINES)]
+        self.brokers: list[Mosquitto] = []
+        self.paths: list[FaultProxy] = []
+        self.ways: list[FaultProxy] = []
+        self.exit_codes: list[int] = []
+        self.record = folder / "gateway.db"
+        self.state = folder / "consumer.state"
+        self._folder = folder
+        self._press = press
+        self._life = 0
+
+    async def build(self, opened: AsyncExitStack) -> None:
+        """Brokers, the proxies on the ways to them, the gateway's YAML."""
+        for number in range(1 + self.setting.second_broker):
+            folder = self._folder / f"broker{number}"
+            folder.mkdir()
+            broker = ShippedMosquitto(folder) if self.setting.shipped else Mosquitto(folder)
+            opened.callback(broker.kill)
+            self.brokers.append(broker.start())
+            self.paths.append(await opened.enter_async_context(FaultProxy(broker.port)))
+        self.ways.append(await opened.enter_async_context(FaultProxy(self.brokers[0].port)))
+        config = self._folder / "plant"
+        config.mkdir()
+        (config / "plant.yaml").write_text(plant(self._press.port, self.record, self._mqtt()), encoding="utf-8")
+        self.gateway = Program(["run", "-c", str(config)], self._folder, "gateway")
+        opened.callback(self.gateway.kill)
+        login = []
+        if isinstance(first := self.brokers[0], ShippedMosquitto):
+            login = ["--user", "mes", "--password-file", str(first.password_files["mes"])]
+        address = f"mqtt://127.0.0.1:{self.ways[0].port}"
+        self.consumer = Program(
+            ["subscribe", "--broker", address, "--jsonl", "--state", str(self.state), *login], self._folder, "consumer"
+        )
+        opened.callback(self.consumer.kill)
+
+    def _mqtt(self) -> dict[str, object]:
+        ways = []
+        for path, broker in zip(self.paths, self.brokers, strict=True):
+            way: dict[str, object] = {"port": path.port, "protocol": self.setting.protocol}
+            if isinstance(broker, ShippedMosquitto):
+                way |= {"username": "edge-01", "password_file": str(broker.password_files["edge-01"])}
+            ways.append(way)
+        return ways[0] if len(ways) == 1 else {"brokers": ways, "return_after": "1s"}
+
+    async def open(self) -> None:
+        """Start consumer and gateway; returns when the consumer has something of every machine."""
+        await self.consumer.started("connected to")
+        await self.start_gateway()
+        paths = [f'"eq":"{machine.path}"'.encode() for machine in self.machines]
+        await eventually(lambda: all(path in self.told for path in paths), f"the first; {self.gateway.log}", LONG)
+
+    @property
+    def told(self) -> bytes:
+        """What the consumer wrote, over all its lives."""
+        return self.consumer.out.read_bytes()
+
+    async def start_gateway(self) -> None:
+        """Start it, on the record that there is, and wait until it can be ended in good order."""
+        self._life += 1
+        await self.gateway.started("device connected")
+
+    def kill_gateway(self) -> None:
+        self._life += 1
+        self.gateway.kill()
+
+    async def work(self) -> None:
+        """The machines, until cancelled."""
+        while True:
+            for machine in self.machines:
+                await machine.beat(self._life)
+            await asyncio.sleep(BEAT)
+
+    # --- blows --------------------------------------------------------------------------------------------------
+
+    def lanes(self) -> dict[str, Sequence[Blow]]:
+        """Those that the setting opens; a broker and the way to it are struck independently of each other."""
+        lanes: dict[str, Sequence[Blow]] = {
+            "gateway": [self._gateway_killed, self._gateway_terminated, self._gateway_frozen],
+            "consumer": [
+                self._consumer_killed, self._consumer_terminated, self._consumer_frozen, *ways_struck(self.ways[0])
+            ],
+        }  # fmt: skip
+        for number, (broker, path) in enumerate(zip(self.brokers, self.paths, strict=True)):
+            lanes[f"broker {number}"] = blows_on_broker(broker)
+            lanes[f"path {number}"] = ways_struck(path)
+        return {name: blows for name, blows in lanes.items() if name.split()[0] in self.setting.lanes}
+
+    async def _gateway_killed(self, seconds: float) -> None:
+        self.kill_gateway()
+        await asyncio.sleep(seconds)
+        await self.start_gateway()
+
+    async def _gateway_terminated(self, seconds: float) -> None:
+        self._life += 1
+        self.exit_codes.append(await self.gateway.terminate())
+        await asyncio.sleep(seconds)
+        await self.start_gateway()
+
+    async def _gateway_frozen(self, seconds: float) -> None:
+        self.gateway.freeze()
+        await asyncio.sleep(seconds)
+        self.gateway.thaw()
+
+    async def _consumer_killed(self, seconds: float) -> None:
+        self.consumer.kill()
+        await asyncio.sleep(seconds)
+        self.consumer.start()
+
+    async def _consumer_terminated(self, seconds: float) -> None:
+        await self.consumer.terminate()
+        await asyncio.sleep(seconds)
+        self.consumer.start()
+
+    async def _consumer_frozen(self, seconds: float) -> None:
+        self.consumer.freeze()
+        await asyncio.sleep(seconds)
+        self.consumer.thaw()
+
+
+def blows_on_broker(broker: Mosquitto) -> list[Blow]:
+    """Killed, with its memory or without; ended in good order; frozen."""
+
+    async def killed(seconds: float) -> None:
+        broker.kill()
+        await asyncio.sleep(seconds)
+        await asyncio.to_thread(broker.start)
+
+    async def wiped(seconds: float) -> None:
+        broker.kill()
+        broker.database.unlink(missing_ok=True)
+        await asyncio.sleep(seconds)
+        await asyncio.to_thread(broker.start)
+
+    async def restarted(seconds: float) -> None:
+        await asyncio.to_thread(broker.stop)
+        await asyncio.sleep(seconds)
+        await asyncio.to_thread(broker.start)
+
+    async def frozen(seconds: float) -> None:
+        broker.freeze()
+        await asyncio.sleep(seconds)
+        broker.thaw()
+
+    return [killed, wiped, restarted, frozen]
+
+
+def ways_struck(way: FaultProxy) -> list[Blow]:
+    """Cut, closed for a while, half-open, slow."""
+
+    async def cut(seconds: float) -> None:
+        way.cut()
+        await asyncio.sleep(seconds)
+
+    async def closed(seconds: float) -> None:
+        await way.refuse()
+        await asyncio.sleep(seconds)
+        await way.accept()
+
+    async def half_open(seconds: float) -> None:
+        way.freeze()
+        await asyncio.sleep(seconds)
+        way.thaw()
+
+    async def slow(seconds: float) -> None:
+        way.delay(0.2)
+        await asyncio.sleep(seconds)
+        way.delay(0)
+
+    return [cut, closed, half_open, slow]
+
+
+@asynccontextmanager
+async def staged(folder: Path, seed: int) -> AsyncIterator[Stage]:
+    """A line by the dice of that seed. Whatever is left of it is killed at the end."""
+    dice = random.Random(f"{seed} setting")
+    async with AsyncExitStack() as opened:
+        press = await opened.enter_async_context(device())
+        stage = Stage(folder, Setting.thrown(dice), press, random.Random(f"{seed} machines"))
+        await stage.build(opened)
+        yield stage
