@@ -257,17 +257,18 @@ class Core:
 
     def handle_expiry(
         self, subject: str, thumbprint: str, valid_until: Timestamp, days_left: int, now: Timestamp
-    ) -> None:
-        """A certificate ends within days; told once a day, also over a restart."""
+    ) -> bool:
+        """A certificate ends within days; told once a day, also over a restart. True if it was told now."""
         day = format_timestamp(now)[:10]
         if self.memory.expiries.get(thumbprint) == day:
-            return
+            return False
         self.memory.expiries[thumbprint] = day
         ends = GatewayCertificate(
             subject=subject, thumbprint=thumbprint, valid_until=format_timestamp(valid_until), days_left=days_left,
             day=day,
         )  # fmt: skip
         self._site.event(ends, now, now, time_quality="gateway")
+        return True
 
     def handle_locks(self, locks: WriteLocks, now: Timestamp) -> None:
         """The write locks are these now; what changed since the last time, also over a restart, is told."""

@@ -121,7 +121,7 @@ class GatewayRestarted(EventData, frozen=True, kw_only=True):
 
 
 class GatewayCertificate(EventData, frozen=True, kw_only=True):
-    """A certificate of the gateway or of a device ends soon, or has ended: `days_left` is negative then. Once a day."""
+    """A certificate of gateway, device or broker ends soon, or has ended: `days_left` is negative then. Once a day."""
 
     type: ClassVar = "gateway.certificate"
     key: ClassVar = ("thumbprint", "day")

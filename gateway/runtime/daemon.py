@@ -113,7 +113,9 @@ class Daemon:
                 sources.append(tasks.create_task(self._watch_deadlines()))
                 sources.append(tasks.create_task(self._watch_locks()))
                 sources.append(tasks.create_task(self._forget()))
-                sources.append(tasks.create_task(watch_certificates(self._plant, self._clock, self._expires)))
+                visit = self._dry_run is None
+                watching = watch_certificates(self._plant, self._clock, self._expires, visit_brokers=visit)
+                sources.append(tasks.create_task(watching))
                 if isinstance(self._clock, SystemClock):
                     watch = ClockWatch(self._clock, self._clock_jumped, self._store)
                     sources.append(tasks.create_task(watch.run()))
@@ -215,7 +217,9 @@ class Daemon:
     def _expires(self, found: Expiring) -> None:
         now = self._clock.now()
         with self._committer.facts() as core:
-            core.handle_expiry(found.subject, found.thumbprint, found.valid_until, found.days_left, now)
+            is_new = core.handle_expiry(found.subject, found.thumbprint, found.valid_until, found.days_left, now)
+        if is_new:
+            log.warning("a certificate ends soon", subject=found.subject, days_left=found.days_left)
 
     def _clock_jumped(self, by: int, ahead: int) -> None:
         now = self._clock.now()

@@ -1,8 +1,10 @@
 """A certificate that ends soon is announced once a day, from the folder on the disk to the outbox."""
 
 import asyncio
+import io
 import sqlite3
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +21,7 @@ from gateway.mqtt.settings import MqttSettings
 from gateway.runtime import daemon
 from gateway.runtime.certificate_watch import certificate_folders, watch_certificates
 from gateway.runtime.clock import SystemClock
+from tests.brokers import Mosquitto, speaking_broker
 from tests.mqtt.certificates import Authority
 from tests.stage import Stage
 
@@ -121,7 +124,7 @@ async def test_a_certificate_that_is_shown_to_a_broker_is_watched_too(plant: Pla
     """Without it the uplink would end one night, and no device would be to blame."""
     ending = Authority(tmp_path).sign("edge-01", days=(-10, 9.5))
     tls = {"certificate": str(ending.certificate), "key": str(ending.key)}
-    brokers = [{"host": "a", "tls": tls}, {"host": "b", "tls": tls}, {"host": "c", "tls": True}, {"host": "d"}]
+    brokers = [{"port": 1, "tls": tls}, {"port": 2, "tls": tls}, {"port": 3, "tls": True}, {"port": 4}]
     mqtt = MqttSettings.model_validate({"client_id": "edge-01", "brokers": brokers})
     (found,) = await watched(replace(plant, mqtt=mqtt))
     assert (found.subject, found.days_left) == ("edge-01", 9)
@@ -129,6 +132,51 @@ async def test_a_certificate_that_is_shown_to_a_broker_is_watched_too(plant: Pla
     with capture_logs() as lines:
         assert await watched(replace(plant, mqtt=mqtt)) == []
     assert "edge-01.pem" in lines[0]["reason"]
+
+
+@pytest.fixture
+def broker(plant: Plant, tmp_path: Path, mosquitto: Mosquitto) -> Callable[..., Plant]:
+    """Lets mosquitto begin anew with a certificate for those days; returns the plant whose second choice it is."""
+    authority = Authority(tmp_path)
+
+    def listen(*days: float) -> Plant:
+        files = authority.sign("broker-b", "127.0.0.1", days=(-60, *days))
+        mosquitto.restart(f"certfile {files.certificate}", f"keyfile {files.key}")
+        brokers = [{"port": 1}, {"port": mosquitto.port, "tls": {"ca": str(authority.file)}}]
+        mqtt = MqttSettings.model_validate({"client_id": "edge-01", "brokers": brokers})
+        return replace(plant, mqtt=mqtt)
+
+    return listen
+
+
+async def test_the_certificate_of_a_broker_is_watched_where_it_is_also_at_one_of_second_choice(
+    broker: Callable[..., Plant], tmp_path: Path
+) -> None:
+    (found,) = await watched(broker(29.5))
+    assert (found.subject, found.days_left) == ("broker-b", 29)
+    assert await watched(broker(30.5)) == []
+    (tmp_path / "var" / "pki" / "trusted").mkdir(parents=True)
+    (tmp_path / "var" / "pki" / "trusted" / "plc.der").write_bytes(b"what is this?")
+    assert len(await watched(broker(2.5))) == 1, "files that cannot be read hide no broker"
+
+
+async def test_a_broker_that_cannot_prove_who_it_is_any_more_is_said_once(broker: Callable[..., Plant]) -> None:
+    ended = broker(-0.1)
+    ended = replace(ended, devices={"M2": ended.devices["M2"]})  # which has no certificates of its own to watch
+    with capture_logs() as lines:
+        assert await watched(ended, looks=3) == []
+    (line,) = lines
+    assert line["event"] == "a broker cannot prove who it is"
+    assert line["reason"].endswith(
+        "its certificate has expired; renew it at the broker, or set this machine's clock if that is wrong"
+    )
+
+
+async def test_a_broker_that_is_away_is_not_the_affair_of_this_watch(plant: Plant) -> None:
+    mqtt = MqttSettings.model_validate({"client_id": "edge-01", "port": 1, "tls": True})
+    with capture_logs() as lines:
+        assert await watched(replace(plant, mqtt=mqtt)) == []
+    assert lines == []
 
 
 def test_an_expiry_is_an_event_once_a_day_also_over_a_restart():
@@ -156,13 +204,36 @@ async def test_the_running_gateway_records_an_expiry(plant: Plant, tmp_path: Pat
     stop = asyncio.Event()
     gateway = daemon.Daemon(plant, SystemClock())
     running = asyncio.create_task(gateway.run(stop))
-    async with asyncio.timeout(10):
-        while not (hasattr(gateway, "_core") and gateway._core.memory.expiries):
-            await asyncio.sleep(0.02)
-        stop.set()
-        await running
+    with capture_logs() as lines:
+        async with asyncio.timeout(10):
+            while not (hasattr(gateway, "_core") and gateway._core.memory.expiries):
+                await asyncio.sleep(0.02)
+            stop.set()
+            await running
+    (said,) = (line for line in lines if line["event"] == "a certificate ends soon")
+    assert (said["subject"], said["days_left"]) == ("urn:plc", 9)
     (event,) = recorded(Path(plant.store))
     assert (event["data"]["thumbprint"], event["data"]["days_left"], event["eq"]) == (thumbprint(ending), 9, None)
+
+
+async def test_a_dry_run_knocks_at_no_broker(plant: Plant, tmp_path: Path) -> None:
+    put_certificate(tmp_path / "var" / "pki", "trusted", 10)
+    knocks: list[str] = []
+
+    async def knocked(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        knocks.append("at the door")
+        writer.close()
+
+    async with speaking_broker(knocked) as port:
+        mqtt = MqttSettings.model_validate({"client_id": "edge-01", "port": port, "tls": True})
+        gateway, stop = daemon.Daemon(replace(plant, mqtt=mqtt), SystemClock(), io.BytesIO()), asyncio.Event()
+        running = asyncio.create_task(gateway.run(stop))
+        async with asyncio.timeout(10):
+            while not (hasattr(gateway, "_core") and gateway._core.memory.expiries):
+                await asyncio.sleep(0.02)
+            stop.set()
+            await running
+    assert knocks == []
 
 
 def recorded(store: Path) -> list[dict]:
