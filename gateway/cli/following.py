@@ -78,7 +78,10 @@ class Follower:
         self._heard_at = milliseconds()
         self._reached_end = False
         self._unacknowledged: list[Incoming] = []
-        self.was_connected = False
+        self.met: dict[str, MqttSettings] = {}
+        """The brokers that let us in, by where they are."""
+        self.has_heard = False
+        """Whether any gateway told us anything, be it that it is offline."""
 
     @property
     def caught_up(self) -> bool:
@@ -98,7 +101,7 @@ class Follower:
             except BrokerLost as lost:
                 self._say(str(lost))
                 if self._choice.lost(lost) is Next.WAIT:
-                    if once and not self.was_connected:
+                    if once and not self.met:
                         return
                     await _either(stop.wait(), asyncio.sleep(backoff.next()))
 
@@ -111,7 +114,7 @@ class Follower:
             self._reconciler.call_roll(milliseconds())
             self._choice.accepted()
             backoff.reset()
-            self.was_connected, self._heard_at = True, milliseconds()
+            self.met[settings.place], self._heard_at = settings, milliseconds()
             self._unacknowledged = []
             self._reached_end = False
             self._say(f"connected to {self._choice.name.broker}, {self._choice.name.protocol}")
@@ -140,6 +143,7 @@ class Follower:
         message = read(self._root, incoming.topic, incoming.payload, incoming.historical)
         if message is None:
             return
+        self.has_heard = True
         if isinstance(message, GatewayStatus) and incoming.retain:
             self._reached_end = True
         for report in self._reconciler.take(message, self._heard_at):
@@ -163,7 +167,9 @@ class Follower:
             async for burst in bursts:
                 for cmd, refusal in burst:
                     if refusal is not None:
-                        reason = f"the broker does not take cmd/replay from us: {refusal}"
+                        who = self._choice.settings.username
+                        us = f"the user {who}" if who is not None else "us"
+                        reason = f"the broker takes no cmd/replay from {us} ({refusal}); --user who may write it"
                         for report in self._reconciler.could_not_ask(str(cmd), reason, milliseconds()):
                             self._listener.hear(report)
 

@@ -14,13 +14,14 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from gateway.cli.following import Follower, milliseconds
-from gateway.cli.subscribe_output import Record, summarise
+from gateway.cli.subscribe_output import Record, summarise, tell_result
 from gateway.cli.usage import UsageError, exit_code
 from gateway.config.load import load_plant
 from gateway.consumer.memory import Memory, load, recall, remember, save
 from gateway.consumer.reconcile import Reconciler
 from gateway.consumer.topics import SITES, filters, sites_of, status_filters
 from gateway.mqtt.client import BrokerLost, MqttConnection
+from gateway.mqtt.credentials import password_from_file
 from gateway.mqtt.settings import BrokerSettings, MqttSettings
 
 Settings = TypeVar("Settings", bound=BrokerSettings)
@@ -74,6 +75,8 @@ def subscribe_to(wish: Wish) -> int:
 
 def _subscribe(wish: Wish) -> int:
     source = from_config(wish) if wish.broker is None else from_address(wish)
+    if wish.password_file is not None:
+        _look_at(wish.password_file)
     try:
         memory = load(wish.state) if wish.state is not None else None
     except ValueError as error:
@@ -102,9 +105,18 @@ async def _follow(wish: Wish, source: Source, memory: Memory) -> int:
     )  # fmt: skip
     await _until_enough(follower, wish)
     if wish.state is None:
-        await _forget(settings)
-    summarise(reconciler, was_connected=follower.was_connected)
-    return 0 if follower.was_connected and reconciler.missing == reconciler.roll_call.open == 0 else 1
+        await asyncio.gather(*map(_forget, follower.met.values()))
+    if not follower.met:
+        tell_result("no broker let us in, so nothing is known")
+        return 1
+    if not follower.has_heard:
+        tell_result(
+            f"no gateway was heard below {source.root}, not even its status; is that what topics begin with (--root), "
+            "and may this user read them?"
+        )
+        return 1
+    summarise(reconciler)
+    return 0 if reconciler.missing == reconciler.roll_call.open == 0 else 1
 
 
 async def _until_enough(follower: Follower, wish: Wish) -> None:
@@ -125,7 +137,7 @@ def _keeper(file: Path | None, memory: Memory, reconciler: Reconciler) -> Callab
 
 
 async def _forget(settings: MqttSettings) -> None:
-    """Let the broker keep nothing for a name that nobody bears any more."""
+    """Let a broker keep nothing for a name that nobody bears any more."""
     for modern in (True, False) if settings.protocol == "auto" else (settings.protocol == "5",):
         with suppress(BrokerLost):
             async with MqttConnection(settings, None, modern=modern):
@@ -167,10 +179,20 @@ def from_address(wish: Wish) -> Source:
 
 def _login(wish: Wish) -> dict[str, Any]:
     """Who we are, where that is not the gateway itself."""
-    if wish.user is None and wish.password_file is None:
+    if (wish.user is None) != (wish.password_file is None):
+        raise UsageError("--user and --password-file go together; give both or neither")
+    if wish.user is None:
         return {}
     nothing = {"password_env": None, "password_credential": None}
     return {"username": wish.user, "password_file": wish.password_file, **nothing}
+
+
+def _look_at(password_file: Path) -> None:
+    """What is wrong with it shows now, and not with every try to connect."""
+    try:
+        password_from_file(password_file)
+    except OSError as error:
+        raise UsageError(f"--password-file: {error}") from None
 
 
 def _as_user(settings: MqttSettings, login: dict[str, Any]) -> MqttSettings:

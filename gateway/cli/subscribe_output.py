@@ -87,11 +87,13 @@ def _note(report: Report) -> None:
             _say("unread", f"{topic}: {reason}", _RED)
 
 
-def summarise(reconciler: Reconciler, *, was_connected: bool = True) -> None:
+def tell_result(text: str) -> None:
+    """How it ended, where there is nothing to sum up."""
+    _say("result", text, _RED)
+
+
+def summarise(reconciler: Reconciler) -> None:
     """What came and what did not, on standard error: the record stays what it is."""
-    if not was_connected:
-        _say("result", "no broker let us in, so nothing is known", _RED)
-        return
     rows = _rows(reconciler)
     bad = [row[6] != "0" or row[8] != "0" for row in rows]
     if sys.stderr.isatty():

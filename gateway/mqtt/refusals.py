@@ -6,8 +6,9 @@ from typing import Final
 
 from gateway.mqtt.settings import BrokerSettings
 
-_LOGIN: Final = "see username and its password, and the users that the broker knows"
-_NOBODY: Final = "it wants to know who we are; give username and password_file"
+_NOBODY: Final = (
+    "it lets in nobody without a user; give username and password_file, on the command line --user and --password-file"
+)
 
 _CURES: Final = {
     "Unsupported protocol version": "write protocol: auto, or 3.1.1",
@@ -27,7 +28,8 @@ def refusal(reason: str, broker: BrokerSettings) -> str:
     """The broker's answer to CONNECT in words that say what to do."""
     cure = _CURES.get(reason, "")
     if reason in {"Not authorized", "Bad user name or password"}:
-        cure = _NOBODY if broker.username is None else _LOGIN
+        known = f"it does not know the user {broker.username}, or not with this password"
+        cure = _NOBODY if broker.username is None else known
     return f"refused the connection ({reason})" + (f"; {cure}" if cure else "")
 
 

@@ -32,6 +32,16 @@ ROOM = 100
 FIL = "ACME/HZ/PACK/L1/FIL01"
 
 
+PLANT = """\
+gateway: {{id: edge-01, site: ACME/HZ, store: {store}}}
+mqtt: {{client_id: edge-01, brokers: {brokers}}}
+devices:
+  M1: {{driver: modbus, host: 127.0.0.1, poll_interval: 1s}}
+equipment:
+  ACME/HZ/PACK/L1/FIL01: {{device: M1, tags: {{a: {{register: 0, type: uint16}}}}}}
+"""
+
+
 class Ear:
     """Hears reports in this process; the reconciler, and the session at the broker, outlive a connection."""
 
@@ -164,14 +174,17 @@ async def test_people_read_events_beside_what_is_missing_and_what_it_came_to(
 async def test_a_consumer_that_is_killed_goes_on_from_its_state_file_and_skips_nothing(
     mosquitto: Mosquitto, tmp_path: Path
 ) -> None:
-    arguments = ["--broker", f"mqtt://127.0.0.1:{mosquitto.port}", "--state", str(tmp_path / "state.json"), "--jsonl"]
+    state = tmp_path / "state.json"
+    arguments = ["--broker", f"mqtt://127.0.0.1:{mosquitto.port}", "--state", str(state), "--jsonl"]
     gateway_ = FakeGateway()
     events = state_events(gateway_, 120)
     async with Played(gateway_, mosquitto.port).running() as played:
         async with running_command(*arguments) as process:
             assert process.stdout is not None
+            nothing = state.read_bytes()
             await asyncio.to_thread(played.publish, *events[:60])
             before = [(await asyncio.wait_for(process.stdout.readline(), LONG)).strip() for _ in range(40)]
+            await eventually(lambda: state.read_bytes() != nothing, "some of it is safe", LONG)
             process.kill()
             rest, _ = await asyncio.wait_for(process.communicate(), LONG)
         before += [told for told in rest.splitlines() if told]
@@ -253,7 +266,9 @@ async def test_at_the_shipped_broker_the_mes_may_ask_and_a_dashboard_is_told_tha
     assert len(mes.links) == len(dashboard.links) == 1, "all subscriptions were granted"
     assert mes.of(NotTaken) == []
     refusals = {report.reason for report in dashboard.of(NotTaken)}
-    assert refusals == {"the broker does not take cmd/replay from us: Not authorized"}
+    assert refusals == {
+        "the broker takes no cmd/replay from the user dashboard (Not authorized); --user who may write it"
+    }
     assert (dashboard.reconciler.roll_call.open, dashboard.reconciler.missing) == (1, 1)
 
 
@@ -271,7 +286,8 @@ def refused(*arguments: str) -> str:
         (["--broker", "mqtt://mes:secret@127.0.0.1"], "a user goes to --user"),
         (["--broker", "mqtt://127.0.0.1:70000"], "--broker is mqtt://<host>:<port>"),
         (["--broker", "mqtt://127.0.0.1", "--eq", "FIL01"], "write the whole path, as in ACME/HZ/PACK/L1/FIL01"),
-        (["--broker", "mqtt://127.0.0.1", "--user", "mes"], "username and password_file"),
+        (["--broker", "mqtt://127.0.0.1", "--user", "mes"], "--user and --password-file go together; give both"),
+        (["-c", "config", "--user", "mes", "--password-file", "gone"], "--password-file: the password file gone cannot be"),
         (["--broker", "mqtt://10.0.0.1", "--user", "m", "--password-file", "p"], "a password would go to 10.0.0.1 in clear"),
         (["-c", "config", "--eq", "FIL02"], "FIL02 is not configured; the equipment is: ACME/HZ/PACK/L1/FIL01"),
     ],
@@ -317,6 +333,36 @@ def test_with_once_a_broker_that_is_not_there_is_not_waited_for() -> None:
     done = CliRunner().invoke(app, ["subscribe", "--broker", f"mqtt://127.0.0.1:{free_port()}", "--once"])
     assert done.exit_code == 1
     assert "Connect call failed" in done.stderr or "refused" in done.stderr
+
+
+def test_a_broker_at_which_no_gateway_is_heard_proves_nothing(mosquitto: Mosquitto) -> None:
+    """Another root, or a user who may not read: mosquitto agrees to the subscription and sends nothing."""
+    arguments = ["--broker", f"mqtt://127.0.0.1:{mosquitto.port}", "--root", "plant", "--for", "0.5"]
+    done = CliRunner().invoke(app, ["subscribe", *arguments])
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1] == (
+        "result   no gateway was heard below plant, not even its status; is that what topics begin with (--root), and may "
+        "this user read them?"
+    )
+
+
+async def test_a_configured_plant_is_heard_as_another_user_and_no_broker_keeps_anything_of_it(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    (tmp_path / "mes.password").touch(mode=0o600)
+    (tmp_path / "mes.password").write_text("secret")
+    mosquitto.restart(mosquitto.add_user("mes", "secret"), "allow_anonymous false")
+    brokers = f"[{{port: {free_port()}}}, {{port: {mosquitto.port}}}]"
+    (tmp_path / "plant").mkdir()
+    (tmp_path / "plant" / "plant.yaml").write_text(PLANT.format(brokers=brokers, store=tmp_path / "gateway.db"))
+    login = ["--user", "mes", "--password-file", str(tmp_path / "mes.password")]
+    done = await command("subscribe", "-c", str(tmp_path / "plant"), *login, "--for", "1")
+    assert (done.code, done.out) == (1, "")
+    assert f"broker   connected to 127.0.0.1:{mosquitto.port}, MQTT 5" in done.err.splitlines()
+    assert done.err.splitlines()[-1].startswith("result   no gateway was heard below mfg/v1")
+    mosquitto.stop()
+    (saved,) = tmp_path.rglob("mosquitto.db")
+    assert b"subscribe-" not in saved.read_bytes(), "nobody will ask for that session"
 
 
 def test_for_ends_it_also_without_a_broker() -> None:

@@ -231,8 +231,8 @@ async def test_each_broker_that_does_not_let_us_in_is_told_with_its_cure_and_hid
         site.shipped,
     )
     told = [one.problem for findings in (wrong, unknown, closed, named) for one in findings if one.is_wrong]
-    assert told[0].startswith("refused the connection (Not authorized); see username and its password")
-    assert told[1].endswith("(Not authorized); it wants to know who we are; give username and password_file")
+    assert told[0].startswith("refused the connection (Not authorized); it does not know the user edge-01, or not")
+    assert "(Not authorized); it lets in nobody without a user; give username and password_file, on" in told[1]
     assert told[2].startswith(f"Connection refused: nothing listens on port {nobody}; start the broker, or correct")
     assert told[3].endswith("; correct host:, or what this machine asks for names (DNS, /etc/hosts)")
     assert not any(one.is_wrong for one in right)
