@@ -8,6 +8,7 @@ import json
 import os
 import random
 import signal
+import struct
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -28,16 +29,21 @@ ENOUGH_POLLS: Final = 4
 """A poll is asked for when the batch of the one before is committed; so a state that was read so often, by one life of
 the gateway, is in its record. Two would do on a quiet day; one may have been on its way before, one after a kill."""
 
+_REGISTERS: Final = 6
+"""Of each machine: its state, how often that changed, its pieces (2), the order that it runs (2, four letters)."""
+
 _MACHINE: Final = """\
   {line}/M{number}:
     device: PLC
     count_window: 1s
     tags:
-      state: {{register: {base}, type: uint16}}
-      steps: {{register: {steps}, type: uint16, publish: true}}
-      pieces: {{register: {pieces}-{end}, type: uint32}}
+      state: {{register: {at[0]}, type: uint16}}
+      steps: {{register: {at[1]}, type: uint16, publish: true}}
+      pieces: {{register: {at[2]}-{at[3]}, type: uint32}}
+      order: {{register: {at[4]}-{at[5]}, type: string, encoding: ascii}}
     state: {{debounce: 0s, rules: [{rules}, {{to: "OFF", when: "true"}}]}}
     counters: {{good: {{tag: pieces, max: 4294967295, max_rate: 100000/s}}}}
+    order: {{from: tag, tag: order, operation: "0010"}}
 """
 
 
@@ -50,39 +56,69 @@ def plant(device: int, record: Path, mqtt: Mapping[str, object], **gateway: obje
         "devices": {"PLC": {"driver": "modbus", "host": "127.0.0.1", "port": device, "poll_interval": "20ms"}},
     }
     machines = [
-        _MACHINE.format(line=LINE, number=number, base=at, steps=at + 1, pieces=at + 2, end=at + 3, rules=rules)
-        for number, at in enumerate(range(0, 4 * MACHINES, 4))
+        _MACHINE.format(line=LINE, number=number, at=range(base, base + _REGISTERS), rules=rules)
+        for number, base in enumerate(range(0, _REGISTERS * MACHINES, _REGISTERS))
     ]
     sections = [f"{name}: {json.dumps(section)}\n" for name, section in head.items()]
     return "".join([*sections, "equipment:\n", *machines])
 
 
 class Machine:
-    """Counts pieces whenever it likes, and changes its state when the gateway has seen the one before."""
+    """Counts pieces whenever it likes. It changes its state, or its order, when the gateway has seen what was before.
+
+    So whatever happens to the gateway, nothing of this can be lost by right. Pieces belong to the order under which
+    they were made: none are made from before a change until it was seen.
+    """
 
     def __init__(self, number: int, device: Device, dice: random.Random) -> None:
         self.path = f"{LINE}/M{number}"
         self.pieces = 0
         self.states = [STATES[0]]
-        self._base = 4 * number
+        self.orders: dict[str, int] = {}
+        """What was made of each, in the order in which they ran."""
+        self.running = ""
+        """The order that the machine shows; empty between two."""
+        self._base = _REGISTERS * number
+        self._number = number
         self._device = device
         self._dice = dice
         self._seen_from = (0, 0)
+        self._is_changing = False
+        self._is_still = False
 
     async def beat(self, life: int) -> None:
         """Do something or nothing; `life` counts the gateway's processes."""
-        if self._dice.random() < 0.5:
-            self.pieces += self._dice.randint(1, 9)
-            await self._device.set(self._base + 2, *divmod(self.pieces, 65_536))
+        if self._dice.random() < 0.5 and not self._is_still:
+            await self._make(self._dice.randint(1, 9))
         asked = len(self._device.requests)
         since, of_life = self._seen_from
         if of_life != life:
             self._seen_from = (asked, life)
         elif asked - since >= ENOUGH_POLLS and self._dice.random() < 0.5:
             self._seen_from = (asked, life)
-            state = self._dice.choice([one for one in STATES if one != self.states[-1]])
-            self.states.append(state)
-            await self._device.set(self._base, STATES.index(state), len(self.states))
+            await self._change()
+
+    async def _make(self, pieces: int) -> None:
+        self.pieces += pieces
+        if self.running:
+            self.orders[self.running] += pieces
+        await self._device.set(self._base + 2, *divmod(self.pieces, 65_536))
+
+    async def _change(self) -> None:
+        """All that the machine shows was seen: show something else."""
+        if self._is_changing:
+            self._is_changing = False
+            self.running = f"{self._number}{len(self.orders):03}" if self._dice.random() < 0.8 else ""
+            if self.running:
+                self.orders[self.running] = 0
+            letters = self.running.encode().ljust(4, b"\0")
+            await self._device.set(self._base + 4, *struct.unpack(">HH", letters))
+        elif not self._is_still and self._dice.random() < 0.1:
+            self._is_changing = self._is_still = True
+        else:
+            self._is_still = False
+            self.states.append(self._dice.choice([one for one in STATES if one != self.states[-1]]))
+            await self._device.set(self._base, STATES.index(self.states[-1]), len(self.states))
 
 
 class Program:

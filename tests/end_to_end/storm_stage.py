@@ -7,16 +7,31 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from gateway.store.records import Transaction
+from gateway.store.store import Store
 from simulators.proxy import FaultProxy
 from tests.brokers import Mosquitto, eventually
 from tests.drivers.modbus_devices import Device, device
 from tests.end_to_end.storm_floor import BEAT, MACHINES, Machine, Program, plant
 from tests.end_to_end.storm_weather import Blow
+from tests.end_to_end.test_clock_set import library
 from tests.end_to_end.uplink_stage import LONG
 from tests.shipped_mosquitto import ShippedMosquitto
 
 RECOVERY: Final = 120.0
 """Seconds in which all has to be well again; it takes some ten."""
+
+
+SMALLEST: Final = 16_000_000
+"""The least `store_limit`, in bytes."""
+ROOM: Final = 200_000
+"""Bytes of it that are left to a tight record: what the line says in some seconds."""
+
+OFFSETS: Final = (-7_200, -30, 30, 3_600, 5 * 86_400)
+"""Seconds by which clocks are set wrong."""
+AS_WE_FAKE: Final = {
+    "FAKETIME_CACHE_DURATION": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1",
+}  # fmt: skip
 
 
 class Setting(NamedTuple):
@@ -26,13 +41,25 @@ class Setting(NamedTuple):
     """The broker has the shipped configuration; otherwise one without rights or limits."""
     second_broker: bool
     protocol: str
+    tight: bool
+    """The record has little room. Then no broker may lose anything, for it could not be had again."""
     lanes: frozenset[str]
 
     @classmethod
     def thrown(cls, dice: random.Random) -> "Setting":
         """Any. At least one lane of faults is open."""
-        lanes = dice.sample(["gateway", "broker", "path", "consumer"], dice.randint(1, 4))
-        return cls(dice.random() < 0.5, dice.random() < 0.4, dice.choice(["auto", "auto", "3.1.1"]), frozenset(lanes))
+        tight = dice.random() < 0.3
+        lanes = ["gateway", "path", "consumer", "clock"] + ["broker"] * (not tight)
+        return cls(
+            shipped=dice.random() < 0.5, second_broker=dice.random() < 0.4 and not tight,
+            protocol=dice.choice(["auto", "auto", "3.1.1"]), tight=tight,
+            lanes=frozenset(dice.sample(lanes, dice.randint(1, len(lanes)))),
+        )  # fmt: skip
+
+    @property
+    def keeps_all(self) -> bool:
+        """The broker keeps what it acknowledged for the consumer, so not even run parameters may be missing."""
+        return not self.second_broker and "broker" not in self.lanes
 
 
 class Stage:
@@ -45,11 +72,15 @@ class Stage:
         self.paths: list[FaultProxy] = []
         self.ways: list[FaultProxy] = []
         self.exit_codes: list[int] = []
+        """Of the gateway, whenever it was ended by SIGTERM."""
+        self.verdict: int | None = None
+        """The consumer's exit code at the end."""
         self.record = folder / "gateway.db"
         self.state = folder / "consumer.state"
         self._folder = folder
         self._press = press
         self._life = 0
+        self._dice = dice
 
     async def build(self, opened: AsyncExitStack) -> None:
         """Brokers, the proxies on the ways to them, the gateway's YAML."""
@@ -61,10 +92,19 @@ class Stage:
             self.brokers.append(broker.start())
             self.paths.append(await opened.enter_async_context(FaultProxy(broker.port)))
         self.ways.append(await opened.enter_async_context(FaultProxy(self.brokers[0].port)))
+        limit = {}
+        if self.setting.tight:
+            limit = {"store_limit": SMALLEST}
+            await fill(self.record)
         config = self._folder / "plant"
         config.mkdir()
-        (config / "plant.yaml").write_text(plant(self._press.port, self.record, self._mqtt()), encoding="utf-8")
-        self.gateway = Program(["run", "-c", str(config)], self._folder, "gateway")
+        text = plant(self._press.port, self.record, self._mqtt(), **limit)
+        (config / "plant.yaml").write_text(text, encoding="utf-8")
+        clock = {}
+        if "clock" in self.setting.lanes:
+            clock = {"LD_PRELOAD": library(), "FAKETIME_TIMESTAMP_FILE": str(self._folder / "clock"), **AS_WE_FAKE}
+            self._set_clock(0)
+        self.gateway = Program(["run", "-c", str(config)], self._folder, "gateway", **clock)
         opened.callback(self.gateway.kill)
         login = []
         if isinstance(first := self.brokers[0], ShippedMosquitto):
@@ -121,6 +161,7 @@ class Stage:
             "consumer": [
                 self._consumer_killed, self._consumer_terminated, self._consumer_frozen, *ways_struck(self.ways[0])
             ],
+            "clock": [self._clock_set, self._clock_set_for_a_while],
         }  # fmt: skip
         for number, (broker, path) in enumerate(zip(self.brokers, self.paths, strict=True)):
             lanes[f"broker {number}"] = blows_on_broker(broker)
@@ -157,6 +198,26 @@ class Stage:
         self.consumer.freeze()
         await asyncio.sleep(seconds)
         self.consumer.thaw()
+
+    async def _clock_set(self, seconds: float) -> None:
+        self._set_clock(self._dice.choice(OFFSETS))
+        await asyncio.sleep(seconds)
+
+    async def _clock_set_for_a_while(self, seconds: float) -> None:
+        await self._clock_set(seconds)
+        self._set_clock(0)
+
+    def _set_clock(self, offset: int) -> None:
+        """The gateway's, so many seconds from the true time."""
+        fresh = self._folder / "clock.new"
+        fresh.write_text(f"{offset:+d}\n", encoding="ascii")
+        fresh.replace(self._folder / "clock")
+
+
+async def fill(record: Path) -> None:
+    """A record in which something large is remembered that nobody asks for, so that little room is left."""
+    async with Store(record, "storm", SMALLEST) as store:
+        await store.commit(Transaction(checkpoints={"ballast": b'"' + b"x" * (SMALLEST - ROOM) + b'"'}))
 
 
 def blows_on_broker(broker: Mosquitto) -> list[Blow]:

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from gateway.consumer.memory import load
 from gateway.store.inspection import Inspection, flaws, inspect, messages, reading
 from tests.contract import the_contract
 from tests.end_to_end.storm_floor import TOPICS, Machine
@@ -101,13 +102,32 @@ def odd(numbers: list[int], expected: list[int]) -> Iterator[str]:
     yield from (f"{later} behind {before}" for before, later in pairwise(numbers) if later < before)
 
 
-def counted(events: Iterable[dict[str, Any]]) -> int:
-    """The pieces, of the highest revision of each window."""
-    windows: dict[str, dict[str, Any]] = {}
+def newest(events: Iterable[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    """Those of one type, each in its highest revision."""
+    facts: dict[str, dict[str, Any]] = {}
     for event in events:
-        if event["type"] == "production.count" and event["rev"] >= windows.get(event["id"], event)["rev"]:
-            windows[event["id"]] = event
-    return sum(event["data"]["delta"] for event in windows.values())
+        if event["type"] == kind and event["rev"] >= facts.get(event["id"], event)["rev"]:
+            facts[event["id"]] = event
+    return list(facts.values())
+
+
+def counted(events: Iterable[dict[str, Any]]) -> int:
+    """The pieces of all windows."""
+    return sum(event["data"]["delta"] for event in newest(events, "production.count"))
+
+
+def by_order(events: Iterable[dict[str, Any]]) -> dict[str, int]:
+    """The pieces of all windows by order; an order that has begun is there without pieces, too."""
+    orders = {event["order"]["id"]: 0 for event in newest(events, "order.started")}
+    for event in newest(events, "production.count"):
+        if event["order"] is not None:
+            orders[event["order"]["id"]] += event["data"]["delta"]
+    return orders
+
+
+def completed(events: Iterable[dict[str, Any]]) -> dict[str, int]:
+    """The totals of the orders that have ended."""
+    return {event["order"]["id"]: event["data"]["good"] for event in newest(events, "order.completed")}
 
 
 def states(events: Iterable[dict[str, Any]]) -> list[str]:
@@ -120,6 +140,9 @@ def states(events: Iterable[dict[str, Any]]) -> list[str]:
 def true_to(machine: Machine, events: list[dict[str, Any]]) -> None:
     """The machine's whole life: every piece once, every state in its turn."""
     assert counted(events) == machine.pieces, f"{machine.path}: {counted(events)} of {machine.pieces} pieces"
+    assert by_order(events) == machine.orders, f"{machine.path}: pieces by order"
+    over = {order: good for order, good in machine.orders.items() if order != machine.running}
+    assert completed(events) == over, f"{machine.path}: what orders ended with"
     told = states(events)
     assert told == machine.states, f"{machine.path}: {first_difference(told, machine.states)}"
 
@@ -161,3 +184,20 @@ def shown(retained: dict[str, bytes], machine: Machine) -> str:
 def dropped_as_told(events: Iterable[dict[str, Any]]) -> int:
     """What `gateway.dropped` said, in messages."""
     return sum(event["data"]["messages"] for event in events if event["type"] == "gateway.dropped")
+
+
+def accounted(heard: Iterable[tuple[str, bytes]]) -> None:
+    """Whenever the gateway told what became of its messages, none was unaccounted for."""
+    for topic, payload in heard:
+        if topic.endswith("/now/messages"):
+            sums = json.loads(payload)
+            parts = sum(sums[name] for name in ("acknowledged", "queued", "dropped", "quarantined"))
+            assert sums["ingested"] == parts, sums
+
+
+def run_parameters_missing(state: Path) -> int:
+    """How many messages of run parameters the consumer lacks, by its state file."""
+    memory = load(state)
+    assert memory is not None
+    streams = sum(saved.numbers.left for saved in memory.telemetry.values())
+    return streams + sum(tally.lost_before for tally in memory.tallies.values())
