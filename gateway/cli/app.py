@@ -150,12 +150,19 @@ def subscribe(
     root: Annotated[str, typer.Option(help="With --broker: what all topics begin with.")] = "mfg/v1",
     user: Annotated[str | None, typer.Option(help="Who we are at the broker; needs the right to write cmd.")] = None,
     password_file: Annotated[Path | None, typer.Option(help="The user's password, in a file of mode 0600.")] = None,
-    ca: Annotated[Path | None, typer.Option(help="With mqtts://: the authority that signed the broker's name.")] = None,
+    ca: Annotated[
+        Path | None, typer.Option(help="With mqtts://: the authority that signed the broker's certificate. PEM.")
+    ] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(help="With mqtts://: the certificate that we show, if the broker wants one. PEM.")
+    ] = None,
+    key: Annotated[Path | None, typer.Option(help="The key of that certificate, in a file of mode 0600. PEM.")] = None,
 ) -> None:
     """Hear everything that gateways publish: each event once, in order; ask for what is missing. Exit 1 if some is."""
-    from gateway.cli.subscribe import Wish, subscribe_to
+    from gateway.cli.subscribe import TlsFiles, Wish, subscribe_to
 
-    wish = Wish(broker, config, eq or [], jsonl, state, once, seconds, root.strip("/"), user, password_file, ca)
+    tls = TlsFiles(ca, certificate, key)
+    wish = Wish(broker, config, eq or [], jsonl, state, once, seconds, root.strip("/"), user, password_file, tls)
     raise typer.Exit(subscribe_to(wish))
 
 

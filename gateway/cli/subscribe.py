@@ -38,6 +38,14 @@ LOOK: Final = 0.1
 PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
 
 
+class TlsFiles(NamedTuple):
+    """Whom we believe, and who we are: options of the command, for a broker that stands in no configuration."""
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+
 class Wish(NamedTuple):
     """The options of the command."""
 
@@ -51,7 +59,7 @@ class Wish(NamedTuple):
     root: str
     user: str | None
     password_file: Path | None
-    ca: Path | None
+    tls: TlsFiles
 
 
 class Source(NamedTuple):
@@ -146,6 +154,8 @@ async def _forget(settings: MqttSettings) -> None:
 
 def from_config(wish: Wish) -> Source:
     """A plant's broker, its site and its equipment. Raises `UsageError`, `ConfigError`."""
+    if any(wish.tls):
+        raise UsageError("--ca, --certificate and --key are for --broker; with -c those of the configuration are taken")
     plant = load_plant(wish.config or Path("config"))
     paths = {name: path for spec in plant.equipment for name, path in ((spec.unit, spec.path), (spec.path, spec.path))}
     unknown = [name for name in wish.equipment if name not in paths]
@@ -168,7 +178,9 @@ def from_address(wish: Wish) -> Source:
     short = [name for name in wish.equipment if name.count("/") < 2]
     if short:
         raise UsageError(f"--eq {short[0]}: write the whole path, as in ACME/HZ/PACK/L1/FIL01, or give -c")
-    tls = {"ca": wish.ca} if scheme == "mqtts" else None
+    tls = wish.tls._asdict() if scheme == "mqtts" else None
+    if tls is None and any(wish.tls):
+        raise UsageError("--ca, --certificate and --key are for TLS; write mqtts:// in --broker")
     settings = _checked(
         MqttSettings,
         {"host": host, "port": port or PORTS[scheme], "tls": tls, "client_id": "subscribe", **_login(wish)},

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from gateway.cli.app import app
 from gateway.cli.following import SILENCE, Follower, milliseconds
-from gateway.cli.subscribe import Wish, from_address, from_config
+from gateway.cli.subscribe import TlsFiles, Wish, from_address, from_config
 from gateway.consumer.messages import read
 from gateway.consumer.reconcile import Reconciler
 from gateway.consumer.reports import Asked, Filled, LastAsked, NotTaken, Report, Told
@@ -288,6 +288,9 @@ def refused(*arguments: str) -> str:
         (["--broker", "mqtt://127.0.0.1", "--eq", "FIL01"], "write the whole path, as in ACME/HZ/PACK/L1/FIL01"),
         (["--broker", "mqtt://127.0.0.1", "--user", "mes"], "--user and --password-file go together; give both"),
         (["-c", "config", "--user", "mes", "--password-file", "gone"], "--password-file: the password file gone cannot be"),
+        (["--broker", "mqtt://127.0.0.1", "--ca", "ca.pem"], "are for TLS; write mqtts:// in --broker"),
+        (["--broker", "mqtts://127.0.0.1", "--certificate", "mes.pem"], "certificate and key go together"),
+        (["-c", "config", "--key", "mes.key"], "with -c those of the configuration are taken"),
         (["--broker", "mqtt://10.0.0.1", "--user", "m", "--password-file", "p"], "a password would go to 10.0.0.1 in clear"),
         (["-c", "config", "--eq", "FIL02"], "FIL02 is not configured; the equipment is: ACME/HZ/PACK/L1/FIL01"),
     ],
@@ -318,7 +321,7 @@ def test_a_state_that_cannot_be_written_is_told_before_anything_is_heard(tmp_pat
 
 
 def test_a_configured_plant_says_what_to_subscribe_to(tmp_path: Path) -> None:
-    wish = Wish(None, Path("config"), ["LBL01"], False, None, False, None, "mfg/v1", None, None, None)
+    wish = Wish(None, Path("config"), ["LBL01"], False, None, False, None, "mfg/v1", None, None, TlsFiles())
     source = from_config(wish)
     assert source.filters == (
         [
@@ -372,11 +375,12 @@ def test_for_ends_it_also_without_a_broker() -> None:
 
 
 def test_tls_and_another_login_reach_the_broker_also_in_place_of_the_gateways(tmp_path: Path) -> None:
-    password, ca = tmp_path / "password", tmp_path / "ca.pem"
-    secured = Wish("mqtts://mes.example", None, [], False, None, False, None, "mfg/v1", "mes", password, ca)
+    password, tls = tmp_path / "password", TlsFiles(*(tmp_path / name for name in ("ca.pem", "mes.pem", "mes.key")))
+    secured = Wish("mqtts://mes.example", None, [], False, None, False, None, "mfg/v1", "mes", password, tls)
     settings = from_address(secured).settings
     assert (settings.host, settings.port, settings.username) == ("mes.example", 8883, "mes")
     assert settings.tls is not None
-    assert (settings.tls.ca, settings.password_file) == (ca, password)
-    (choice,) = from_config(secured._replace(broker=None, config=Path("config"))).settings.choices()
+    assert (settings.tls.ca, settings.tls.certificate, settings.tls.key) == tls
+    assert settings.password_file == password
+    (choice,) = from_config(secured._replace(broker=None, config=Path("config"), tls=TlsFiles())).settings.choices()
     assert (choice.username, choice.password_file) == ("mes", password)
