@@ -12,8 +12,8 @@ from typing import Final, NamedTuple, Self
 
 import structlog
 
+from gateway.mqtt.inbox import Inbox
 from gateway.mqtt.paho_thread import (
-    MAX_INCOMING,
     Accepted,
     Acknowledged,
     Ended,
@@ -102,9 +102,9 @@ class MqttConnection:
         self._topics: dict[str, bytes] = {}
         self._acknowledgements: list[Acknowledgement] = []
         self._acknowledged = asyncio.Event()
-        self._incoming: deque[Incoming] = deque()
+        self._inbox = Inbox(settings.keepalive / 2)  # reading less often, paho would miss the answers to its pings
         self._arrived = asyncio.Event()
-        self._overrun = False
+        self._flood_said = False
         self._room = asyncio.Event()
         self._lost: BrokerLost | None = None
         self._loop: asyncio.AbstractEventLoop
@@ -256,19 +256,21 @@ class MqttConnection:
     async def messages(self) -> AsyncGenerator[Incoming, None]:
         """What others sent us, in the broker's order; raises `BrokerLost` after the last one."""
         while True:
-            while self._incoming:
-                yield self._incoming.popleft()
+            while taken := self._inbox.take(1):
+                yield taken[0]
+            if self._inbox.leaves:
+                self._connected().say_goodbye("sent more than could be taken, and sends it again on a new connection")
             self._connected()
             self._arrived.clear()
             await self._arrived.wait()
 
     def waiting(self, most: int) -> list[Incoming]:
         """What has arrived behind the message that `messages` gave last: taken out of the queue, at most so many."""
-        return [self._incoming.popleft() for _ in range(min(most, len(self._incoming)))]
+        return self._inbox.take(most)
 
     def put_back(self, taken: Sequence[Incoming]) -> None:
         """What was taken out of the queue and is for somebody else; it comes first there."""
-        self._incoming.extendleft(reversed(taken))
+        self._inbox.put_back(taken)
         self._arrived.set()
 
     def acknowledge(self, incoming: Incoming) -> None:
@@ -291,7 +293,9 @@ class MqttConnection:
             sock = await shake_hands(sock, context, settings.host)
             self.peer = peer_of(sock)
         self._silence = "accepted the connection but said nothing"
-        self._thread = PahoThread(self._settings, self._will, sock, self._tell, modern=self.modern, keep=self._keep)
+        self._thread = PahoThread(
+            settings, self._will, sock, self._tell, self._inbox.is_crowded, modern=self.modern, keep=self._keep
+        )
         self._thread.start(password)
         await self._greeted
 
@@ -324,6 +328,8 @@ class MqttConnection:
         Only a fact that finds the deque empty needs one. The length is taken after the append: taken before, the
         loop could empty the deque in between and nobody would look again.
         """
+        if isinstance(fact, Incoming):
+            self._inbox.announce(fact)
         self._facts.append(fact)
         if len(self._facts) == 1:
             self._loop.call_soon_threadsafe(self._take_facts)
@@ -361,17 +367,11 @@ class MqttConnection:
                 self._take_end(reason)
 
     def _take_incoming(self, incoming: Incoming) -> None:
-        """Queue it. QoS 0 knows no limit, and before MQTT 5 QoS 1 knows none of ours: then there is one here."""
-        if len(self._incoming) < MAX_INCOMING:
-            self._incoming.append(incoming)
+        if self._inbox.put(incoming):
             self._arrived.set()
-            return
-        if not self._overrun:
+        elif not self._flood_said:
             log.error("messages come faster than they can be taken; those at QoS 0 are lost", topic=incoming.topic)
-            self._overrun = True
-        if incoming.qos > 0 and self._thread is not None:
-            # Unacknowledged, so that the broker sends it again when those before it are done.
-            self._thread.hang_up(f"sent {MAX_INCOMING:,} messages without waiting for acknowledgements")
+            self._flood_said = True
 
     def _take_end(self, reason: str) -> None:
         self._lost = self._failed(reason)

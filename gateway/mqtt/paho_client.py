@@ -7,6 +7,7 @@ messages is one write and a burst of acknowledgements one read, 80 µs a message
 
 import socket
 import ssl
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -27,6 +28,9 @@ MOST_READS: Final = 16
 LOOK: Final = 0.5
 """Seconds after which paho looks at its timers even if nothing comes."""
 
+CROWDED_PAUSE: Final = 0.01
+"""Seconds until it is looked again whether there is room for what the broker sends; what is to be written is, then."""
+
 _PUBLISH: Final = 0x30
 _PUBACK: Final = 0x40
 
@@ -34,13 +38,15 @@ _PUBACK: Final = 0x40
 class PahoClient(paho.Client):
     """Runs `converse` on its thread. `acknowledged` gets message ids with what the broker has against them.
 
-    `tls_failure` is what ended the connection, if TLS did.
+    While `is_crowded` it reads nothing more, and the broker has to wait. `tls_failure` is what ended the connection, if
+    TLS did.
     """
 
     def __init__(
         self,
         converse: Callable[[Callable[[], None]], None],
         acknowledged: Callable[[list[tuple[int, str | None]]], None],
+        is_crowded: Callable[[], bool],
         sock: socket.socket,
         client_id: str,
         *,
@@ -57,6 +63,7 @@ class PahoClient(paho.Client):
         )
         self._converse = converse
         self._tell_acknowledged = acknowledged
+        self._is_crowded = is_crowded
         self._ready_socket = sock
         self.tls_failure: ssl.SSLError | None = None
         self._inbox = b""
@@ -99,11 +106,23 @@ class PahoClient(paho.Client):
             self._take_acknowledgements()
             if self._sock is None:
                 return MQTTErrorCode.MQTT_ERR_NO_CONN
+            if self._is_crowded():
+                time.sleep(CROWDED_PAUSE)
+                return MQTTErrorCode.MQTT_ERR_SUCCESS
             outcome = self._packet_read()
             if outcome == MQTTErrorCode.MQTT_ERR_AGAIN:
                 return MQTTErrorCode.MQTT_ERR_SUCCESS
             if outcome > 0:
                 return self._loop_rc_handle(outcome)
+
+    def _loop(self, timeout: float = LOOK) -> MQTTErrorCode:
+        """One round. What was read and not looked at yet is in no socket, by which paho's own would wake."""
+        if self._at < len(self._inbox) and self._sock is not None:
+            outcome = self.loop_read()
+            if outcome > 0 or self._sock is None:
+                return outcome
+            timeout = 0.0
+        return super()._loop(timeout)
 
     def _sock_recv(self, bufsize: int) -> bytes:
         if self._at >= len(self._inbox):

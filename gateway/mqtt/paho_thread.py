@@ -37,9 +37,6 @@ MAXIMUM_PACKET: Final = 1_000_000
 A command may have 256,000; up to here one that has more is still refused in words. Not less: mosquitto 2.0.11 counts
 what it keeps to itself against Receive Maximum until the next connect."""
 
-MAX_INCOMING: Final = 10_000
-"""Messages that may wait here: some brokers know no Receive Maximum, and mosquitto 2.0.11 sends more than that."""
-
 PATIENCE: Final = 2.0
 """Seconds to wait for the thread after its socket was shut down; it takes a few milliseconds."""
 
@@ -109,6 +106,8 @@ Fact = Accepted | Refused | Acknowledged | Subscribed | Unsubscribed | Incoming 
 class PahoThread:
     """One MQTT conversation on a socket that is already connected. `tell` gets the facts, on paho's thread.
 
+    While `is_crowded`, asked there, nothing more is read.
+
     Without a will it is a visit: the broker forgets the session with the connection, or, over MQTT 5, `keep` seconds
     after it.
     """
@@ -119,6 +118,7 @@ class PahoThread:
         will: Will | None,
         sock: socket.socket,
         tell: Callable[[Fact], None],
+        is_crowded: Callable[[], bool],
         *,
         modern: bool,
         keep: int | None = None,
@@ -133,8 +133,9 @@ class PahoThread:
         self._is_visitor = will is None and keep is None
         self._keep = SESSION_EXPIRY if keep is None else keep
         self._client = PahoClient(
-            self._converse, self._on_acknowledged, sock, settings.client_id, modern=modern, visits=self._is_visitor
-        )
+            self._converse, self._on_acknowledged, is_crowded, sock, settings.client_id,
+            modern=modern, visits=self._is_visitor,
+        )  # fmt: skip
         if will is not None:
             self._client.will_set(will.topic, will.payload, qos=1, retain=True)
         self._client.on_connect = self._guard(self._on_connect)
@@ -169,8 +170,9 @@ class PahoThread:
         """Tell the broker that it need not send the message again."""
         self._client.ack(incoming.mid, incoming.qos)
 
-    def say_goodbye(self) -> None:
-        """Disconnect in good order, so that the broker does not publish the will."""
+    def say_goodbye(self, reason: str | None = None) -> None:
+        """Disconnect in good order, behind all that is to be sent, so that the broker does not publish the will."""
+        self._reason = self._reason or reason
         self._client.disconnect()
 
     def hang_up(self, reason: str | None = None) -> None:

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 
 from gateway.domain.objections import Objection
 from gateway.mqtt.client import BrokerLost, Incoming, MqttConnection, Will
-from gateway.mqtt.paho_thread import MAXIMUM_PACKET, RECEIVE_MAXIMUM
+from gateway.mqtt.paho_thread import MAXIMUM_PACKET
 from gateway.mqtt.payloads import Refused, decode_command
 from gateway.mqtt.publish_packet import publish_packet
 from gateway.mqtt.settings import MqttSettings
@@ -219,24 +218,6 @@ async def test_a_refused_subscription_is_told_by_its_filter() -> None:
         assert await connection.subscribe(["mine/cmd/+", "theirs/cmd/+"]) == {"theirs/cmd/+": "Not authorized"}
 
 
-@pytest.mark.case("C11")
-async def test_a_flood_at_qos_1_is_held_back_by_the_broker_and_nothing_of_it_is_lost(mosquitto: Mosquitto) -> None:
-    """Receive Maximum: the broker holds the rest back, however long we take (trap C11)."""
-    with Consumer(mosquitto.port, "nothing") as mes:
-        async with MqttConnection(settings(mosquitto.port), WILL, modern=True) as connection:
-            await connection.subscribe(["cmd/+"])
-            for number in range(1_500):
-                mes.publish("cmd/x", b"%d" % number)
-            await eventually(lambda: len(connection._incoming) == RECEIVE_MAXIMUM, "the bound is reached")
-            taken = []
-            while len(taken) < 1_500:
-                message = await next_message(connection)
-                connection.acknowledge(message)
-                taken.append(int(message.payload))
-                assert len(connection._incoming) <= 1_500 - RECEIVE_MAXIMUM, "mosquitto 2.0.11 sends more than it may"
-    assert taken == list(range(1_500))
-
-
 async def test_a_command_beyond_our_maximum_packet_size_stays_at_the_broker_and_blocks_nothing(
     mosquitto: Mosquitto,
 ) -> None:
@@ -262,18 +243,3 @@ async def test_over_mqtt_3_1_1_no_command_is_too_large_to_be_refused_in_words(mo
             refused = decode_command("params.download", message.payload)
             assert isinstance(refused, Refused)
             assert refused.objection == Objection("oversize", "has 3,000,000 bytes; at most 256,000 are taken")
-
-
-@pytest.mark.case("C11")
-async def test_a_flood_at_qos_0_is_bounded_and_said_once(mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.mqtt.client.MAX_INCOMING", 1_000)
-    with capture_logs() as logs, Consumer(mosquitto.port, "nothing") as mes:
-        async with MqttConnection(settings(mosquitto.port), WILL, modern=True) as connection:
-            await connection.subscribe(["cmd/+"])
-            for number in range(1_500):
-                mes._client.publish("cmd/x", b"%d" % number, qos=0)
-            mes.publish("nowhere", b"", qos=1)
-            connection.publish("behind it all", "nowhere", b"")
-            assert await acknowledged(connection, 1) == ["behind it all"]
-            assert len(connection._incoming) == 1_000
-    assert [line["event"] for line in logs] == ["messages come faster than they can be taken; those at QoS 0 are lost"]
