@@ -153,6 +153,11 @@ def _show(found: "Inspection", path: Path) -> None:
     from gateway.cli.table import print_table
 
     typer.echo(f"{path}: {_megabytes(found.file_bytes)}, log {_megabytes(found.log_bytes)}, epoch {found.epoch}")
+    if found.log_is_missing:
+        typer.secho(
+            f"{path.name}-wal is missing, and with it what was committed last; a copy needs both files",
+            fg=typer.colors.RED,
+        )
     typer.echo(
         f"{found.ingested:,} messages ingested = {found.acknowledged:,} acknowledged + {found.queued:,} queued "
         f"+ {found.dropped:,} dropped + {found.quarantined:,} quarantined"

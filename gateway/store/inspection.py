@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.store.integrity import is_damage, log_of
+from gateway.store.integrity import is_damage, log_of, was_left_open
 from gateway.store.schema import APPLICATION_ID, PUBLISHED, VERSION, StoreDamaged, StoreError
 
 Connection = sqlite3.Connection
@@ -36,11 +36,15 @@ class StreamStatus(msgspec.Struct, frozen=True):
 
 
 class Inspection(msgspec.Struct, frozen=True):
-    """What there is. `ingested` and so on as in `Statistics`; `quarantine` by topic and reason."""
+    """What there is. `ingested` and so on as in `Statistics`; `quarantine` by topic and reason.
+
+    `log_is_missing`: the gateway did not close it, and what it committed last is in a file that is not here.
+    """
 
     epoch: str
     file_bytes: int
     log_bytes: int
+    log_is_missing: bool
     ingested: int
     acknowledged: int
     queued: int
@@ -80,9 +84,10 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """The file, to be read only. Raises `StoreError`, also for what comes up while it is read."""
     if not path.is_file():
         raise StoreError(f"{path} is not there; no gateway has run on it yet, or gateway: store: names another file")
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=PATIENCE, isolation_level=None
-    )
+    had_log, written_at = log_of(path).exists(), path.stat().st_mtime_ns
+    # Otherwise SQLite would make a log, and the next start could not see any more that there was none.
+    mode = "mode=ro" if had_log else "mode=ro&immutable=1"
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=PATIENCE, isolation_level=None)
     try:
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -93,17 +98,26 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
                 f"{path} has the version {version} and not {VERSION}; the gateway that wrote it can read it"
             )
         yield connection
+        _is_as_it_was(path, written_at)
     except sqlite3.DatabaseError as error:
         if "locked" in str(error):
             raise StoreError(
                 f"{path} is held by a running gateway, which tells its figures itself: retained on …/now/messages, and "
                 "with gateway run --report; end it, or look at a copy of the file and its -wal"
             ) from error
+        _is_as_it_was(path, written_at)
         if is_damage(error):
             raise StoreDamaged(f"{path} is damaged: {error}; the gateway salvages it when it starts") from error
-        raise StoreError(f"{path} cannot be read: {error}") from error
+        beside = "; SQLite keeps a file beside it, so its folder must be writable" if had_log else ""
+        raise StoreError(f"{path} cannot be read: {error}{beside}") from error
     finally:
         connection.close()
+
+
+def _is_as_it_was(path: Path, written_at: int) -> None:
+    """A record without a log is read without a lock, so that no gateway that starts is held up by it."""
+    if path.stat().st_mtime_ns != written_at:
+        raise StoreError(f"a gateway has begun to write {path} meanwhile, so nothing of this holds; look at a copy")
 
 
 def inspect(connection: sqlite3.Connection, path: Path) -> Inspection:
@@ -123,6 +137,7 @@ def inspect(connection: sqlite3.Connection, path: Path) -> Inspection:
     return Inspection(
         epoch=str(connection.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()[0]),
         file_bytes=path.stat().st_size, log_bytes=log_of(path).stat().st_size if log_of(path).exists() else 0,
+        log_is_missing=was_left_open(connection) and not log_of(path).exists(),
         ingested=one("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'") - tallies.get("requeued", 0),
         acknowledged=tallies.get("acknowledged", 0), dropped=tallies.get("dropped", 0),
         queued=by_condition.get(0, 0), published=by_condition.get(1, 0), quarantined=by_condition.get(2, 0),
@@ -144,6 +159,8 @@ def flaws(connection: sqlite3.Connection, path: Path) -> Iterator[str]:
         if text != "ok":
             yield f"{path}: {text}"
     found = inspect(connection, path)
+    if found.log_is_missing:
+        yield f"{path}: {log_of(path).name} is missing, and with it what was committed last; a copy needs both files"
     if found.unaccounted:
         yield f"{path}: {found.unaccounted:+,} messages are accounted for by nothing"
     last: dict[int, int] = {}

@@ -50,10 +50,15 @@ def log_of(path: Path) -> Path:
 
 def note_open(connection: sqlite3.Connection) -> bool:
     """Note in the file itself that it is in use; returns whether it was so already: it was not closed."""
-    was_open = connection.execute("SELECT 1 FROM meta WHERE key = ?", (_OPEN_KEY,)).fetchone() is not None
+    was_open = was_left_open(connection)
     connection.execute("INSERT OR REPLACE INTO meta VALUES (?, '1')", (_OPEN_KEY,))
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # out of the log, whose absence it is to prove
     return was_open
+
+
+def was_left_open(connection: sqlite3.Connection) -> bool:
+    """Whether nobody has closed it: then its newest commits are in the log alone."""
+    return connection.execute("SELECT 1 FROM meta WHERE key = ?", (_OPEN_KEY,)).fetchone() is not None
 
 
 def note_closed(connection: sqlite3.Connection) -> None:

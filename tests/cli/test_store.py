@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+import threading
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from gateway.cli.app import app
+from gateway.store.inspection import inspect, reading
+from gateway.store.schema import StoreError
 from gateway.store.store import Store
 from tests.store.test_salvage import fill, overwrite
 
@@ -87,6 +90,42 @@ async def test_a_record_in_use_is_left_alone_and_the_answer_says_where_to_look(r
         found = await asyncio.to_thread(gateway, "status", "--file", str(record))
     assert found.exit_code == 2
     assert "is held by a running gateway, which tells its figures itself" in found.stderr
+
+
+def test_a_copy_without_its_log_is_not_taken_for_whole_and_looking_at_it_hides_nothing_from_the_next_start(
+    record: Path, tmp_path: Path
+) -> None:
+    """SQLite would make an empty log, and the next gateway could not see that one is missing."""
+    copy = tmp_path / "copied" / "record.db"
+    copy.parent.mkdir()
+
+    async def crash() -> None:
+        async with Store(record, new_epoch="e"):
+            copy.write_bytes(record.read_bytes())
+
+    asyncio.run(crash())
+    said = "record.db-wal is missing, and with it what was committed last; a copy needs both files"
+    assert said in gateway("status", "--file", str(copy)).stdout
+    found = gateway("verify", "--file", str(copy))
+    assert (found.exit_code, said in found.stderr) == (1, True)
+    assert gateway("export", "-", "--file", str(copy)).exit_code == 0
+    assert [file.name for file in copy.parent.iterdir()] == ["record.db"]
+
+
+async def test_looking_holds_up_no_gateway_and_what_it_changes_meanwhile_is_not_taken_for_true(record: Path) -> None:
+    def look() -> None:
+        with reading(record) as connection:
+            assert not inspect(connection, record).log_is_missing
+            looked.set()
+            assert started.wait(10)
+
+    looked, started = threading.Event(), threading.Event()
+    looking = asyncio.create_task(asyncio.to_thread(look))
+    await asyncio.to_thread(looked.wait, 10)
+    async with Store(record, new_epoch="e"):
+        started.set()
+        with pytest.raises(StoreError, match=r"a gateway has begun to write .* meanwhile, so nothing of this holds"):
+            await looking
 
 
 def test_no_record_is_said(tmp_path: Path) -> None:
