@@ -98,13 +98,18 @@ def export(
     def command() -> int:
         import msgspec
 
-        from gateway.store.inspection import messages
+        from gateway.cli.usage import UsageError
+        from gateway.store.inspection import equipment_in, messages
 
         count = 0
-        with _reading(config, file) as (connection, _), _opened(to) as out:
-            for message in messages(connection, equipment, condition, first, last):
-                out.write(msgspec.json.encode(message) + b"\n")
-                count += 1
+        with _reading(config, file) as (connection, path):
+            known = equipment_in(connection)
+            if equipment is not None and not any(equipment in (one, one.rpartition("/")[2]) for one in known):
+                raise UsageError(f"{path} has nothing of {equipment}, but of: {', '.join(known) or 'no equipment'}")
+            with _opened(to) as out:
+                for message in messages(connection, equipment, condition, first, last):
+                    out.write(msgspec.json.encode(message) + b"\n")
+                    count += 1
         typer.echo(f"{count:,} messages", err=True)
         return 0
 

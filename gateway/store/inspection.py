@@ -206,5 +206,10 @@ def messages(
             )
 
 
+def equipment_in(connection: sqlite3.Connection) -> list[str]:
+    """Every equipment that ever had a message in it, by path."""
+    return sorted({path for _, _, path in _streams(connection) if path})
+
+
 def _streams(connection: sqlite3.Connection) -> Iterator[tuple[int, str, str]]:
     yield from connection.execute("SELECT id, kind, equipment FROM stream")

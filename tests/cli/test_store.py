@@ -82,6 +82,12 @@ def test_messages_are_written_with_what_became_of_them(record: Path, tmp_path: P
         (60, "queued", None), (61, "quarantined", "the broker refused it: Not authorized"), (62, "queued", None),
     ]  # fmt: skip
     assert lines[0]["payload"]["eq"] == "S/A/L/M1"
+    unknown = gateway("export", "-", "--file", str(record), "--eq", "M9")
+    assert (unknown.exit_code, unknown.stdout) == (2, "")
+    assert (
+        unknown.stderr
+        == f"store export: {record} has nothing of M9, but of: {', '.join(f'S/A/L/M{n}' for n in range(5))}\n"
+    )
     assert len(gateway("export", "-", "--file", str(record), "--condition", "published").stdout.splitlines()) == 225
 
 
