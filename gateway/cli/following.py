@@ -134,8 +134,7 @@ class Follower:
 
     def _make_safe(self, connection: MqttConnection) -> None:
         self._listener.keep()
-        for message in self._unacknowledged:
-            connection.acknowledge(message)
+        connection.acknowledge(*self._unacknowledged)
         self._unacknowledged = []
 
     def _take(self, incoming: Incoming) -> None:

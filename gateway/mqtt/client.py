@@ -273,9 +273,9 @@ class MqttConnection:
         self._inbox.put_back(taken)
         self._arrived.set()
 
-    def acknowledge(self, incoming: Incoming) -> None:
-        """Tell the broker that the message's effects are safe; until then it would send it again."""
-        self._connected().acknowledge(incoming)
+    def acknowledge(self, *taken: Incoming) -> None:
+        """Tell the broker that the effects of these messages are safe; until then it would send them again."""
+        self._connected().acknowledge(taken)
 
     def hang_up(self, reason: str) -> None:
         """End it at once: it is lost for that reason, and the broker publishes the will. Raises `BrokerLost`."""

@@ -83,12 +83,16 @@ class PahoClient(paho.Client):
         return self._mid_generate()
 
     def send(self, packets: Sequence[bytes]) -> bool:
-        """Have PUBLISH packets written, in one piece; False if there is no connection."""
+        """Have packets written, in one piece; False if there is no connection."""
         if self._sock is None:
             return False
         # To paho it is one packet of QoS 1, for which it does nothing but write it.
         self._packet_queue(_PUBLISH, b"".join(packets), 0, 1)
         return self._sock is not None
+
+    def acknowledge(self, mids: Sequence[int]) -> None:
+        """Say PUBACK for each, in one piece: the broker then sends as many again in one, and not each by itself."""
+        self.send([bytes((_PUBACK, 2)) + mid.to_bytes(2) for mid in mids])
 
     def loop_forever(self, timeout: float = LOOK, retry_first_connection: bool = False) -> MQTTErrorCode:
         """What `loop_start` runs on the thread."""

@@ -166,9 +166,10 @@ class PahoThread:
         """End a subscription."""
         self._client.unsubscribe(list(filters))
 
-    def acknowledge(self, incoming: Incoming) -> None:
-        """Tell the broker that it need not send the message again."""
-        self._client.ack(incoming.mid, incoming.qos)
+    def acknowledge(self, taken: Sequence[Incoming]) -> None:
+        """Tell the broker that it need not send these again."""
+        if mids := [incoming.mid for incoming in taken if incoming.qos > 0]:
+            self._client.acknowledge(mids)
 
     def say_goodbye(self, reason: str | None = None) -> None:
         """Disconnect in good order, behind all that is to be sent, so that the broker does not publish the will."""

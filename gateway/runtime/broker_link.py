@@ -211,8 +211,7 @@ class BrokerLink:
                     async with asyncio.TaskGroup() as tasks:
                         for incoming in gathered:
                             tasks.create_task(self._listener.handle_message(incoming))
-                    for incoming in gathered:
-                        connection.acknowledge(incoming)
+                    connection.acknowledge(*gathered)
 
     async def _look_for_better(self, connection: MqttConnection, conversation: Sequence[asyncio.Task[None]]) -> None:
         """At a broker of second choice: when a better one lets us in again, leave this one in good order."""
