@@ -148,7 +148,13 @@ class Program:
     async def started(self, word: str) -> None:
         """Start it, and wait until it has said that."""
         self.start()
-        await eventually(lambda: word in self.log, f"{self._name} says {word!r}; {self.log[-3000:]}", LONG)
+
+        def has_said() -> bool:
+            assert self._process is not None
+            assert self._process.poll() is None, self.log
+            return word in self.log
+
+        await eventually(has_said, f"{self._name} says {word!r}", LONG)
 
     def kill(self) -> None:
         """SIGKILL: nothing is flushed, nothing is said."""
