@@ -126,9 +126,17 @@ class Daemon:
                 await stop.wait()
                 log.info("stopping")
                 await _cancel(sources)
-                await self._committer.committed()
+                await self._commit_last()
                 await self._broker.drain(DRAIN)
                 await _cancel([commit, broker])
+
+    async def _commit_last(self) -> None:
+        """What came until now, if there is room for it; a full disk keeps nobody from stopping the gateway."""
+        try:
+            async with asyncio.timeout(DRAIN):
+                await self._committer.committed()
+        except TimeoutError:
+            log.warning("stopping without room in the record; whoever told what came last still has it")
 
     def _store_at(self, path: Path) -> Store:
         return Store(path, uuid.uuid4().hex[:12], self._plant.store_limit)

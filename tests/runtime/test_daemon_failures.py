@@ -22,6 +22,7 @@ from gateway.runtime import daemon
 from gateway.runtime.clock import SystemClock
 from gateway.runtime.commit import Committer
 from gateway.runtime.device_link import DeviceLink
+from gateway.store.schema import StoreFull
 from gateway.store.store import Store
 from tests.brokers import eventually
 from tests.drivers.clocks import PlantClock
@@ -101,6 +102,31 @@ async def test_an_error_of_the_core_ends_the_daemon_and_nothing_half_done_is_com
     checkpoints = b"".join(recorded(tmp_path / "gateway.db", "checkpoint"))
     assert b'"IDLE"' in checkpoints
     assert b'"RUN"' not in checkpoints
+
+
+async def test_a_gateway_whose_disk_is_full_can_be_stopped(
+    press: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise systemd would wait for it, and then kill it."""
+    monkeypatch.setattr(daemon, "DRAIN", 0.2)
+    gateway, stop = daemon.Daemon(load_plant(write_plant(tmp_path, press.port)), SystemClock()), asyncio.Event()
+    with capture_logs() as lines:
+        running = asyncio.create_task(gateway.run(stop))
+        await eventually(lambda: hasattr(gateway, "_core") and bool(gateway._core.links.get("PRESS")), "the link")
+
+        async def no_room(_: object) -> None:
+            raise StoreFull("the disk is full")
+
+        monkeypatch.setattr(gateway._store, "commit", no_room)
+        await press.set(0, 1)
+        await eventually(lambda: any(line["event"].startswith("intake waits") for line in lines), "there is no room")
+        stop.set()
+        async with asyncio.timeout(20):
+            await running
+    assert lines[-1]["event"].startswith("stopping"), lines
+    assert "stopping without room in the record; whoever told what came last still has it" in {
+        line["event"] for line in lines
+    }
 
 
 async def test_after_an_error_in_the_core_the_committer_ends_without_another_commit(tmp_path: Path) -> None:
