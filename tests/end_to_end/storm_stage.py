@@ -166,6 +166,7 @@ class Stage:
         for number, (broker, path) in enumerate(zip(self.brokers, self.paths, strict=True)):
             lanes[f"broker {number}"] = blows_on_broker(broker)
             lanes[f"path {number}"] = ways_struck(path)
+        lanes["broker 0"] = [*lanes["broker 0"], self._told_to_nobody]
         return {name: blows for name, blows in lanes.items() if name.split()[0] in self.setting.lanes}
 
     async def forget(self) -> None:
@@ -204,6 +205,14 @@ class Stage:
         self.consumer.freeze()
         await asyncio.sleep(seconds)
         self.consumer.thaw()
+
+    async def _told_to_nobody(self, seconds: float) -> None:
+        """The broker acknowledges what the consumer, which is cut off, has not heard, and then loses it."""
+        await self.ways[0].refuse()
+        await asyncio.sleep(seconds)
+        wipe(self.brokers[0])
+        await asyncio.to_thread(self.brokers[0].start)
+        await self.ways[0].accept()
 
     async def _clock_set(self, seconds: float) -> None:
         self._set_clock(self._dice.choice(OFFSETS))

@@ -8,8 +8,9 @@ from typing import Final
 Blow = Callable[[float], Awaitable[None]]
 """One fault: begins, lasts so many seconds of plain waiting, and is over when it returns."""
 
-LONGEST_BREATH: Final = 1.2
-LONGEST_BLOW: Final = 2.5
+USUAL_BLOW: Final = 0.9
+LONGEST_BREATH: Final = 0.8
+LONGEST_BLOW: Final = 3.0
 """Seconds; a blow that is noticed by keepalive (1 s here) must be able to last longer than twice that."""
 
 
@@ -33,7 +34,7 @@ class Storm:
         dice, clock = random.Random(f"{self._seed} {name}"), asyncio.get_running_loop().time
         while True:
             breath, blow = dice.uniform(0.1, LONGEST_BREATH), dice.choice(blows)
-            length = min(dice.expovariate(1.5), LONGEST_BLOW)
+            length = min(dice.expovariate(1 / USUAL_BLOW), LONGEST_BLOW)
             if clock() + breath + length > end:
                 return
             await asyncio.sleep(breath)
