@@ -60,7 +60,7 @@ def verify(config: Config = Path("config"), file: File = None) -> None:
     """Read every byte. Exit 1 and every place that is not as it was written, or does not follow from the one before."""
 
     def command() -> int:
-        from gateway.store.inspection import flaws, inspect
+        from gateway.store.inspection import WHEN_SALVAGED, flaws, inspect
 
         with _reading(config, file) as (connection, path):
             found = inspect(connection, path)
@@ -70,16 +70,31 @@ def verify(config: Config = Path("config"), file: File = None) -> None:
                 if wrong <= MOST_SHOWN:
                     typer.echo(flaw, err=True)
         if wrong:
-            typer.echo(
-                f"{wrong:,} flaws in all; the gateway salvages the rest when it meets one of them",
-                err=True,
-            )
+            typer.echo(f"{wrong:,} flaws in all; {WHEN_SALVAGED}", err=True)
             return 1
         kept = found.queued + found.published + found.quarantined
         typer.echo(f"ok: {kept:,} messages, each as it was written, none unaccounted for")
         return 0
 
     _exit("store verify", command)
+
+
+@store.command()
+def salvage(config: Config = Path("config"), file: File = None) -> None:
+    """Let the next start read what can be read into a new record, and tell the rest as lost. Changes nothing by now."""
+
+    def command() -> int:
+        from gateway.cli.usage import UsageError
+        from gateway.store.integrity import is_ours, mark
+
+        path = _record(config, file)
+        if not path.is_file() or not is_ours(path):
+            raise UsageError(f"{path} is no record of a gateway; give one with --file, or the plant's with -c")
+        mark(path, "gateway store salvage asks for it")
+        typer.echo(f"{path} is salvaged when the gateway starts the next time; it is kept beside the new one")
+        return 0
+
+    _exit("store salvage", command)
 
 
 @store.command()
@@ -134,12 +149,17 @@ def _exit(name: str, command: Callable[[], int]) -> None:
     raise typer.Exit(1 if damaged else code)
 
 
+def _record(config: Path, file: Path | None) -> Path:
+    from gateway.config.load import load_plant
+
+    return file if file is not None else Path(load_plant(config).store)
+
+
 @contextmanager
 def _reading(config: Path, file: Path | None) -> "Iterator[tuple[Connection, Path]]":
-    from gateway.config.load import load_plant
     from gateway.store.inspection import reading
 
-    path = file if file is not None else Path(load_plant(config).store)
+    path = _record(config, file)
     with reading(path) as connection:
         yield connection, path
 

@@ -17,6 +17,10 @@ Connection = sqlite3.Connection
 PATIENCE: Final = 0.5
 """Seconds to wait for a gateway that is just ending."""
 
+WHEN_SALVAGED: Final = (
+    "the gateway salvages what can be read when it meets that, and at its next start after: gateway store salvage"
+)
+
 CONDITIONS: Final = ("queued", "published", "quarantined")
 """By number, as `schema` has them."""
 
@@ -107,7 +111,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
             ) from error
         _is_as_it_was(path, written_at)
         if is_damage(error):
-            raise StoreDamaged(f"{path} is damaged: {error}; the gateway salvages it when it starts") from error
+            raise StoreDamaged(f"{path} is damaged: {error}; {WHEN_SALVAGED}") from error
         beside = "; SQLite keeps a file beside it, so its folder must be writable" if had_log else ""
         raise StoreError(f"{path} cannot be read: {error}{beside}") from error
     finally:

@@ -70,7 +70,29 @@ def test_a_page_that_makes_no_sense_is_said_with_what_to_do(record: Path) -> Non
     overwrite(record, 0, bytes(100))
     found = gateway("status", "--file", str(record))
     assert found.exit_code == 1
-    assert f"{record} is damaged: file is not a database; the gateway salvages it when it starts" in found.stderr
+    assert f"{record} is damaged: file is not a database; the gateway salvages what can be read when" in found.stderr
+
+
+async def test_a_record_is_salvaged_at_the_next_start_if_somebody_asks_for_it(record: Path) -> None:
+    """Damage in what was published shows when it is replayed or forgotten, days later, and not when it suits."""
+    overwrite(record, record.read_bytes().index(b'"000006'), b'"000099')
+    async with Store(record, new_epoch="e") as store:
+        assert store.salvaged is None, "the start did not read that"
+    asked = await asyncio.to_thread(gateway, "salvage", "--file", str(record))
+    assert (
+        asked.stdout == f"{record} is salvaged when the gateway starts the next time; it is kept beside the new one\n"
+    )
+    async with Store(record, new_epoch="e") as store:
+        assert store.salvaged is not None
+        assert store.salvaged.reason == "gateway store salvage asks for it"
+        assert store.epoch == "first", "all that it remembers could be read"
+    whole = await asyncio.to_thread(gateway, "verify", "--file", str(record))
+    assert (whole.exit_code, whole.stdout) == (0, "ok: 474 messages, each as it was written, none unaccounted for\n")
+    stranger = record.with_name("shopping.txt")
+    stranger.write_text("milk")
+    refused = await asyncio.to_thread(gateway, "salvage", "--file", str(stranger))
+    assert (refused.exit_code, "shopping.txt is no record of a gateway" in refused.stderr) == (2, True)
+    assert len(list(record.parent.glob("shopping*"))) == 1
 
 
 def test_messages_are_written_with_what_became_of_them(record: Path, tmp_path: Path) -> None:
