@@ -14,7 +14,7 @@ _COLUMNS: Final = ("broker", "about", "found", "finding")
 
 
 def check_brokers(plant: Plant) -> int:
-    """Print the table; 0 if the gateway can do its work at every broker, else 1. Brokers are visited all at once."""
+    """Print the table; 0 if the gateway can do its work at every broker, else 1."""
     groups = asyncio.run(inspect_brokers(plant, round(time.time() * 1000)))
     findings = [finding for group in groups for finding in group]
     rows = [(one.broker, one.about, one.found, one.problem or "ok") for one in findings]

@@ -63,8 +63,8 @@ async def inspect_brokers(plant: Plant, now: Timestamp) -> list[list[BrokerFindi
     """
     topics = Topics(plant.topic_root, plant.site, plant.gateway_id)
     paths = [spec.path for spec in plant.equipment]
-    visits = (_Inspection(choice, topics, plant.gateway_id, paths, now) for choice in plant.mqtt.choices())
-    return await asyncio.gather(*(visit.run() for visit in visits))
+    # One after the other: two of the list may be one broker by two names, which lets in each client id once.
+    return [await _Inspection(choice, topics, plant.gateway_id, paths, now).run() for choice in plant.mqtt.choices()]
 
 
 class _Inspection:

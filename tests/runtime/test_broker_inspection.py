@@ -124,6 +124,12 @@ async def test_a_gateway_that_runs_meanwhile_is_not_disturbed_and_nothing_is_lef
     assert late_topics == [STATUS]
 
 
+async def test_one_broker_by_two_names_is_not_visited_by_two_of_one_name_at_once(site: Site) -> None:
+    """The second would throw out the first."""
+    both = await site.inspect(site.shipped, site.shipped | {"host": "localhost", "protocol": "3.1.1"})
+    assert [[one.problem for one in findings] for findings in both] == [[""] * 4] * 2
+
+
 async def test_without_a_retained_status_nobody_is_told_that_the_gateway_is_online(site: Site) -> None:
     with Party(site.broker, "mes", STATUS) as mes:
         await site.look()
