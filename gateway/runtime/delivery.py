@@ -40,7 +40,8 @@ LOOKS: Final = 5
 """How often it is looked meanwhile whether there are enough."""
 
 ENOUGH: Final = 50
-"""Acknowledgements that wait for no others: a backlog waits for the window, and the window for them."""
+"""Acknowledgements that wait for no others: a backlog waits for the window, and the window for them. Half of a window
+are enough, too: mosquitto as it is installed has one of 20."""
 
 DISK_FULL_PAUSE: Final = 0.5
 """Seconds between two tries to strike off what a full disk does not let us strike off."""
@@ -142,8 +143,9 @@ class Delivery:
 
     async def _gather(self) -> None:
         """Let acknowledgements gather, for a while or until there are enough."""
+        enough = min(ENOUGH, self._connection.window // 2)
         for _ in range(LOOKS):
-            if self._connection.answered >= ENOUGH:
+            if self._connection.answered >= enough:
                 return
             await asyncio.sleep(GATHER / LOOKS)
 
