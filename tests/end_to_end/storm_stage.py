@@ -268,7 +268,7 @@ def wipe(broker: Mosquitto) -> None:
 
 
 def ways_struck(way: FaultProxy) -> list[Blow]:
-    """Cut, closed for a while, half-open, slow."""
+    """Cut, closed for a while, half-open, half-open until what was on its way is lost, slow."""
 
     async def cut(seconds: float) -> None:
         way.cut()
@@ -284,12 +284,18 @@ def ways_struck(way: FaultProxy) -> list[Blow]:
         await asyncio.sleep(seconds)
         way.thaw()
 
+    async def torn(seconds: float) -> None:
+        way.freeze()
+        await asyncio.sleep(seconds)
+        way.cut()
+        way.thaw()
+
     async def slow(seconds: float) -> None:
         way.delay(0.2)
         await asyncio.sleep(seconds)
         way.delay(0)
 
-    return [cut, closed, half_open, slow]
+    return [cut, closed, half_open, torn, slow]
 
 
 @asynccontextmanager
