@@ -168,7 +168,7 @@ class Follower:
                     if refusal is not None:
                         who = self._choice.settings.username
                         us = f"the user {who}" if who is not None else "us"
-                        reason = f"the broker takes no cmd/replay from {us} ({refusal}); --user who may write it"
+                        reason = f"the broker takes no cmd/replay from {us} ({refusal}); give a --user who may write it"
                         for report in self._reconciler.could_not_ask(str(cmd), reason, milliseconds()):
                             self._listener.hear(report)
 

@@ -87,7 +87,7 @@ class _Inspection:
             async with visiting(self._settings, PURPOSE) as connection:
                 self._tell_certificates(connection)
                 self._tell_connection(connection)
-                await self._try_topics(connection)
+                await self._publish(connection)
                 await self._try_commands(connection)
         except BrokerLost as lost:
             self._found("connection", "", str(lost).removeprefix(f"broker {self._settings.place}: "), is_wrong=True)
@@ -129,6 +129,16 @@ class _Inspection:
         self._found("connection", f"{protocol}{user}, {connection.window} messages at once, packets {size}")
 
     # --- what it lets us do -------------------------------------------------------------------------------------
+
+    async def _publish(self, connection: MqttConnection) -> None:
+        """Try the topics; some brokers answer a message that they forbid by hanging up."""
+        try:
+            await self._try_topics(connection)
+        except BrokerLost:
+            for topic in connection.unacknowledged[:1]:
+                text = f"was not acknowledged before it hung up; {_RIGHTS}"
+                self._found("publishing", str(topic), text, is_wrong=True)
+            raise
 
     async def _try_topics(self, connection: MqttConnection) -> None:
         if not connection.modern and not self._settings.self_test:

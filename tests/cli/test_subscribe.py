@@ -267,7 +267,7 @@ async def test_at_the_shipped_broker_the_mes_may_ask_and_a_dashboard_is_told_tha
     assert mes.of(NotTaken) == []
     refusals = {report.reason for report in dashboard.of(NotTaken)}
     assert refusals == {
-        "the broker takes no cmd/replay from the user dashboard (Not authorized); --user who may write it"
+        "the broker takes no cmd/replay from the user dashboard (Not authorized); give a --user who may write it"
     }
     assert (dashboard.reconciler.roll_call.open, dashboard.reconciler.missing) == (1, 1)
 

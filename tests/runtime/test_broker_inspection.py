@@ -86,7 +86,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 @asynccontextmanager
-async def saying(*answers: bytes) -> AsyncIterator[int]:
+async def saying(*answers: bytes, hang_up: bool = False) -> AsyncIterator[int]:
     """A broker that gives these answers, one to each packet, and then says nothing more; yields its port."""
     gone = asyncio.Event()
 
@@ -95,7 +95,7 @@ async def saying(*answers: bytes) -> AsyncIterator[int]:
             for answer in answers:
                 await reader.read(65_536)
                 writer.write(answer)
-            while await reader.read(65_536):
+            while await reader.read(65_536) and not hang_up:
                 pass
         writer.close()
         with suppress(OSError):
@@ -216,6 +216,19 @@ async def test_a_broker_that_acknowledges_nothing_is_not_waited_for_for_ever(sit
     async with saying(b"\x20\x03\x00\x00\x00", b"\x90\x05\x00\x01\x00\x01\x01") as port:  # CONNACK, SUBACK
         (findings,) = await site.inspect({"host": "127.0.0.1", "port": port, "protocol": "5"})
     assert (findings[-1].problem, findings[-1].is_wrong) == ("acknowledged nothing within 2 s", True)
+
+
+async def test_a_broker_that_hangs_up_on_a_topic_is_told_with_the_topic(site: Site) -> None:
+    """Some do so even over MQTT 5, where they could say that they refuse it."""
+    answers = b"\x20\x03\x00\x00\x00", b"\x90\x05\x00\x01\x00\x01\x01"  # CONNACK, SUBACK
+    async with saying(*answers, hang_up=True) as port:
+        (findings,) = await site.inspect({"host": "127.0.0.1", "port": port, "protocol": "5"})
+    publishing, connection = findings[-2:]
+    assert (publishing.about, publishing.found) == ("publishing", f"{OWN}/evt/{SELF_TEST}")
+    assert publishing.problem.startswith("was not acknowledged before it hung up; let this user write it in")
+    assert (connection.about, connection.problem) == ("connection", "the broker closed the connection")
+    assert publishing.is_wrong
+    assert connection.is_wrong
 
 
 async def test_who_told_us_not_to_test_over_3_1_1_is_told_that_nothing_was(site: Site) -> None:
