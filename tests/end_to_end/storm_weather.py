@@ -9,7 +9,7 @@ Blow = Callable[[float], Awaitable[None]]
 """One fault: begins, lasts so many seconds of plain waiting, and is over when it returns."""
 
 USUAL_BLOW: Final = 0.9
-LONGEST_BREATH: Final = 0.8
+LONGEST_BREATH: Final = 2.0
 LONGEST_BLOW: Final = 3.0
 """Seconds; a blow that is noticed by keepalive (1 s here) must be able to last longer than twice that."""
 

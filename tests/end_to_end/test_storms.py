@@ -21,7 +21,7 @@ from tests.end_to_end.storm_weather import Storm
 from tests.end_to_end.uplink_stage import IS_FULL, LONG
 from tests.shipped_mosquitto import ShippedMosquitto, password_of
 
-RAGE: Final = 20.0 if IS_FULL else 5.0 if "SEEDS" in os.environ else 3.0
+RAGE: Final = 20.0 if IS_FULL else 10.0 if "SEEDS" in os.environ else 4.0
 """Seconds of storm."""
 
 USUAL: Final = (189,)
