@@ -295,7 +295,7 @@ def ways_struck(way: FaultProxy) -> list[Blow]:
         await asyncio.sleep(seconds)
         way.delay(0)
 
-    return [cut, closed, half_open, torn, slow]
+    return [cut, closed, half_open, torn, torn, slow]
 
 
 @asynccontextmanager
