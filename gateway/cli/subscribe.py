@@ -107,11 +107,13 @@ async def _follow(wish: Wish, source: Source, memory: Memory) -> int:
     settings = source.settings.model_copy(update={"client_id": memory.client_id})
     keep_state = _keeper(wish.state, memory, reconciler)
     keep_state()  # whether the file can be written shows now, and not with the first message
+    record = Record(as_json=wish.as_json, keep=keep_state)
     follower = Follower(
-        settings, source.root, reconciler, Record(as_json=wish.as_json, keep=keep_state), filters=source.filters,
+        settings, source.root, reconciler, record, filters=source.filters,
         keep=KEPT if wish.state is not None else KEPT_BRIEFLY,
     )  # fmt: skip
     await _until_enough(follower, wish)
+    record.keep()  # what a connection brought that was lost since
     if wish.state is None:
         await asyncio.gather(*map(_forget, follower.met.values()))
     if not follower.met:
@@ -138,10 +140,16 @@ async def _until_enough(follower: Follower, wish: Wish) -> None:
 
 
 def _keeper(file: Path | None, memory: Memory, reconciler: Reconciler) -> Callable[[], None]:
-    """What makes safe what came: the state file, if there is one."""
+    """What makes safe what came: the state file, if there is one, and the record before it."""
     if file is None:
         return lambda: None
-    return lambda: save(file, remember(reconciler, memory.client_id, memory.root))
+
+    def keep() -> None:
+        with suppress(OSError):  # a terminal or a pipe, of which nothing is on a disk
+            os.fsync(sys.stdout.fileno())
+        save(file, remember(reconciler, memory.client_id, memory.root))
+
+    return keep
 
 
 async def _forget(settings: MqttSettings) -> None:

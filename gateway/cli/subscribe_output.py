@@ -1,7 +1,11 @@
 """What `gateway subscribe` shows: the record on standard output, what is wrong with it on standard error."""
 
+import os
+import stat
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -22,32 +26,47 @@ _YELLOW: Final = typer.colors.YELLOW
 
 
 class Record:
-    """The events, each once: lines for people, or each as the JSON that came. `keep` is called when they are out."""
+    """The events, each once: lines for people, or each as the JSON that came. `keep` is called when they are out.
+
+    Lines leave together, whole: from one that a kill tears, the next run could not be told apart.
+    """
 
     def __init__(self, *, as_json: bool, keep: Callable[[], None]) -> None:
         self._write = _json_line if as_json else _line
         self._keep = keep
-        self._is_new = False
+        self._lines = [] if _ends_whole() else [""]
 
     def hear(self, report: Report) -> None:
         """An event for the record, or a note beside it."""
-        self._is_new = True
         if isinstance(report, Told):
-            sys.stdout.write(f"{self._write(report)}\n")
+            self._lines.append(self._write(report))
         else:
-            sys.stdout.flush()  # on a terminal, the note stands behind what it follows
+            self._let_out()  # on a terminal, the note stands behind what it follows
             _note(report)
 
     def keep(self) -> None:
         """What was heard is on its way to whoever reads it."""
-        if self._is_new:
-            self._is_new = False
-            sys.stdout.flush()
+        self._let_out()
         self._keep()
+
+    def _let_out(self) -> None:
+        if self._lines:
+            sys.stdout.write("".join(f"{line}\n" for line in self._lines))
+            sys.stdout.flush()
+            self._lines.clear()
 
     def link(self, state: str) -> None:
         """The broker."""
         _say("broker", state)
+
+
+def _ends_whole() -> bool:
+    """False if standard output goes on in a file whose last line was torn, by a power cut or a kill."""
+    with suppress(OSError), Path(f"/dev/fd/{sys.stdout.fileno()}").open("rb") as before:
+        if stat.S_ISREG(os.fstat(before.fileno()).st_mode) and before.seek(0, os.SEEK_END):
+            before.seek(-1, os.SEEK_END)
+            return before.read(1) == b"\n"
+    return True
 
 
 def _json_line(told: Told) -> str:

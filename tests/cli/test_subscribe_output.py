@@ -1,6 +1,7 @@
 """What `gateway subscribe` writes: every report in words, every event on one line."""
 
 import json
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -50,9 +51,39 @@ def test_programs_get_the_bytes_that_came_on_one_line(capsys: pytest.CaptureFixt
     spread = json.dumps(json.loads(came.payload), indent=2).encode()
     record.hear(Told(came, late=False))
     record.hear(Told(event(spread), late=False))
+    record.keep()
     first, second = capsys.readouterr().out.encode().splitlines()
     assert first == came.payload
     assert msgspec.json.decode(second) == msgspec.json.decode(first)
+
+
+def test_whoever_is_killed_in_the_midst_of_a_burst_leaves_whole_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A buffer that is full would be written out wherever that is in a line."""
+    file = tmp_path / "events.jsonl"
+    with file.open("w") as out:
+        monkeypatch.setattr("sys.stdout", out)
+        record = Record(as_json=True, keep=lambda: None)
+        for _ in range(100):
+            record.hear(Told(event(), late=False))
+        assert file.read_bytes() == b"", "nothing is out before it is safe"
+        record.keep()
+        assert file.read_bytes() == (event().payload + b"\n") * 100
+
+
+@pytest.mark.parametrize(("before", "between"), [(b"", b""), (b"{}\n", b""), (b'{"id": "a', b"\n")])
+def test_a_line_that_a_power_cut_tore_does_not_spoil_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bytes, between: bytes
+) -> None:
+    file = tmp_path / "events.jsonl"
+    file.write_bytes(before)
+    with file.open("a") as out:
+        monkeypatch.setattr("sys.stdout", out)
+        record = Record(as_json=True, keep=lambda: None)
+        record.hear(Told(event(), late=False))
+        record.keep()
+    assert file.read_bytes() == before + between + event().payload + b"\n"
 
 
 def test_every_note_names_the_stream_the_numbers_and_what_follows(capsys: pytest.CaptureFixture[str]) -> None:
