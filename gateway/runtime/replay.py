@@ -51,7 +51,8 @@ class Replay:
         self._next = first
         self._last = last
         self._ready: deque[StoredEvent] = deque()
-        self._in_flight: set[int] = set()
+        self._in_flight: dict[int, StoredEvent] = {}
+        """By number: what this connection has and the broker has not acknowledged."""
         self._missing: Ranges = []
         self._sent = 0
 
@@ -60,13 +61,14 @@ class Replay:
         while not self._ready and self._next <= self._last:
             await self._read()
         events = [self._ready.popleft() for _ in range(min(room, len(self._ready)))]
-        self._in_flight.update(event.seq for event in events)
+        self._in_flight |= {event.seq: event for event in events}
         self._look_for_end()
         return events
 
     def settle(self, seq: int, *, accepted: bool) -> None:
         """The broker's word on one of them, or that none could take it."""
-        self._in_flight.discard(seq)
+        if self._in_flight.pop(seq, None) is None:
+            return  # of an earlier connection: it is on its way once more
         if accepted:
             self._sent += 1
         else:
@@ -74,13 +76,9 @@ class Replay:
         self._look_for_end()
 
     def rewind(self) -> None:
-        """The connection is new: what was under way on the last one goes again."""
-        if self._in_flight or self._ready:
-            again = [*self._in_flight, *(event.seq for event in self._ready)]
-            self._next = min(again)
-            self._missing = [(first, last) for first, last in self._missing if first < self._next]
-            self._in_flight.clear()
-            self._ready.clear()
+        """The connection is new: what was under way on the last one goes again, and nothing else."""
+        self._ready.extendleft(self._in_flight[seq] for seq in sorted(self._in_flight, reverse=True))
+        self._in_flight.clear()
 
     async def _read(self) -> None:
         found = await self._store.events(self._equipment, self._next, self._last, CHUNK)

@@ -175,3 +175,22 @@ async def test_numbers_that_two_epochs_have_are_told_apart(tmp_path: Path) -> No
                     assert json.loads(event.payload)["epoch"] == epoch
                     replay.settle(event.seq, accepted=True)
             assert replay.ended.result() == Replayed(sent, missing)
+
+
+async def test_only_what_the_broker_did_not_acknowledge_goes_again_on_the_next_connection(tmp_path: Path) -> None:
+    async with Store(tmp_path / "record.db", new_epoch="e") as store:
+        body = json.dumps({"epoch": "e"}).encode()
+        await store.commit(Transaction([OutboxMessage("evt", body, "evt", None, n) for n in range(1, 21)]))
+        await store.mark_published(range(1, 21), 0)
+        replay = Replay(store, None, "e", 1, 20)
+        assert [event.seq for event in await replay.take(10)] == list(range(1, 11))
+        for number in (2, 9, 4):
+            replay.settle(number, accepted=True)
+        replay.settle(6, accepted=False)
+        replay.rewind()
+        replay.settle(1, accepted=True)  # the broker's word on what the last connection sent
+        again = await replay.take(100)
+        assert [event.seq for event in again] == [1, 3, 5, 7, 8, 10, *range(11, 21)]
+        for event in again:
+            replay.settle(event.seq, accepted=True)
+        assert replay.ended.result() == Replayed(19, [(6, 6)])
