@@ -2,11 +2,12 @@
 
 SQLite stops at the first page that makes no sense. So the messages are read by ranges of their ids, forwards and
 backwards up to the damage, and what lies between is halved until it is found. The indexes are pages of their own: they
-tell which messages were there.
+tell which messages were there. What is missing then is looked for on every page of the file (`carving`).
 """
 
 import sqlite3
-import zlib
+from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from itertools import pairwise
@@ -16,6 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from gateway.domain.uplink import Notice
+from gateway.store.carving import MOST_ID, Carved, Row, carve, is_whole
 from gateway.store.schema import StoreError
 
 MOST_TRIES: Final = 20_000
@@ -32,7 +34,6 @@ _INDEXES: Final = (
 _UNREADABLE: Final = (sqlite3.Error, OverflowError, MemoryError)
 """What SQLite raises for bytes that make no sense; it believes a length of terabytes, too."""
 
-Row = tuple[int, int, int, str, bytes, int, int, int, int | None, str | None, bytes | None]
 Ranges = list[tuple[int, int]]
 
 
@@ -45,11 +46,13 @@ class Rescued(msgspec.Struct):
     sure: bool
     queued_lost: int
     """How many of the lost rows no broker had."""
-    lost_numbers: dict[int, list[int]]
+    lost_numbers: dict[int, Ranges]
     """Numbers of lost events by stream."""
     last_id: int
     is_last: bool
     """Whether there was no row behind `last_id`; otherwise nobody knows."""
+    newest_numbers: dict[int, int]
+    """The highest number of an event that was found, by stream, where `is_last` is False."""
     streams: dict[int, tuple[str, str]]
     """By number: kind and equipment."""
     tallies: dict[str, int]
@@ -62,23 +65,30 @@ class Rescued(msgspec.Struct):
 
 
 def rescue(path: Path, keep: Callable[[list[Row]], None]) -> Rescued:
-    """Read what there is; messages go to `keep` as they are found, some at a time, in no order, each once."""
+    """Read what there is; messages go to `keep` as they are found, some at a time, in no order.
+
+    One may come twice: first queued, then, of a newer copy, settled.
+    """
     try:
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
     except sqlite3.Error as error:
         raise StoreError(f"{path} cannot be opened: {error}") from error
     with closing(connection):
         connection.execute("PRAGMA writable_schema = ON")  # or SQLite reads nothing of a file that ends too early
-        return _Reader(connection, keep).read()
+        return _Reader(connection, path, keep).read()
 
 
 class _Reader:
-    def __init__(self, connection: sqlite3.Connection, keep: Callable[[list[Row]], None]) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path, keep: Callable[[list[Row]], None]) -> None:
         self._connection = connection
+        self._path = path
         self._keep = keep
         self._tries = 0
-        self._found = bytearray()
+        self._found: dict[int, bool] = {}
+        """Ids of what was handed on, and whether it was settled."""
         self._spoiled: set[int] = set()
+        self._numbers: dict[int, array[int]] = {}
+        """Numbers of the events that were found, by stream."""
         self._streams: dict[int, tuple[str, str]] = {}
 
     def read(self) -> Rescued:
@@ -87,24 +97,35 @@ class _Reader:
         known, queued, sure = self._known_ids()
         given = self._ids("seq FROM sqlite_sequence WHERE name = 'outbox'")
         last_id = max([*known, *given, *self._ids("MAX(id) FROM outbox NOT INDEXED")], default=0)
-        self._found = bytearray(last_id + 1)
         unreadable = self._read_rows(last_id)
         tallies = dict(_of_kinds(self._all("key, value FROM tally")[0], str, int))
-        gone = {number for number in known | self._spoiled if not self._found[number]}
-        lost, queued_lost = ranges(sorted(gone)), sum(not self._found[number] for number in queued)
+        answers = _of_kinds(self._all("cmd, at, payload, sender FROM answer")[0], str, int, bytes)
+        carved = Carved()
+        if not sure or self._found.keys() != known:
+            carved = self._carve(known if sure else None)
+            tallies = carved.tallies | tallies
+            answers = list((carved.answers | {answer[0]: answer for answer in answers}).values())
+            given += [] if carved.last_id is None else [carved.last_id]
+            last_id = max(last_id, *given, *self._found) if given or self._found else last_id
+        gone = {number for number in known | self._spoiled if number not in self._found}
+        lost, queued_lost = ranges(sorted(gone)), len(queued - self._found.keys())
         if not sure:  # then whatever is not there may have been: more is told than is lost, never less
-            first = tallies.get("forgotten", 0) + 1
-            absent = ranges(number for number in range(first, last_id + 1) if not self._found[number])
-            lost = _joined(sorted(lost + unreadable + absent))
+            doubtful = [*unreadable, (tallies.get("forgotten", 0) + 1, last_id)]
+            found = sorted(self._found)
+            absent = [hole for first, last in doubtful for hole in _holes(found, first, last)]
+            lost = _joined(sorted(lost + absent))
             queued_lost = sum(last - first + 1 for first, last in lost)
         meta = dict(_of_kinds(self._all("key, value FROM meta")[0], str, str))
+        is_last = sure or bool(given)
+        lost_numbers = self._lost_numbers(sure=sure, is_whole_life="forgotten" not in tallies)
+        newest = {} if is_last else {stream: max(numbers) for stream, numbers in self._numbers.items()}
         return Rescued(
-            saved=sum(self._found), lost=lost, sure=sure, queued_lost=queued_lost, lost_numbers=self._lost_numbers(),
-            last_id=last_id, is_last=sure or bool(given), streams=self._streams,
+            saved=len(self._found), lost=lost, sure=sure, queued_lost=queued_lost, lost_numbers=lost_numbers,
+            newest_numbers=newest, last_id=last_id, is_last=is_last, streams=self._streams,
             tallies=tallies, epoch=meta.get("epoch"),
             checkpoints=self._checkpoints(),
             retained=_of_kinds(self._all("topic, payload FROM retained")[0], str, bytes),
-            answers=_of_kinds(self._all("cmd, at, payload, sender FROM answer")[0], str, int, bytes),
+            answers=answers,
             notices=[one for one in self._all("key, data FROM notice ORDER BY id")[0] if _is_notice(one)],
         )  # fmt: skip
 
@@ -151,16 +172,29 @@ class _Reader:
         return reached, True
 
     def _take(self, row: Any) -> None:
-        """Hand it on if it is as it was written, and was not yet found."""
-        if self._found[row[0]]:
-            return
-        if not _is_whole(row):
+        """Hand it on if it is as it was written, and newer than what was found of that id (see `carving`)."""
+        if not is_whole(row):
             self._spoiled.add(row[0])
+            return
+        is_settled = row[7] != 0
+        was_settled = self._found.get(row[0])
+        if was_settled is not None and (was_settled or not is_settled):
             return
         if row[1] not in self._streams:
             self._streams[row[1]] = _stream_of(row[3], row[4])
-        self._found[row[0]] = 1
+        if was_settled is None and row[6] and row[2] > 0:
+            self._numbers.setdefault(row[1], array("q")).append(row[2])
+        self._found[row[0]] = is_settled
         self._keep([row])
+
+    def _carve(self, known: set[int] | None) -> Carved:
+        """What the pages give besides. `known`: all that there was, so any other row was deleted."""
+
+        def take(row: Row) -> None:
+            if known is None or (row[0] in known and row[0] not in self._found):
+                self._take(row)
+
+        return carve(self._path, take)
 
     def _known_ids(self) -> tuple[set[int], set[int], bool]:
         """The ids that the indexes name, those of queued messages, and whether every index has an end."""
@@ -169,7 +203,7 @@ class _Reader:
         sure = True
         for index, key, condition in _INDEXES:
             found, whole = self._all(f"{key}, id FROM outbox INDEXED BY {index} WHERE condition = {condition:d}")
-            ids = {number for _, number in found if isinstance(number, int) and 0 < number < 1 << 48}
+            ids = {number for _, number in found if isinstance(number, int) and 0 < number < MOST_ID}
             known |= ids
             if condition == 0:
                 queued = ids
@@ -177,15 +211,20 @@ class _Reader:
         return known, queued, sure
 
     def _ids(self, what: str) -> list[int]:
-        return [number for (number,) in self._all(what)[0] if isinstance(number, int) and 0 < number < 1 << 48]
+        return [number for (number,) in self._all(what)[0] if isinstance(number, int) and 0 < number < MOST_ID]
 
-    def _lost_numbers(self) -> dict[int, list[int]]:
+    def _lost_numbers(self, *, sure: bool, is_whole_life: bool) -> dict[int, Ranges]:
+        """Of events. Not `sure`: whatever number was not found, from 1 on if nothing was ever forgotten."""
         statement = "stream, seq, id FROM outbox INDEXED BY outbox_numbered WHERE critical AND seq > 0"
-        lost: dict[int, list[int]] = {}
+        lost: dict[int, Ranges] = {}
         for stream, seq, number in _of_kinds(self._all(statement)[0], int, int, int):
-            if 0 < number < len(self._found) and not self._found[number]:
-                lost.setdefault(stream, []).append(seq)
-        return lost
+            if 0 < number < MOST_ID and number not in self._found:
+                lost.setdefault(stream, []).append((seq, seq))
+        if not sure:
+            for stream, numbers in self._numbers.items():
+                found = sorted(numbers)
+                lost.setdefault(stream, []).extend(_holes(found, 1 if is_whole_life else found[0], found[-1]))
+        return {stream: joined for stream, parts in lost.items() if (joined := _joined(sorted(parts)))}
 
     # --- the rest -----------------------------------------------------------------------------------------------
 
@@ -230,12 +269,11 @@ def _joined(parts: Iterable[tuple[int, int]]) -> Ranges:
     return joined
 
 
-def _is_whole(row: Any) -> bool:
-    """Whether every column is of its kind and the payload has its checksum: damage may look like a row."""
-    kinds = (int, int, int, str, bytes, int, int, int)
-    return all(isinstance(value, kind) for value, kind in zip(row, kinds, strict=False)) and (
-        zlib.crc32(row[4]) == row[5] and row[6] in (0, 1) and row[7] in (0, 1, 2)
-    )
+def _holes(found: list[int], first: int, last: int) -> Ranges:
+    """What of `first` to `last` is not among the found ones, which rise."""
+    inside = found[bisect_left(found, first) : bisect_right(found, last)]
+    edges = [first - 1, *inside, last + 1]
+    return [(before + 1, after - 1) for before, after in pairwise(edges) if after > before + 1]
 
 
 def _of_kinds(rows: list[Any], *kinds: type) -> list[Any]:

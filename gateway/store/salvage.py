@@ -15,8 +15,9 @@ import msgspec
 
 from gateway.domain.renumbering import renumbered
 from gateway.domain.uplink import LostMessages, SalvagedRecord, StreamKind
+from gateway.store.carving import Row
 from gateway.store.integrity import log_of, mark, marked, unmark
-from gateway.store.rescue import COLUMNS, Rescued, Row, ranges, rescue
+from gateway.store.rescue import COLUMNS, Rescued, rescue
 from gateway.store.schema import prepare
 
 _BESIDE: Final = " is in "
@@ -90,7 +91,8 @@ def _moved_aside(path: Path, reason: str) -> Path:
 
 def _insert(connection: sqlite3.Connection, rows: list[Row]) -> None:
     places = ", ".join("?" * len(COLUMNS.split(", ")))
-    connection.executemany(f"INSERT INTO outbox ({COLUMNS}) VALUES ({places})", rows)  # noqa: S608 - constants
+    statement = f"INSERT OR REPLACE INTO outbox ({COLUMNS}) VALUES ({places})"  # noqa: S608 - constants
+    connection.executemany(statement, rows)
 
 
 def _fill(connection: sqlite3.Connection, rescued: Rescued, told: SalvagedRecord) -> None:
@@ -132,12 +134,15 @@ def _report(rescued: Rescued, reason: str, name: str) -> SalvagedRecord:
     if not rescued.is_last:
         lost_rows.append((rescued.last_id + 1, None))
     lost = []
-    for stream, numbers in sorted(rescued.lost_numbers.items()):
+    for stream in sorted(rescued.lost_numbers.keys() | rescued.newest_numbers.keys()):
         kind, equipment = rescued.streams.get(stream, ("evt", ""))
+        path, kind_of_it = equipment or None, cast("StreamKind", kind)
         lost += [
-            LostMessages(equipment or None, cast("StreamKind", kind), first, last, last - first + 1)
-            for first, last in ranges(sorted(numbers))
+            LostMessages(path, kind_of_it, first, last, last - first + 1)
+            for first, last in rescued.lost_numbers.get(stream, [])
         ]
+        if stream in rescued.newest_numbers:
+            lost.append(LostMessages(path, kind_of_it, rescued.newest_numbers[stream] + 1, None, None))
     new_epoch = rescued.checkpoints is None or rescued.epoch is None
     return SalvagedRecord(reason, name, rescued.saved, tuple(lost_rows), tuple(lost), new_epoch, _now())
 

@@ -146,14 +146,14 @@ async def test_r20_forty_kilobytes_overwritten_in_the_middle_cost_exactly_what_i
     )
 
 
-async def test_r20_a_file_whose_head_is_gone_is_kept_and_a_new_record_says_so(tmp_path: Path) -> None:
+async def test_r20_a_file_whose_first_40_kb_are_gone_keeps_its_messages(tmp_path: Path) -> None:
     path = tmp_path / "record.db"
     committed = await fill(path)
     overwrite(path, 0, bytes(40_960))
     found = await opened(path)
-    assert judge(committed, found) == committed.payloads.keys()
+    assert judge(committed, found) == set(), "what was there are the schema and the roots of the trees"
     assert found.told is not None
-    assert (found.epoch, found.told.new_epoch, found.told.rows_saved, found.memory) == ("second", True, 0, {})
+    assert (found.epoch, found.told.new_epoch) == ("second", True)
     assert list(tmp_path.glob("record.db.damaged-*Z"))
 
 
