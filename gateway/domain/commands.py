@@ -47,7 +47,8 @@ class Commands:
         links: Mapping[str, bool],
         now: Timestamp,
     ) -> None:
-        """`recorders` are those of every stream of events, by its path; of the gateway and the site, by None."""
+        """`recorders` are those of every stream of events that the record has, by its path; of the gateway and the
+        site, by None."""
         site = recorders[None]
         self._equipment = equipment
         self._by_unit = {item.spec.unit: item for item in equipment.values()}

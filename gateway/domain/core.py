@@ -7,6 +7,7 @@ import msgspec
 from msgspec import field
 
 from gateway.domain.backfill import is_covered
+from gateway.domain.checkpoints import past_records, with_departed
 from gateway.domain.clock_jump import move_timers
 from gateway.domain.commands import Commands
 from gateway.domain.contacts import Contacts
@@ -86,10 +87,10 @@ class Core:
         self._backfilled: set[str] = set()
         self._site = Recorder(identity, None, self.memory.sequence, self.effects)
         self.equipment: dict[str, Equipment] = {}
-        kept = _records(checkpoints)
+        kept = past_records(checkpoints)
         for spec in equipment:
             memory = _restore(checkpoints.get(spec.path), EquipmentMemory)
-            recorder = Recorder(identity, spec.path, memory.sequence, self.effects)
+            recorder = self._site.of_equipment(spec.path, memory.sequence)
             self.equipment[spec.path] = Equipment(spec, memory, recorder, self.memory.record, kept.get(spec.path, {}))
         self._sinks = {tag.tag_id: item.sink(tag) for item in self.equipment.values() for tag in item.spec.tags}
         self._messages: dict[str, int] = {}
@@ -106,7 +107,8 @@ class Core:
             attribution.follow(by_unit)
         self._recorders: dict[str | None, Recorder] = {None: self._site}
         self._recorders |= {one.path: one for item in self.equipment.values() for one in item.lanes.recorders}
-        self._commands = Commands(self.memory.record, self.equipment, self._recorders, answers, self._links, now)
+        streams = with_departed(self._recorders, checkpoints)
+        self._commands = Commands(self.memory.record, self.equipment, streams, answers, self._links, now)
         if checkpoints:
             last = max(self._contacts.heard.values(), default=None)
             restarted = GatewayRestarted(
@@ -383,16 +385,6 @@ class Core:
         """Nothing was heard since `last`: if that was before this start, it was the gateway that was away."""
         cause = Cause.GATEWAY_DOWN if last < self._started else Cause.NO_CONTACT
         equipment.lose_contact(last, cause, now)
-
-
-def _records(checkpoints: Mapping[str, bytes]) -> dict[str, dict[str, bytes]]:
-    """The records of the past by equipment and name; there may be thousands, so they are looked through once."""
-    records: dict[str, dict[str, bytes]] = {}
-    for key, blob in checkpoints.items():
-        path, bar, name = key.partition("|")
-        if bar:
-            records.setdefault(path, {})[name] = blob
-    return records
 
 
 def _restore(blob: bytes | None, kind: type[_Memory]) -> _Memory:

@@ -73,9 +73,13 @@ class Recorder:
         """The last number given to an event, 0 before the first."""
         return self._sequence.events
 
+    def of_equipment(self, path: str, sequence: SequenceMemory) -> "Recorder":
+        """The recorder of an equipment of this gateway."""
+        return Recorder(self._identity, path, sequence, self.effects)
+
     def of_lane(self, name: str, sequence: SequenceMemory) -> "Recorder":
         """The recorder of one lane of this equipment."""
-        return Recorder(self._identity, f"{self.path}.{name}", sequence, self.effects)
+        return self.of_equipment(f"{self.path}.{name}", sequence)
 
     def event(
         self,

@@ -22,7 +22,10 @@ Ranges = Sequence[tuple[int, int]]
 
 
 class UplinkRequests:
-    """What the link was asked for and has not done yet. `recorders` number the streams, by path."""
+    """What the link was asked for and has not done yet. `recorders` number the streams, by path.
+
+    Of two with the same unit the one that is configured now has the short name: it comes last.
+    """
 
     def __init__(self, memory: UplinkMemory, recorders: Mapping[str | None, Recorder], answers: Answers) -> None:
         """`memory` is part of the record; what an earlier run left pending is handed out again."""
@@ -83,7 +86,7 @@ class UplinkRequests:
             yield Objection("unknown_epoch", f"{command.epoch} is not kept here; the record's epoch is {self._epoch}")
         if path not in self._recorders:
             known = ", ".join(sorted(self._paths))
-            yield Objection("unknown_equipment", f"{command.eq} is not configured; here are {known}")
+            yield Objection("unknown_equipment", f"the record knows no {command.eq}; it knows {known}")
         elif command.epoch in (None, self._epoch) and max(first, last) > (given := self._recorders[path].last):
             yield Objection("beyond", f"{max(first, last)} was not given to any event yet; the last one is {given}")
 

@@ -1,18 +1,23 @@
 """Replay and retry: checked like every command, kept until the broker's link has done them, answered once."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.config.load import load_plant
 from gateway.domain.envelope import Answer, Sender
 from gateway.domain.event_data import Level
+from gateway.domain.gateway_events import GatewayBirth
 from gateway.domain.requests import Replay
 from gateway.domain.uplink import BrokerName, ReplayRequest, RetryRequest
 from gateway.domain.uplink_requests import MOST, SHOWN
-from tests.domain.one_machine import machine, tags
-from tests.stage import LINE, Stage
+from tests.domain.one_machine import machine, plant_of, tags
+from tests.stage import LINE, Stage, demo_plant
 
 FIL01 = f"{LINE}/FIL01"
+
+PRESS = tags(left="uint32") + '    state: {rules: [{to: RUN, when: "left > 0"}, {to: IDLE, when: "true"}]}\n'
 
 
 @pytest.fixture
@@ -87,6 +92,46 @@ def test_a_lane_has_numbers_of_its_own(tmp_path: Any) -> None:
     assert replay(stage, "R-2", eq=lane, to_seq=last + 1).codes == ("beyond",)
 
 
+def test_events_of_what_the_configuration_no_longer_has_may_be_asked_for_up_to_their_last(tmp_path: Path) -> None:
+    lane = "    lanes:\n      left:\n        counters: {good: {tag: left, max: 4294967295, max_rate: 5/s}}\n"
+    stage = machine(tmp_path, PRESS + lane)
+    stage.show("M1", "06:00:00", left=0)
+    stage.show("M1", "06:00:10", left=10)
+    stage.show("M1", "06:02:00", left=10)
+    paths = ["ACME/HZ/PACK/L1/M1", "ACME/HZ/PACK/L1/M1.left"]
+    (first, last), units = [last_number(stage, path) for path in paths], ["M1", "M1.left"]
+    stage.plant = plant_of(tmp_path, PRESS)
+    stage.kill_and_restart("06:10:00")
+    assert replay(stage, "R-1", eq="M1.left", to_seq=last).answer == "accepted"
+    stage.plant = demo_plant()
+    stage.kill_and_restart("06:20:00")
+    for unit, path, number in zip(units, paths, (first, last), strict=True):
+        assert replay(stage, f"by-unit-{unit}", eq=unit, to_seq=number).answer == "accepted"
+        assert replay(stage, f"by-path-{unit}", eq=path, to_seq=number).answer == "accepted"
+        assert stage.uplink[-1] == ReplayRequest(f"by-path-{unit}", path, "epoch", 1, number)
+    assert replay(stage, "R-2", eq="M1.left", to_seq=last + 1).codes == ("beyond",)
+    assert replay(stage, "R-3", eq="M2").detail == (
+        "the record knows no M2; it knows FIL01, LBL01, M1, M1.left, PAL01",
+    )
+    stage.core.handle_broker(True, stage.now, stage.now, BrokerName("127.0.0.1:1883", "MQTT 5"))
+    stage.commit()
+    birth = stage.events[-1].data
+    assert isinstance(birth, GatewayBirth)
+    assert [one.equipment for one in birth.equipment] == [f"{LINE}/{unit}" for unit in ("FIL01", "LBL01", "PAL01")]
+
+
+def test_of_two_machines_with_the_same_unit_the_one_that_is_configured_has_the_short_name(tmp_path: Path) -> None:
+    stage = machine(tmp_path, PRESS)
+    stage.show("M1", "06:00:00", left=1)
+    last = last_number(stage, "ACME/HZ/PACK/L1/M1")
+    text = (tmp_path / "plant.yaml").read_text(encoding="utf-8").replace("PACK/L1", "PACK/L2")
+    (tmp_path / "plant.yaml").write_text(text, encoding="utf-8")
+    stage.plant = load_plant(tmp_path)
+    stage.kill_and_restart("06:10:00")
+    assert replay(stage, "R-1", eq="M1", to_seq=last).detail[0].endswith("the last one is 0")
+    assert replay(stage, "R-2", eq="ACME/HZ/PACK/L1/M1", to_seq=last).answer == "accepted"
+
+
 def test_what_cannot_be_replayed_is_rejected_with_every_reason(stage: Stage) -> None:
     last = last_number(stage, FIL01)
     rejected = [
@@ -107,7 +152,7 @@ def test_what_cannot_be_replayed_is_rejected_with_every_reason(stage: Stage) -> 
     ]  # fmt: skip
     assert rejected[1].detail == (f"{last + 1} was not given to any event yet; the last one is {last}",)
     assert rejected[3].detail == ("of-yesterday is not kept here; the record's epoch is epoch",)
-    assert rejected[4].detail == ("FIL99 is not configured; here are FIL01, LBL01, PAL01",)
+    assert rejected[4].detail == ("the record knows no FIL99; it knows FIL01, LBL01, PAL01",)
     assert stage.uplink == []
 
 
