@@ -14,6 +14,7 @@ from msgspec import UNSET, UnsetType, field
 
 from gateway.domain.events import ContainerCompleted, OrderRef, QualitySample
 from gateway.domain.orders import Run
+from gateway.domain.packing import packed, unpacked
 from gateway.domain.production import Tally
 from gateway.domain.values import Timestamp
 
@@ -142,7 +143,7 @@ class Shelf(Generic[_Item]):
     def put(self, moment: Timestamp, item: _Item, suffix: str = "") -> None:
         """Keep a record, in place of the one with the same moment and suffix."""
         name = f"{moment:013}{suffix}"
-        self._blobs[name] = self._changes[self._prefix + name] = msgspec.json.encode(item)
+        self._blobs[name] = self._changes[self._prefix + name] = packed(item)
 
     def drop(self, moment: Timestamp, suffix: str = "") -> None:
         """Forget a record, if there is one."""
@@ -151,7 +152,7 @@ class Shelf(Generic[_Item]):
     def after(self, moment: Timestamp) -> Iterator[_Item]:
         """The records whose moment lies after this one, in order of time."""
         for name in sorted(name for name in self._blobs if int(name[:13]) > moment):
-            yield self._decoder.decode(self._blobs[name])
+            yield self._decoder.decode(unpacked(self._blobs[name]))
 
     def prune(self, until: Timestamp) -> None:
         """Forget what is older."""

@@ -9,8 +9,14 @@ from gateway.domain.core import TELEMETRY_KEY
 
 
 def renumbered(checkpoints: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The same checkpoints with every sequence at its beginning. Raises `msgspec.DecodeError` for what is not JSON."""
-    return {key: msgspec.json.encode(_from_one(key, msgspec.json.decode(blob))) for key, blob in checkpoints.items()}
+    """The same checkpoints with every sequence at its beginning; records of the past have none.
+
+    Raises `msgspec.DecodeError` for what is not JSON.
+    """
+    return {
+        key: blob if "|" in key else msgspec.json.encode(_from_one(key, msgspec.json.decode(blob)))
+        for key, blob in checkpoints.items()
+    }
 
 
 def _from_one(key: str, memory: Any) -> Any:

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
+from gateway.domain.packing import unpacked
 from gateway.domain.uplink import Notice
 from gateway.store.carving import MOST_ID, Carved, Row, carve, is_whole
 from gateway.store.schema import StoreError
@@ -230,9 +231,9 @@ class _Reader:
 
     def _checkpoints(self) -> dict[str, bytes] | None:
         found, whole = self._all("key, value FROM checkpoint")
-        if not whole or not all(_is_json(value) for _, value in found):
+        if not whole or len(_of_kinds(found, str, bytes)) < len(found):
             return None
-        return dict(_of_kinds(found, str, bytes)) if len(_of_kinds(found, str, bytes)) == len(found) else None
+        return dict(found) if all(_is_json(value) for _, value in found) else None
 
     def _all(self, what: str) -> tuple[list[Any], bool]:
         """What a SELECT gives before it meets damage, and whether it meets none."""
@@ -289,10 +290,10 @@ def _is_notice(row: Any) -> bool:
     return isinstance(row[0], str)
 
 
-def _is_json(value: Any) -> bool:
+def _is_json(value: bytes) -> bool:
     try:
-        msgspec.json.decode(value)
-    except (msgspec.DecodeError, TypeError, ValueError):
+        msgspec.json.decode(unpacked(value))
+    except (msgspec.DecodeError, ValueError):
         return False
     return True
 
