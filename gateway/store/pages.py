@@ -1,32 +1,35 @@
 """The pages of a SQLite file, read without SQLite: for a file that it no longer understands.
 
-After "Database File Format" (sqlite.org/fileformat2.html): §1.5 and §1.6 pages and cells, §2.1 records, §4 the log.
-Nothing that is read is believed: every length and place is held against the page or the file before it is used.
+After "Database File Format" (sqlite.org/fileformat2.html): §1.5 and §1.6 pages and trees, §4 the log.
 """
 
 import os
-import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TypeVar
 
 from gateway.store.integrity import log_of
-
-TABLE_LEAF: Final = 0x0D
-INDEX_LEAF: Final = 0x0A
+from gateway.store.log_frames import committed_frames
+from gateway.store.log_frames import page_size as page_size_of_log
+from gateway.store.page_cells import (
+    INDEX_INTERIOR,
+    INDEX_LEAF,
+    TABLE_INTERIOR,
+    TABLE_LEAF,
+    Torn,
+    Value,
+    cell_count,
+    cells,
+    decoded,
+    varint,
+)
 
 _MAGIC: Final = b"SQLite format 3\0"
-_LOG_MAGIC: Final = {0x377F0682: "<", 0x377F0683: ">"}
-"""First word of a log, and the order of bytes in which its checksums were made (§4.1)."""
+_DEEPEST: Final = 20
+"""Levels of a tree; a page has two children at least."""
 
-_FRAME_HEADER: Final = struct.Struct(">6I")
-_LOG_HEADER: Final = struct.Struct(">8I")
-_INTEGER_BYTES: Final = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8}
-_LONGEST: Final = 1 << 28
-"""Bytes of a record that is believed: MQTT cannot carry a longer message."""
-
-Value = int | str | bytes | None
+_Read = TypeVar("_Read")
 
 
 class PageFile:
@@ -44,10 +47,13 @@ class PageFile:
         self._file = self._log = -1
         self._logged: dict[int, int] = {}
         self._count = 0
+        self._is_numbered = False
+        """Whether the file surely begins with its first page; otherwise pages may be missing before what is there."""
 
     def __enter__(self) -> "PageFile":
         self._file = self._open(self._path)
         self._count = (os.fstat(self._file).st_size - self._base) // self.page_size
+        self._is_numbered = os.pread(self._file, len(_MAGIC), 0) == _MAGIC
         log = log_of(self._path)
         if log.exists():
             self._log = self._open(log)
@@ -58,56 +64,101 @@ class PageFile:
         self._to_close.close()
 
     def __iter__(self) -> Iterator[bytes]:
-        for number in sorted({*range(1, self._count + 1), *self._logged}):
-            yield self.page(number)
+        """All pages. Where their numbers are not sure, the log's version does not take the place of the file's."""
+        for number in range(1, self._count + 1):
+            if not (self._is_numbered and number in self._logged):
+                yield self._of_file(number)
+        for place in self._logged.values():
+            yield os.pread(self._log, self.page_size, place)
 
     def page(self, number: int) -> bytes:
         """One page, numbered from 1; empty if there is none of that number."""
         if number in self._logged:
             return os.pread(self._log, self.page_size, self._logged[number])
-        if not 0 < number <= self._count:
-            return b""
-        return os.pread(self._file, self.page_size, self._base + (number - 1) * self.page_size)
+        return self._of_file(number) if 0 < number <= self._count else b""
 
-    def rows(self, page: bytes) -> Iterator[tuple[int, list[Value]]]:
-        """The rows of a leaf of a table with their row ids, deleted ones left out; only what is a record whole."""
-        for cell in _cells(page, TABLE_LEAF):
+    def rows(self, page: bytes, wants: Callable[[int], bool] = bool) -> Iterator[tuple[int, list[Value]]]:
+        """The rows of a leaf of a table whose ids are wanted; what is no record is left out, and what was deleted."""
+        for cell in cells(page, TABLE_LEAF):
             try:
-                length, at = _varint(page, cell)
-                row_id, at = _varint(page, at)
-                values = self._record(page, at, length, self.page_size - 35)
+                row_id = varint(page, varint(page, cell)[1])[0]
+                if row_id > 0 and wants(row_id):
+                    yield self._row(page, cell)
             except (IndexError, ValueError):
                 continue
-            if row_id > 0:
-                yield row_id, values
 
     def entries(self, page: bytes) -> Iterator[list[Value]]:
-        """The entries of a leaf of an index, or of a table WITHOUT ROWID, which is one."""
-        for cell in _cells(page, INDEX_LEAF):
+        """The entries of a leaf of an index, or of a table WITHOUT ROWID, which is one; what is no record is left out.
+
+        Only where the first is one that begins with a text: all of a page are of one tree, and no index of numbers
+        is looked for by its shape.
+        """
+        for place, cell in enumerate(cells(page, INDEX_LEAF)):
             try:
-                length, at = _varint(page, cell)
-                yield self._record(page, at, length, (self.page_size - 12) * 64 // 255 - 23)
+                entry = self._entry(page, cell)
             except (IndexError, ValueError):
                 continue
+            if place == 0 and not (entry and isinstance(entry[0], str)):
+                return
+            yield entry
+
+    def table(self, root: int) -> Iterator[tuple[int, list[Value]]]:
+        """All rows of the table whose tree begins at that page, by row id. Raises `Torn` where it does not go on."""
+        for page, cell, is_leaf in self._tree(root, TABLE_LEAF, TABLE_INTERIOR):
+            if is_leaf:
+                yield _whole(self._row, page, cell)
+
+    def index(self, root: int) -> Iterator[list[Value]]:
+        """All entries of the index whose tree begins at that page, in order. Raises `Torn` where it does not go on."""
+        for page, cell, is_leaf in self._tree(root, INDEX_LEAF, INDEX_INTERIOR):
+            yield _whole(self._entry, page, cell if is_leaf else cell + 4)
+
+    def _tree(self, number: int, leaf: int, interior: int, depth: int = 0) -> Iterator[tuple[bytes, int, bool]]:
+        """The cells of a tree in order: page, place, whether on a leaf (§1.6)."""
+        page = self.page(number)
+        kind = page[0] if page else None
+        places = [] if kind is None else cells(page, kind)
+        if kind not in (leaf, interior) or len(places) != cell_count(page) or depth > _DEEPEST:
+            raise Torn(f"page {number}")
+        for place in places:
+            if kind == interior:
+                yield from self._tree(_number(page, place), leaf, interior, depth + 1)
+            yield page, place, kind == leaf
+        if kind == interior:
+            yield from self._tree(_number(page, 8), leaf, interior, depth + 1)
+
+    def _row(self, page: bytes, cell: int) -> tuple[int, list[Value]]:
+        length, at = varint(page, cell)
+        row_id, at = varint(page, at)
+        return row_id, self._record(page, at, length, self.page_size - 35)
+
+    def _entry(self, page: bytes, cell: int) -> list[Value]:
+        length, at = varint(page, cell)
+        return self._record(page, at, length, (self.page_size - 12) * 64 // 255 - 23)
 
     def _record(self, page: bytes, at: int, length: int, most: int) -> list[Value]:
-        """The record of a cell, `most` bytes of which are on the page itself (§1.6). Raises if it is none."""
+        """The record of a cell, `most` bytes of which are on the page itself (§1.6)."""
         if length <= most:
-            return decoded(page[at : at + length], length)
-        if length > _LONGEST:
-            raise ValueError
+            if at + length > len(page):
+                raise Torn
+            return decoded(page[at : at + length])
+        if length > (self._count + len(self._logged)) * self.page_size:
+            raise Torn
         least = (self.page_size - 12) * 32 // 255 - 23
         local = least + (length - least) % (self.page_size - 4)
         local = local if local <= most else least
         text = bytearray(page[at : at + local])
-        following = int.from_bytes(page[at + local : at + local + 4], "big")
+        following = _number(page, at + local)
         while len(text) < length:  # each page adds to it, so a ring of them ends as well
             overflow = self.page(following)
             if not overflow:
-                raise ValueError
-            following = int.from_bytes(overflow[:4], "big")
+                raise Torn
+            following = _number(overflow, 0)
             text += overflow[4:]
-        return decoded(bytes(text[:length]), length)
+        return decoded(bytes(text[:length]))
+
+    def _of_file(self, number: int) -> bytes:
+        return os.pread(self._file, self.page_size, self._base + (number - 1) * self.page_size)
 
     def _open(self, path: Path) -> int:
         descriptor = os.open(path, os.O_RDONLY)
@@ -119,123 +170,23 @@ def page_size_of(path: Path) -> int | None:
     """Bytes of a page as the header of the file or of its log has it (§1.3.2, §4.1); None if neither can be read."""
     with path.open("rb") as file:
         head = file.read(18)
-    if head[:16] == _MAGIC and (size := _size(int.from_bytes(head[16:18], "big"))):
-        return size
-    log = log_of(path)
-    if log.exists():
-        with log.open("rb") as file:
-            head = file.read(12)
-        if int.from_bytes(head[:4], "big") in _LOG_MAGIC:
-            return _size(int.from_bytes(head[8:12], "big"))
-    return None
+    told = int.from_bytes(head[16:18], "big") if head[:16] == _MAGIC else None
+    if (told is None or not _is_size(told)) and log_of(path).exists():
+        told = page_size_of_log(log_of(path))
+    return told if told is not None and _is_size(told) else None
 
 
-def _size(told: int) -> int | None:
-    size = 65_536 if told == 1 else told
-    return size if 512 <= size <= 65_536 and size & (size - 1) == 0 else None
+def _is_size(told: int) -> bool:
+    """A power of two; 65,536, which the header cannot hold, is none of ours."""
+    return 512 <= told <= 32_768 and told & (told - 1) == 0
 
 
-def committed_frames(log: Path, page_size: int) -> dict[int, int]:
-    """By page number, where in the log its newest committed version begins (§4.3).
-
-    It ends at the first frame of an earlier round, or whose checksum is wrong; frames behind the last commit are left.
-    """
-    found: dict[int, int] = {}
-    uncommitted: dict[int, int] = {}
-    with log.open("rb") as file:
-        head = file.read(_LOG_HEADER.size)
-        if len(head) < _LOG_HEADER.size:
-            return {}
-        magic, _, size, _, *salts_and_sums = _LOG_HEADER.unpack(head)
-        order = _LOG_MAGIC.get(magic)
-        if order is None or size != page_size:
-            return {}
-        sums = _summed(head[:24], (0, 0), order)
-        if sums != tuple(salts_and_sums[2:]):
-            return {}
-        while len(header := file.read(_FRAME_HEADER.size)) == _FRAME_HEADER.size:
-            place = file.tell()
-            page = file.read(page_size)
-            number, is_commit, *salts, first, second = _FRAME_HEADER.unpack(header)
-            if salts != salts_and_sums[:2] or len(page) < page_size:
-                break
-            sums = _summed(page, _summed(header[:8], sums, order), order)
-            if sums != (first, second):
-                break
-            uncommitted[number] = place
-            if is_commit:
-                found |= uncommitted
-                uncommitted = {}
-    return found
+def _whole(read: Callable[[bytes, int], _Read], page: bytes, cell: int) -> _Read:
+    try:
+        return read(page, cell)
+    except (IndexError, ValueError) as error:
+        raise Torn(str(error)) from error
 
 
-def _summed(data: bytes, sums: tuple[int, int], order: str) -> tuple[int, int]:
-    """The log's checksum, continued over these bytes (§4.2)."""
-    first, second = sums
-    words = struct.unpack(f"{order}{len(data) // 4}I", data)
-    for even, odd in zip(words[::2], words[1::2], strict=True):
-        first = (first + even + second) & 0xFFFFFFFF
-        second = (second + odd + first) & 0xFFFFFFFF
-    return first, second
-
-
-def _cells(page: bytes, kind: int) -> Iterator[int]:
-    """Where on the page the cells of a leaf of that kind begin: those it points to, so none that was deleted."""
-    if len(page) < 8 or page[0] != kind:
-        return
-    count = int.from_bytes(page[3:5], "big")
-    end = 8 + 2 * count
-    if end > len(page):
-        return
-    for at in range(8, end, 2):
-        cell = int.from_bytes(page[at : at + 2], "big")
-        if end <= cell < len(page):
-            yield cell
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A number of one to nine bytes, and where it ends (§1.6). Raises IndexError if the bytes do."""
-    value = data[at]
-    if value < 0x80:
-        return value, at + 1
-    value &= 0x7F
-    for place in range(at + 1, at + 8):
-        byte = data[place]
-        value = value << 7 | byte & 0x7F
-        if byte < 0x80:
-            return value, place + 1
-    value = value << 8 | data[at + 8]
-    return value - (1 << 64) if value >> 63 else value, at + 9
-
-
-def decoded(text: bytes, length: int) -> list[Value]:
-    """The values of a record (§2.1) that has exactly so many bytes. Raises ValueError or IndexError if it is none."""
-    body, at = _varint(text, 0)
-    end = body
-    if len(text) != length or not at <= body <= length:
-        raise ValueError
-    values: list[Value] = []
-    while at < end:
-        kind, at = _varint(text, at)
-        value, size = _value(text, body, kind)
-        values.append(value)
-        body += size
-    if at != end or body != length:
-        raise ValueError
-    return values
-
-
-def _value(text: bytes, at: int, kind: int) -> tuple[Any, int]:
-    """What is at that place, and its bytes. A number with a fraction is in no record of ours."""
-    if kind >= 12:
-        size = (kind - 12) // 2
-        data = text[at : at + size]
-        return (data.decode() if kind % 2 else data), size
-    if kind in _INTEGER_BYTES:
-        size = _INTEGER_BYTES[kind]
-        return int.from_bytes(text[at : at + size], "big", signed=True), size
-    if kind in (8, 9):
-        return kind - 8, 0
-    if kind == 0:
-        return None, 0
-    raise ValueError
+def _number(page: bytes, at: int) -> int:
+    return int.from_bytes(page[at : at + 4], "big")

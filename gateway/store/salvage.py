@@ -110,11 +110,14 @@ def _fill(connection: sqlite3.Connection, rescued: Rescued, told: SalvagedRecord
     connection.execute("DELETE FROM sqlite_sequence WHERE name = 'outbox'")
     connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('outbox', ?)", (rescued.last_id,))
     (waiting,) = connection.execute("SELECT COUNT(*) FROM outbox WHERE condition <> 1").fetchone()
-    requeued = rescued.tallies.get("requeued", 0)
-    dropped = rescued.tallies.get("dropped", 0) + rescued.queued_lost
+    requeued, dropped = rescued.tallies.get("requeued", 0), rescued.tallies.get("dropped", 0)
+    most_dropped = dropped + rescued.queued_lost
+    if rescued.has_all_tallies and rescued.is_last:  # then what is neither acknowledged nor there any more is known
+        gone = rescued.last_id - requeued - rescued.tallies.get("acknowledged", 0) - waiting
+        most_dropped = max(dropped, min(gone, most_dropped))
     tallies = {
-        "acknowledged": rescued.last_id - requeued - dropped - waiting, "dropped": dropped, "requeued": requeued,
-        "forgotten": rescued.tallies.get("forgotten", 0),
+        "acknowledged": rescued.last_id - requeued - most_dropped - waiting, "dropped": most_dropped,
+        "requeued": requeued, "forgotten": rescued.tallies.get("forgotten", 0),
     }  # fmt: skip
     connection.executemany("INSERT INTO tally VALUES (?, ?)", list(tallies.items()))
     _note(connection, told)
@@ -134,16 +137,17 @@ def _report(rescued: Rescued, reason: str, name: str) -> SalvagedRecord:
     if not rescued.is_last:
         lost_rows.append((rescued.last_id + 1, None))
     lost = []
-    for stream in sorted(rescued.lost_numbers.keys() | rescued.newest_numbers.keys()):
+    new_epoch = rescued.checkpoints is None or rescued.epoch is None
+    newest = rescued.newest_numbers if new_epoch else {}  # in an epoch that goes on, the next number shows a hole
+    for stream in sorted(rescued.lost_numbers.keys() | newest.keys()):
         kind, equipment = rescued.streams.get(stream, ("evt", ""))
         path, kind_of_it = equipment or None, cast("StreamKind", kind)
         lost += [
             LostMessages(path, kind_of_it, first, last, last - first + 1)
             for first, last in rescued.lost_numbers.get(stream, [])
         ]
-        if stream in rescued.newest_numbers:
-            lost.append(LostMessages(path, kind_of_it, rescued.newest_numbers[stream] + 1, None, None))
-    new_epoch = rescued.checkpoints is None or rescued.epoch is None
+        if stream in newest:
+            lost.append(LostMessages(path, kind_of_it, newest[stream] + 1, None, None))
     return SalvagedRecord(reason, name, rescued.saved, tuple(lost_rows), tuple(lost), new_epoch, _now())
 
 

@@ -153,7 +153,8 @@ async def test_r20_a_file_whose_first_40_kb_are_gone_keeps_its_messages(tmp_path
     found = await opened(path)
     assert judge(committed, found) == set(), "what was there are the schema and the roots of the trees"
     assert found.told is not None
-    assert (found.epoch, found.told.new_epoch) == ("second", True)
+    assert (found.told.lost_rows, found.told.lost) == ((), ())
+    assert (found.epoch, found.told.new_epoch, found.memory["S/A/L/M0"]) == ("first", False, MEMORY)
     assert list(tmp_path.glob("record.db.damaged-*Z"))
 
 
