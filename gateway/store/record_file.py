@@ -6,6 +6,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from gateway.domain.uplink import NumberedNotice, QuarantinedMessages, SalvagedRecord
 from gateway.store.integrity import is_damage, is_ours, log_of, marked, note_closed, note_open
 from gateway.store.notices import Notices
@@ -13,6 +15,8 @@ from gateway.store.outbox import Outbox
 from gateway.store.records import RetainedRow, Statistics, StoredAnswer, Transaction
 from gateway.store.salvage import from_nothing, salvage, without_log
 from gateway.store.schema import StoreDamaged, StoreError, StoreFull, prepare
+
+log = structlog.get_logger()
 
 PATIENCE: Final = 1.0
 """Seconds to wait for a file that another process holds: long enough for one that is just ending."""
@@ -23,6 +27,9 @@ CHUNK: Final = 1_000
 KEPT_BACK: Final = 500_000
 """Bytes beyond the limit for what makes the record smaller in the end: acknowledgements must go in when it is full."""
 
+MOST_PAGES: Final = 4_294_967_294
+"""Pages that SQLite can count (sqlite.org/limits.html §12)."""
+
 MOST_NOTICES: Final = 500
 """Notices that one event loop turn has to tell of."""
 
@@ -31,7 +38,8 @@ class RecordFile:
     """One SQLite file and the only connection to it. `statistics` always tells what is committed.
 
     It grows to `max_bytes` at most, and by `KEPT_BACK` more for acknowledgements. Then published messages have to go,
-    oldest first, then queued run parameters, counted and noted; never anything else that no broker has.
+    oldest first, then queued run parameters, counted and noted; never anything else that no broker has. Only where no
+    message is left in it does it grow on: what the gateway has to remember gets no smaller by waiting.
     """
 
     def __init__(self, path: Path, new_epoch: str, max_bytes: int | None = None, *, mend: bool = True) -> None:
@@ -115,10 +123,27 @@ class RecordFile:
             try:
                 self._commit(transaction)
             except StoreFull:
-                if not self._make_room(transaction.at):
+                if self._make_room(transaction.at):
+                    continue
+                if self._max_bytes is None or self.statistics.queued or self.statistics.quarantined:
                     raise
+                return self._commit_beyond(transaction)
             else:
-                return
+                return None
+
+    def _commit_beyond(self, transaction: Transaction) -> None:
+        """Commit it whatever the file grows to, and from here on let it have `KEPT_BACK` more than that."""
+        limit = self._max_bytes
+        self._connection.execute(f"PRAGMA max_page_count = {MOST_PAGES:d}")
+        try:
+            self._commit(transaction)
+            self._max_bytes = self.statistics.file_bytes + KEPT_BACK
+        finally:
+            self._limit(0)
+        log.warning(
+            "what is remembered of machines and commands alone fills the record; it may grow, raise store_limit",
+            file=str(self._path), store_limit=limit, file_bytes=self.statistics.file_bytes,
+        )  # fmt: skip
 
     def _commit(self, transaction: Transaction) -> None:
         with self._atomic() as connection:

@@ -189,7 +189,9 @@ def hold_to_sums(stage: Stage, told: verdict.Told) -> int:
     asked_for, lacking = verdict.missed(stage.state)
     if stage.setting.keeps_all:
         assert asked_for == 0, "nothing had to be sent again"
-        assert dropped <= lacking <= sums.dropped, "what was dropped is missing, and nothing else"
+        assert lacking <= sums.dropped, "nothing is missing but what was dropped"
+        # A gateway that is killed does not know that the broker has what it drops in its next life.
+        assert dropped <= lacking or "gateway" in stage.setting.lanes, "what is told as dropped is missing"
     return lacking
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.store import record_file
 from gateway.store.records import OutboxMessage, Transaction
@@ -63,3 +64,35 @@ async def test_what_is_on_its_way_to_the_broker_is_not_dropped(tmp_path: Path) -
         await store.mark_published([row.id for row in sent], 1)
         assert (await store.account()).acknowledged == 40
         assert not store._file.outbox._handed_out, "or it would grow for ever"
+
+
+async def test_what_must_be_remembered_may_fill_the_record_and_intake_goes_on(tmp_path: Path) -> None:
+    """Nobody would ever make room: there is no message that could go."""
+    path = tmp_path / "record.db"
+    memory = {f"M{n}|window": b'"' + b"x" * 40_000 + b'"' for n in range(30)}
+    async with Store(path, new_epoch="e", max_bytes=LIMIT) as store:
+        with capture_logs() as said:
+            for key, blob in memory.items():
+                await store.commit(Transaction(checkpoints={key: blob}))
+        assert store.statistics.file_bytes > sum(map(len, memory.values())) > LIMIT
+        assert 1 <= len(said) <= 3, "said when the limit is raised, each time by what some messages need"
+        assert (said[0]["store_limit"], said[0]["file"]) == (LIMIT, str(path))
+        written = await fill(store)
+        assert written > 0, "messages have room again"
+        assert store.statistics.file_bytes <= said[-1]["file_bytes"] + record_file.KEPT_BACK
+    async with Store(path, new_epoch="e", max_bytes=LIMIT) as store:
+        assert await store.checkpoints() == memory
+        with pytest.raises(StoreFull):
+            await store.commit(Transaction(checkpoints={"more": bytes(1_000_000)}))
+        await store.mark_published(range(1, written + 1), 0)
+        await store.commit(Transaction(checkpoints={"more": bytes(1_000_000)}))
+        assert (await store.account()).published == 0, "what was published went first"
+
+
+async def test_what_is_in_quarantine_holds_the_limit(tmp_path: Path) -> None:
+    async with Store(tmp_path / "record.db", new_epoch="e", max_bytes=LIMIT) as store:
+        await store.commit(Transaction(messages=[OutboxMessage("up", b"x", "evt", "M", 1)]))
+        await store.quarantine(1, "refused", 0)
+        with pytest.raises(StoreFull):
+            await store.commit(Transaction(checkpoints={"more": bytes(LIMIT)}))
+        assert store.statistics.file_bytes <= LIMIT
