@@ -1,7 +1,7 @@
 """What is kept of the past for a day, as bytes: JSON, and where that is long, packed.
 
-A machine that counts four times a second has 240 moments in a window of a minute: 4 kB of JSON, 1 kB packed. Thirty such
-machines would have 170 MB of a day in memory, and as much in the record.
+A machine that counts four times a second has 240 moments in a window of a minute: 4 kB of JSON, 1 kB packed. Thirty
+such machines would have 170 MB of a day in memory, and as much in the record.
 """
 
 import zlib
