@@ -92,7 +92,7 @@ def layout_of(path: Path) -> Layout:
     ways = [Layout(size, base) for size in sizes for base in sorted({0, length % size})]
     for layout in ways[:-1]:
         with PageFile(path, *layout) as pages:
-            if any(_is_surely_one(pages, page) for page in pages):
+            if any(_is_surely_one(pages, page) for page in pages.own()):
                 return layout
     return ways[-1]
 

@@ -6,6 +6,7 @@ from typing import Final
 from gateway.store.carving import MOST_ID, Row
 from gateway.store.page_cells import Torn
 from gateway.store.row_ids import RowIds
+from gateway.store.schema import PUBLISHED, QUARANTINED
 from gateway.store.tables import Tables, entries
 
 _INDEXES: Final = ("outbox_queued", "outbox_published", "outbox_quarantined")
@@ -34,12 +35,15 @@ class KnownMessages:
         return gone + len(self.queued) + len(self.quarantined) == last_id
 
     def as_known(self, row: Row) -> Row:
-        """A copy of a message that may be older than what is known of it: its condition is what the index says."""
-        if row[0] in self.queued:
-            return *row[:7], 0, *row[8:]
-        if row[0] in self.published:
-            return *row[:7], 1, *row[8:]
-        return *row[:7], 2, row[8], row[9] or "no longer known", row[10]
+        """A copy of a message with the condition that its index tells: it may be an older one, or not as written."""
+        condition = self._condition(row[0])
+        if row[7] == condition:
+            return row
+        reason = (row[9] or "no longer known") if condition == QUARANTINED else row[9]
+        return *row[:7], condition, row[8], reason, row[10]
+
+    def _condition(self, row_id: int) -> int:
+        return 0 if row_id in self.queued else PUBLISHED if row_id in self.published else QUARANTINED
 
 
 def numbered(tables: Tables) -> Iterator[tuple[int, int, int]]:

@@ -65,11 +65,15 @@ class PageFile:
 
     def __iter__(self) -> Iterator[bytes]:
         """All pages. Where their numbers are not sure, the log's version does not take the place of the file's."""
-        for number in range(1, self._count + 1):
+        for number, page in enumerate(self.own(), 1):
             if not (self._is_numbered and number in self._logged):
-                yield self._of_file(number)
+                yield page
         for place in self._logged.values():
             yield os.pread(self._log, self.page_size, place)
+
+    def own(self) -> Iterator[bytes]:
+        """All pages of the file, none of its log."""
+        return (self._of_file(number) for number in range(1, self._count + 1))
 
     def page(self, number: int) -> bytes:
         """One page, numbered from 1; empty if there is none of that number."""

@@ -106,6 +106,7 @@ class _Reader:
         self._tallies: dict[str, int] = dict(tallies)
         self._given = [last for _, name, last in all_of(tables, "sqlite_sequence")[0] if name == "outbox"]
         """The last id that was given, if that can be read."""
+        self._is_indexed = self._has_true_indexes()
 
     def read(self) -> Rescued:
         """Everything, the messages first."""
@@ -113,15 +114,14 @@ class _Reader:
         last_id = max([*self._given, *highest, self._known.ids.highest])
         unreadable = self._read_rows(last_id)
         found, known = self._found, self._known
-        is_indexed = self._has_true_indexes()
         is_scanned = bool(self._given or highest) and not unreadable and not self._missing()
-        sure = is_indexed or is_scanned
-        carved = Carved() if sure and not self._missing() else self._carve(is_indexed=is_indexed)
+        sure = self._is_indexed or is_scanned
+        carved = Carved() if sure and not self._missing() else self._carve()
         found.flush()
         given = self._given + ([] if carved.last_id is None else [carved.last_id])
         last_id = max([last_id, *given, found.ids.highest])
         tallies = carved.tallies | self._tallies
-        gone = (known.ids if is_indexed else known.ids | found.spoiled) - found.ids
+        gone = (known.ids if self._is_indexed else known.ids | found.spoiled) - found.ids
         lost = gone.ranges()
         if not sure:  # then whatever is not there may have been: more is told than is lost, never less
             there = found.ids.ranges()
@@ -133,7 +133,7 @@ class _Reader:
         meta: dict[str, str] = dict(all_of(self._tables, "meta")[0])
         return Rescued(
             saved=len(found.ids), lost=lost, sure=sure,
-            queued_lost=len(known.queued - found.ids) if is_indexed else count(lost),
+            queued_lost=len(known.queued - found.ids) if self._is_indexed else count(lost),
             lost_numbers=lost_numbers, newest_numbers=newest_numbers, last_id=last_id, is_last=is_last,
             streams=carved.streams | found.streams, tallies=tallies, has_all_tallies=self._has_tallies,
             epoch=meta.get("epoch"), checkpoints=self._checkpoints(),
@@ -188,7 +188,7 @@ class _Reader:
                 if not first <= row[0] <= last:
                     return reached, False
                 reached = row[0]
-                self._found.take(row)
+                self._take(row)
         except UNREADABLE:
             return reached, False
         return reached, True
@@ -198,28 +198,33 @@ class _Reader:
         return self._known.ids - self._found.ids - self._found.spoiled
 
     def _has_true_indexes(self) -> bool:
-        """Whether the indexes name every message there was: they are whole, and nothing else contradicts them."""
+        """Whether the indexes name every message there was: they are whole, and so is the sum, and none says more."""
         known = self._known
-        if not known.is_whole or self._found.ids - known.ids:
+        if not known.is_whole:
             return False
         if self._has_tallies and self._given and not known.adds_up(self._tallies, self._given[0]):
             return False
-        if self._connection is not None:
-            return True
         try:
             return all(row_id in known.ids for _, _, row_id in numbered(self._tables))
         except Torn:
             return False
 
-    def _carve(self, *, is_indexed: bool) -> Carved:
-        """What the pages give besides. `is_indexed`: all that there was is known, so any other message was deleted."""
-        if not is_indexed:
-            return carve(self._path, bool, self._found.take)
+    def _take(self, row: Row) -> None:
+        """Where all is known that there was, a message with another id is one that was deleted, or whose id changed."""
+        if not self._is_indexed:
+            self._found.take(row)
+        elif row[0] in self._known.ids:
+            self._found.take(self._known.as_known(row))
+
+    def _carve(self) -> Carved:
+        """What the pages give besides."""
+        if not self._is_indexed:
+            return carve(self._path, bool, self._take)
         missing = self._missing()
 
         def take(row: Row) -> None:
             if row[0] in missing and row[0] not in self._found.ids:
-                self._found.take(self._known.as_known(row))
+                self._take(row)
 
         return carve(self._path, missing.__contains__ if self._has_streams else bool, take)
 
