@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from gateway.domain.packing import unpacked
 from gateway.store.integrity import is_damage, log_of, was_left_open
 from gateway.store.schema import APPLICATION_ID, PUBLISHED, VERSION, StoreDamaged, StoreError
 
@@ -186,9 +187,9 @@ def flaws(connection: sqlite3.Connection, path: Path) -> Iterator[str]:
             last[stream] = max(seq, before)
     for key, value in connection.execute("SELECT key, value FROM checkpoint"):
         try:
-            msgspec.json.decode(value)
+            msgspec.json.decode(unpacked(value))
         except (msgspec.DecodeError, ValueError) as error:
-            yield f"{path}: what it remembers of {key} is not JSON: {error}"
+            yield f"{path}: what it remembers of {key} is not as it was kept: {error}"
 
 
 def messages(
