@@ -49,8 +49,8 @@ class KnownMessages:
 def numbered(tables: Tables) -> Iterator[tuple[int, int, int]]:
     """Of each event: stream, number, row id. Raises `Torn` in the end if those are not all."""
     is_whole = True
-    for stream, seq, _, row_id in entries(tables, "outbox_numbered"):
-        if seq > 0 and 0 < row_id < MOST_ID:
+    for stream, seq, critical, row_id in entries(tables, "outbox_numbered"):
+        if seq > 0 and critical == 1 and 0 < row_id < MOST_ID:
             yield stream, seq, row_id
         else:
             is_whole = False

@@ -116,7 +116,7 @@ def content(connection: sqlite3.Connection) -> Content:
         {row: (equipment, seq) for row, equipment, seq in connection.execute(numbers)},
         dict(connection.execute("SELECT key, value FROM checkpoint")),
         {cmd for (cmd,) in connection.execute("SELECT cmd FROM answer")},
-        dict(connection.execute("SELECT key, value FROM tally")),
+        dict(connection.execute("SELECT key, value FROM tally WHERE value <> 0")),
         last_id,
     )  # fmt: skip
 
