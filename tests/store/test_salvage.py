@@ -5,10 +5,12 @@ import os
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -282,6 +284,20 @@ async def test_a_file_of_somebody_else_is_not_moved_anywhere(tmp_path: Path) -> 
     with pytest.raises(StoreError, match="is not a record of this gateway"):
         await opened(path)
     assert [file.name for file in tmp_path.iterdir()] == ["record.db"]
+
+
+@pytest.mark.parametrize("torn", [0, 100, 8192])
+async def test_a_database_of_somebody_else_is_left_alone_torn_or_not(tmp_path: Path, torn: int) -> None:
+    path = tmp_path / "record.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE events (id INTEGER PRIMARY KEY, topic TEXT, payload BLOB)")
+        connection.executemany("INSERT INTO events VALUES (?, 'a/b', ?)", [(n, b'{"seq":1}' * 50) for n in range(500)])
+        connection.commit()
+    overwrite(path, 0, bytes(torn))
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="is not a record of this gateway"):
+        await opened(path)
+    assert ([file.name for file in tmp_path.iterdir()], path.read_bytes()) == (["record.db"], before)
 
 
 @pytest.mark.parametrize("crash", ["marked", "moved", "half written"])
