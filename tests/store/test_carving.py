@@ -231,6 +231,61 @@ def test_a_tree_that_leads_in_a_ring_or_to_another_is_torn(tmp_path: Path) -> No
             list(pages.table(where["outbox"]))
 
 
+def test_a_page_with_a_cell_that_is_nowhere_is_torn_for_a_table_and_the_others_are_found_all_the_same(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "record.db"
+    rows = filled(path, messages=60)
+    with closing(sqlite3.connect(path)) as connection:
+        where = roots(connection)["outbox"]
+    data = bytearray(path.read_bytes())
+    leaf = next(at for at in range(PAGE, len(data), PAGE) if data[at] == TABLE_LEAF and b"mfg" in data[at : at + PAGE])
+    data[leaf + 10 : leaf + 12] = b"\xff\xff"
+    path.write_bytes(data)
+    with PageFile(path, PAGE) as pages, pytest.raises(Torn):
+        list(pages.table(where))
+    assert len({*rows} - {*carved_of(path)}) == 1
+
+
+def test_only_rows_that_are_wanted_are_given(tmp_path: Path) -> None:
+    path = tmp_path / "record.db"
+    rows = filled(path)
+    found: list[Row] = []
+    carve(path, {7, 9}.__contains__, found.append)
+    assert found == [row for row in rows if row[0] in (7, 9)]
+
+
+def test_a_page_of_an_index_of_numbers_has_no_entries_to_be_known_by_their_shape(tmp_path: Path) -> None:
+    path = tmp_path / "record.db"
+    filled(path)
+    with closing(sqlite3.connect(path)) as connection:
+        where = roots(connection)
+        connection.execute("INSERT INTO checkpoint VALUES ('a', x'7b7d')")
+        connection.commit()
+    with PageFile(path, PAGE) as pages:
+        assert list(pages.entries(pages.page(where["outbox_queued"]))) == []
+        assert list(pages.entries(pages.page(where["checkpoint"]))) == [["a", b"{}"]]
+
+
+@pytest.mark.parametrize("has_head", [True, False])
+def test_a_page_in_the_log_takes_the_place_of_the_file_s_where_the_numbers_of_pages_are_sure(
+    tmp_path: Path, has_head: bool
+) -> None:
+    """Otherwise both count: the file's may be another page, and what is on it would be lost."""
+    path, copy = tmp_path / "record.db", tmp_path / "copy.db"
+    filled(path, messages=60)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        change(connection, "publish", 40)
+        for name in ("record.db", "record.db-wal"):
+            shutil.copy(tmp_path / name, tmp_path / name.replace("record", "copy"))
+    if not has_head:
+        copy.write_bytes(bytes(PAGE) + copy.read_bytes()[PAGE:])
+    found = carved_of(copy)
+    assert {(row[0], row[7]) for row in found} >= {(1, 1), (2, 1)}
+    assert ((1, 0) in {(row[0], row[7]) for row in found}) == (not has_head)
+
+
 def test_tables_that_are_elsewhere_are_not_taken_for_those_of_a_new_record(tmp_path: Path) -> None:
     """A record that an earlier version made: its pages are not where a new one has them."""
     path = tmp_path / "record.db"
