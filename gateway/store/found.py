@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.store.carving import Row, is_whole
+from gateway.store.carving import MOST_ID, Row, is_whole
 from gateway.store.row_ids import RowIds
 
 _TOGETHER: Final = 500
@@ -32,7 +32,7 @@ class FoundMessages:
         """Hand it on unless it is spoiled or known; of two copies of a message the settled one counts."""
         row_id = row[0]
         if not is_whole(row):
-            if isinstance(row_id, int) and row_id > 0:
+            if 0 < row_id < MOST_ID:
                 self.spoiled.add(row_id)
             return
         is_settled = row[7] != 0

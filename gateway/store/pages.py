@@ -143,8 +143,6 @@ class PageFile:
     def _record(self, page: bytes, at: int, length: int, most: int) -> list[Value]:
         """The record of a cell, `most` bytes of which are on the page itself (§1.6)."""
         if length <= most:
-            if at + length > len(page):
-                raise Torn
             return decoded(page[at : at + length])
         if length > (self._count + len(self._logged)) * self.page_size:
             raise Torn

@@ -40,10 +40,9 @@ class Rescued(msgspec.Struct):
 
     saved: int
     lost: Ranges
-    """Rows that were there and cannot be read; with `sure` False some of them were perhaps not there any more."""
-    sure: bool
+    """Rows that were there and cannot be read; where nobody knows what was there, everything that was not found."""
     queued_lost: int
-    """How many of the lost rows no broker had; with `sure` False that many at most."""
+    """How many of the lost rows no broker had; that many at most, where nobody knows."""
     lost_numbers: dict[int, Ranges]
     """Numbers of lost events by stream."""
     newest_numbers: dict[int, int]
@@ -104,7 +103,8 @@ class _Reader:
         self._known = KnownMessages(tables)
         tallies, self._has_tallies = all_of(tables, "tally")
         self._tallies: dict[str, int] = dict(tallies)
-        self._given = [last for _, name, last in all_of(tables, "sqlite_sequence")[0] if name == "outbox"]
+        given, _ = all_of(tables, "sqlite_sequence")
+        self._given = [last for _, name, last in given if name == "outbox" and 0 < last < MOST_ID]
         """The last id that was given, if that can be read."""
         self._is_indexed = self._has_true_indexes()
 
@@ -113,29 +113,22 @@ class _Reader:
         highest = self._highest()
         last_id = max([*self._given, *highest, self._known.ids.highest])
         unreadable = self._read_rows(last_id)
-        found, known = self._found, self._known
         is_scanned = bool(self._given or highest) and not unreadable and not self._missing()
         sure = self._is_indexed or is_scanned
         carved = Carved() if sure and not self._missing() else self._carve()
-        found.flush()
+        self._found.flush()
         given = self._given + ([] if carved.last_id is None else [carved.last_id])
-        last_id = max([last_id, *given, found.ids.highest])
+        last_id, is_last = max([last_id, *given, self._found.ids.highest]), sure or bool(given)
         tallies = carved.tallies | self._tallies
-        gone = (known.ids if self._is_indexed else known.ids | found.spoiled) - found.ids
-        lost = gone.ranges()
-        if not sure:  # then whatever is not there may have been: more is told than is lost, never less
-            there = found.ids.ranges()
-            doubtful = [*unreadable, (tallies.get("forgotten", 0) + 1, last_id)]
-            lost = joined(sorted(lost + [hole for first, last in doubtful for hole in holes(there, first, last)]))
-        is_last = sure or bool(given)
+        lost = self._lost([] if sure else [*unreadable, (tallies.get("forgotten", 0) + 1, last_id)])
         lost_numbers, newest_numbers = self._lost_numbers(sure=sure) if lost or not is_last else ({}, {})
         answers, has_all_answers = all_of(self._tables, "answer")
         meta: dict[str, str] = dict(all_of(self._tables, "meta")[0])
         return Rescued(
-            saved=len(found.ids), lost=lost, sure=sure,
-            queued_lost=len(known.queued - found.ids) if self._is_indexed else count(lost),
+            saved=len(self._found.ids), lost=lost,
+            queued_lost=len(self._known.queued - self._found.ids) if self._is_indexed else count(lost),
             lost_numbers=lost_numbers, newest_numbers=newest_numbers, last_id=last_id, is_last=is_last,
-            streams=carved.streams | found.streams, tallies=tallies, has_all_tallies=self._has_tallies,
+            streams=carved.streams | self._found.streams, tallies=tallies, has_all_tallies=self._has_tallies,
             epoch=meta.get("epoch"), checkpoints=self._checkpoints(),
             retained=[(topic, payload) for topic, payload, *_ in all_of(self._tables, "retained")[0]],
             answers=answers if has_all_answers else list((carved.answers | {one[0]: one for one in answers}).values()),
@@ -227,6 +220,13 @@ class _Reader:
                 self._take(row)
 
         return carve(self._path, missing.__contains__ if self._has_streams else bool, take)
+
+    def _lost(self, doubtful: Ranges) -> Ranges:
+        """Rows that were there and were not found, and of the doubtful ranges all that was not found."""
+        found, known = self._found, self._known
+        gone = (known.ids if self._is_indexed else known.ids | found.spoiled) - found.ids
+        there = found.ids.ranges()
+        return joined(sorted(gone.ranges() + [hole for first, last in doubtful for hole in holes(there, first, last)]))
 
     def _lost_numbers(self, *, sure: bool) -> tuple[dict[int, Ranges], dict[int, int]]:
         """Of events by stream: what was lost, and behind which number nobody knows whether there was another.

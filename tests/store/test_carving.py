@@ -4,6 +4,7 @@ import random
 import shutil
 import sqlite3
 import tempfile
+import tracemalloc
 import zlib
 from contextlib import closing, suppress
 from pathlib import Path
@@ -114,6 +115,24 @@ def test_a_record_means_what_sqlite_put_into_it(values: list[Any]) -> None:
             assert list(pages.table(root)) == [(1, values)]
 
 
+def test_records_of_every_length_are_put_together_where_they_go_on_over_other_pages(tmp_path: Path) -> None:
+    """How much of one is on its own page depends on its length, differently in a table and in an index (§1.6)."""
+    path = tmp_path / "any.db"
+    lengths = [*range(960, 1_020), *range(4_030, 4_080), *range(4_600, 4_620), *range(8_100, 8_200)]
+    values = [f"{length:06}".encode().ljust(length, b"x") for length in lengths]
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA page_size = 4096")
+        connection.execute("CREATE TABLE some (id INTEGER PRIMARY KEY, value BLOB)")
+        connection.execute("CREATE TABLE others (value BLOB PRIMARY KEY) WITHOUT ROWID")
+        connection.executemany("INSERT INTO some (value) VALUES (?)", [(value,) for value in values])
+        connection.executemany("INSERT INTO others VALUES (?)", [(value,) for value in values])
+        connection.commit()
+        where = roots(connection)
+    with PageFile(path, 4096) as pages:
+        assert [value for _, (_, value) in pages.table(where["some"])] == values
+        assert [value for (value,) in pages.index(where["others"])] == values
+
+
 @given(st.binary(max_size=60))
 def test_bytes_that_are_no_record_are_refused_and_nothing_worse(noise: bytes) -> None:
     with suppress(Torn, IndexError, UnicodeDecodeError):
@@ -162,6 +181,27 @@ def test_pages_are_found_where_no_header_tells_their_size_or_where_they_begin(
     path.write_bytes(bytes(before) + bytes(page_size) + data[page_size:])
     assert layout_of(path) == Layout(page_size, before % page_size)
     assert carved_of(path) == rows if before < page_size else {*carved_of(path)} <= {*rows}
+
+
+@pytest.mark.parametrize("told", [b"\x00\x00", b"\x20\x01", b"\xff\xff"])
+def test_a_size_that_no_page_has_is_not_believed(tmp_path: Path, told: bytes) -> None:
+    path = tmp_path / "record.db"
+    rows = filled(path)
+    data = path.read_bytes()
+    path.write_bytes(data[:16] + told + data[18:])
+    assert carved_of(path) == rows
+
+
+def test_where_all_messages_are_in_the_log_it_tells_the_size_of_pages(tmp_path: Path) -> None:
+    path, copy = tmp_path / "record.db", tmp_path / "copy.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        prepare(connection, str(path), "first")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        change(connection, "add", 5)
+        rows = connection.execute(f"SELECT {COLUMNS} FROM outbox").fetchall()
+        shutil.copy(tmp_path / "record.db-wal", tmp_path / "copy.db-wal")
+        copy.write_bytes(bytes(PAGE) + path.read_bytes()[PAGE:])
+    assert {*carved_of(copy)} == {*rows}
 
 
 def test_where_pages_are_missing_before_it_a_message_of_several_pages_is_not_put_together_of_others(
@@ -215,6 +255,22 @@ def test_pages_that_lead_in_a_ring_come_to_an_end(tmp_path: Path) -> None:
             data[page : page + 4] = number  # every overflow page leads to the same one
     path.write_bytes(data)
     assert long not in carved_of(path)
+
+
+def test_a_length_that_no_file_holds_is_not_believed(tmp_path: Path) -> None:
+    """Two pages: a cell that claims 100 MB, and one that leads to itself."""
+    path = tmp_path / "record.db"
+    cell = bytes([0xB2, 0x80, 0x80, 0x00, 0x01]).ljust(5 + 2_072, b"x") + (2).to_bytes(4, "big")
+    leaf = bytes([TABLE_LEAF, 0, 0, 0, 1, 0, 0, 0, 0x10, 0]).ljust(0x1000, b"\0") + cell
+    path.write_bytes(leaf.ljust(PAGE, b"\0") + (2).to_bytes(4, "big").ljust(PAGE, b"\0"))
+    with PageFile(path, PAGE) as pages:
+        tracemalloc.start()
+        try:
+            assert list(pages.rows(pages.page(1))) == []
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak < 1_000_000
 
 
 def test_a_tree_that_leads_in_a_ring_or_to_another_is_torn(tmp_path: Path) -> None:
