@@ -239,6 +239,8 @@ def test_of_a_log_only_what_was_committed_counts(tmp_path: Path) -> None:
     assert max(committed_frames(log, PAGE).values()) == ends[1] - PAGE, "an earlier round"
     log.write_bytes(b"?" + data[1:])
     assert committed_frames(log, PAGE) == {}
+    log.write_bytes(data[:24] + b"sums" + data[28:])
+    assert committed_frames(log, PAGE) == {}, "SQLite would not begin to read it"
     log.write_bytes(data)
     assert committed_frames(log, 4096) == {}
 
@@ -287,8 +289,9 @@ def test_a_tree_that_leads_in_a_ring_or_to_another_is_torn(tmp_path: Path) -> No
             list(pages.table(where["outbox"]))
 
 
+@pytest.mark.parametrize("nowhere", [b"\0\0", b"\xff\xff"])
 def test_a_page_with_a_cell_that_is_nowhere_is_torn_for_a_table_and_the_others_are_found_all_the_same(
-    tmp_path: Path,
+    tmp_path: Path, nowhere: bytes
 ) -> None:
     path = tmp_path / "record.db"
     rows = filled(path, messages=60)
@@ -296,7 +299,7 @@ def test_a_page_with_a_cell_that_is_nowhere_is_torn_for_a_table_and_the_others_a
         where = roots(connection)["outbox"]
     data = bytearray(path.read_bytes())
     leaf = next(at for at in range(PAGE, len(data), PAGE) if data[at] == TABLE_LEAF and b"mfg" in data[at : at + PAGE])
-    data[leaf + 10 : leaf + 12] = b"\xff\xff"
+    data[leaf + 10 : leaf + 12] = nowhere
     path.write_bytes(data)
     with PageFile(path, PAGE) as pages, pytest.raises(Torn):
         list(pages.table(where))
