@@ -1,11 +1,11 @@
 """Reading what can still be read of a damaged record, and finding exactly what cannot (trap D7).
 
-SQLite stops at the first page that makes no sense. So the messages are read by ranges of their ids, forwards and
-backwards up to the damage, and what lies between is halved until it is found. The indexes are pages of their own: they
-tell which messages were there, and in which condition. What is missing then, and is not known to be spoiled, is looked
-for on every page of the file (`carving`).
+SQLite stops at the first page that makes no sense. So the messages are read forwards and backwards up to the damage.
+The indexes are pages of their own: they tell which messages were there, and in which condition. What is missing then,
+and is not known to be spoiled, is looked for on every page of the file (`carving`).
 
-Where an index has no end either, nobody knows what was deleted. Then every copy of a message is believed; of two the
+Where an index has no end either, what lies between is halved until the damage is found, so that only there messages may
+have been lost that nobody can name. And nobody knows what was deleted: every copy of a message is believed; of two the
 settled one, for no message becomes queued again under the same id. A message that was deleted may come again: its id is
 known to whoever had it, and one that never comes is lost.
 """
@@ -29,7 +29,7 @@ from gateway.store.row_ids import Ranges, RowIds, count, holes, joined
 from gateway.store.schema import StoreError
 from gateway.store.tables import UNREADABLE, PageTables, SqlTables, Tables, all_of, roots
 
-MOST_TRIES: Final = 20_000
+MOST_TRIES: Final = 4_000
 """Ranges that are tried; a file that is torn in more places is given up from there on, and that is said."""
 
 COLUMNS: Final = "id, stream, seq, topic, payload, crc, critical, condition, settled_at, reason, correlation"
@@ -166,7 +166,7 @@ class _Reader:
             last = min(last, reached - 1) if reached else last
             if first == last:
                 unreadable.append((first, last))
-            elif first < last:
+            elif first < last and not self._is_indexed:
                 middle = (first + last) // 2
                 waiting += [(middle + 1, last), (first, middle)]
         return joined(sorted(unreadable))
