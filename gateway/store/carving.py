@@ -90,11 +90,12 @@ def layout_of(path: Path) -> Layout:
     told, length = page_size_of(path), path.stat().st_size
     sizes = _SIZES if told is None else (told,)
     ways = [Layout(size, base) for size in sizes for base in sorted({0, length % size})]
-    for layout in ways[:-1]:
-        with PageFile(path, *layout) as pages:
-            if any(_is_surely_one(pages, page) for page in pages.own()):
-                return layout
-    return ways[-1]
+    if len(ways) > 1:
+        for layout in ways:
+            with PageFile(path, *layout) as pages:
+                if any(_is_surely_one(pages, page) for page in pages.own()):
+                    return layout
+    return ways[0]
 
 
 def _is_surely_one(pages: PageFile, page: bytes) -> bool:

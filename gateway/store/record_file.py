@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
+from zlib import crc32
 
 import structlog
 
@@ -154,9 +155,9 @@ class RecordFile:
                 "ON CONFLICT (topic) DO UPDATE SET payload = excluded.payload, version = version + 1",
                 list(transaction.retained.items()),
             )
-            kept = [(key, value) for key, value in transaction.checkpoints.items() if value is not None]
+            kept = [(key, value, crc32(value)) for key, value in transaction.checkpoints.items() if value is not None]
             gone = [(key,) for key, value in transaction.checkpoints.items() if value is None]
-            connection.executemany("INSERT OR REPLACE INTO checkpoint VALUES (?, ?)", kept)
+            connection.executemany("INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?)", kept)
             connection.executemany("DELETE FROM checkpoint WHERE key = ?", gone)
             answers = [(answer.cmd, answer.at, answer.payload, answer.sender) for answer in transaction.answers]
             connection.executemany("INSERT OR REPLACE INTO answer VALUES (?, ?, ?, ?)", answers)
@@ -218,8 +219,12 @@ class RecordFile:
     # --- reading ------------------------------------------------------------------------------------------------
 
     def checkpoints(self) -> dict[str, bytes]:
-        """Everything that is to be remembered, by key."""
-        return dict(self._connection.execute("SELECT key, value FROM checkpoint"))
+        """Everything that is to be remembered, by key. Raises `StoreDamaged`."""
+        found = self._connection.execute("SELECT key, value, crc FROM checkpoint").fetchall()
+        for key, value, crc in found:
+            if crc32(value) != crc:
+                raise StoreDamaged(f"what is remembered of {key} is not as it was written")
+        return {key: value for key, value, _ in found}
 
     def answers(self) -> list[StoredAnswer]:
         """All answers, oldest first."""

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Final
+from zlib import crc32
 
 import msgspec
 
@@ -253,7 +254,11 @@ class _Reader:
 
     def _checkpoints(self) -> dict[str, bytes] | None:
         found, is_whole = all_of(self._tables, "checkpoint")
-        return dict(found) if is_whole and all(_is_json(value) for _, value in found) else None
+        if found or is_whole:
+            is_whole = is_whole and all(crc32(value) == crc for _, value, crc in found)
+            return {key: value for key, value, _ in found} if is_whole else None
+        older, is_whole = all_of(self._tables, "checkpoint_of_version_3")
+        return dict(older) if is_whole and all(_is_json(value) for _, value in older) else None
 
 
 def _is_notice(data: bytes) -> bool:

@@ -8,8 +8,10 @@ import sqlite3
 import time
 from collections.abc import Mapping
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 from typing import Final, cast
+from zlib import crc32
 
 import msgspec
 
@@ -79,7 +81,9 @@ def _moved_aside(path: Path, reason: str) -> Path:
     """The damaged file under its new name; its log goes with it, and the mark first, so that a crash is no matter."""
     _, _, name = (marked(path) or "").partition(_BESIDE)
     if not name:
-        name = f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+        stamp = f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+        names = (f"{stamp}-{number}" if number else stamp for number in count())
+        name = next(name for name in names if not path.with_name(name).exists())
         mark(path, f"{reason}{_BESIDE}{name}")
     aside = path.with_name(name)
     if not aside.exists():
@@ -125,7 +129,8 @@ def _fill(connection: sqlite3.Connection, rescued: Rescued, told: SalvagedRecord
 
 def _keep_checkpoints(connection: sqlite3.Connection, checkpoints: Mapping[str, bytes]) -> None:
     connection.execute("DELETE FROM checkpoint")
-    connection.executemany("INSERT INTO checkpoint VALUES (?, ?)", list(checkpoints.items()))
+    kept = [(key, value, crc32(value)) for key, value in checkpoints.items()]
+    connection.executemany("INSERT INTO checkpoint VALUES (?, ?, ?)", kept)
 
 
 def _note(connection: sqlite3.Connection, told: SalvagedRecord) -> None:

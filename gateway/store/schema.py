@@ -4,7 +4,7 @@ import sqlite3
 import zlib
 from typing import Final
 
-VERSION: Final = 3
+VERSION: Final = 4
 
 APPLICATION_ID: Final = 0x53464757
 """`SFGW`, in the file's header: whether a SQLite file is a record of ours (SQLite file format §1.3.16)."""
@@ -71,7 +71,7 @@ CREATE TABLE retained (
     sent_version INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE INDEX retained_unsent ON retained (topic) WHERE sent_version <> version;
-CREATE TABLE checkpoint (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE checkpoint (key TEXT PRIMARY KEY, value BLOB NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE answer (cmd TEXT PRIMARY KEY, at INTEGER NOT NULL, payload BLOB NOT NULL, sender BLOB) WITHOUT ROWID;
 """
 
@@ -102,6 +102,10 @@ INSERT INTO tally SELECT 'acknowledged', seq - (SELECT COUNT(*) FROM outbox WHER
     FROM sqlite_sequence WHERE name = 'outbox';
 DROP TABLE older;
 """,  # noqa: S608 - nothing in it comes from outside
+    3: """
+ALTER TABLE checkpoint ADD COLUMN crc INTEGER NOT NULL DEFAULT 0;
+UPDATE checkpoint SET crc = crc32(value);
+""",
 }
 """By version, what makes the next one of it."""
 

@@ -37,7 +37,8 @@ _TEXT, _NUMBER, _BLOB, _BLOB_OR_NOT = (str,), (int,), (bytes,), (bytes, NoneType
 _SHAPES: Final = {
     "meta": _Shape("key, value FROM meta", (_TEXT, _TEXT), 1),
     "tally": _Shape("key, value FROM tally", (_TEXT, _NUMBER), 1),
-    "checkpoint": _Shape("key, value FROM checkpoint", (_TEXT, _BLOB), 1),
+    "checkpoint": _Shape("key, value, crc FROM checkpoint", (_TEXT, _BLOB, _NUMBER), 1),
+    "checkpoint_of_version_3": _Shape("key, value FROM checkpoint", (_TEXT, _BLOB), 1),
     "retained": _Shape("topic, payload, version, sent_version FROM retained", (_TEXT, _BLOB, _NUMBER, _NUMBER), 1),
     "answer": _Shape("cmd, at, payload, sender FROM answer", (_TEXT, _NUMBER, _BLOB, _BLOB_OR_NOT), 1),
     "stream": _Shape("id, kind, equipment FROM stream NOT INDEXED", (_NUMBER, _TEXT, _TEXT), 1, has_row_ids=True),

@@ -145,6 +145,21 @@ async def test_r20_a_file_that_is_shifted_gives_all_its_messages_of_one_page(
     assert found.content.answers == killed.truth.left.answers, "a command that is repeated is not done again"
 
 
+async def test_r20_without_its_first_page_the_small_tables_are_known_by_their_shape(
+    tmp_path: Path, closed: Whole
+) -> None:
+    """Everything is a page earlier than it was, so no number of a page tells anything."""
+    found = await start(torn(closed, tmp_path, lambda data: data.__delitem__(slice(0, PAGE))))
+    judge(closed.truth, found)
+    left, now = closed.truth.left, found.content
+    assert now.answers == left.answers, "a command that is repeated is not done again"
+    assert now.last_id == left.last_id
+    assert {key: now.tallies[key] for key in ("forgotten", "requeued")} == {
+        key: left.tallies[key] for key in ("forgotten", "requeued")
+    }
+    assert all(now.numbers[row] == left.numbers[row] for row in now.numbers.keys() & left.numbers.keys())
+
+
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
 async def test_r20_a_file_of_which_the_first_part_is_left_keeps_that(
     tmp_path: Path, closed: Whole, part: float

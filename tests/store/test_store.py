@@ -121,7 +121,8 @@ async def test_the_newest_answer_to_a_command_is_known_until_its_time_is_over(pa
 
 async def test_a_transaction_that_fails_in_the_middle_leaves_no_trace(path: Path) -> None:
     async with Store(path, new_epoch="e") as store:
-        broken = Transaction(messages=[event(1)], checkpoints={"counter": object()})  # type: ignore[dict-item]
+        answers = [StoredAnswer("C1", 0, object())]  # type: ignore[arg-type]
+        broken = Transaction(messages=[event(1)], checkpoints={"counter": b"1"}, answers=answers)
         with pytest.raises(sqlite3.Error, match="binding parameter"):
             await store.commit(broken)
         assert (await store.unpublished(0, 10), await store.checkpoints(), store.statistics.queued) == ([], {}, 0)
