@@ -119,7 +119,7 @@ def test_of_a_log_only_what_was_committed_counts(tmp_path: Path) -> None:
     assert max(committed_frames(log, PAGE).values()) == ends[1] - PAGE, "an earlier round"
     log.write_bytes(b"?" + data[1:])
     assert committed_frames(log, PAGE) == {}
-    log.write_bytes(data[:24] + b"sums" + data[28:])
+    log.write_bytes(data[:12] + b"what" + data[16:])
     assert committed_frames(log, PAGE) == {}, "SQLite would not begin to read it"
     log.write_bytes(data)
     assert committed_frames(log, 4096) == {}
