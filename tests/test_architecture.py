@@ -68,6 +68,15 @@ def test_the_domain_knows_no_clock_no_io_and_no_chance(path: Path) -> None:
     assert not {name.split(".")[0] for name in imports(path)} & IMPURE
 
 
+def test_no_cancellation_is_lost() -> None:
+    """Before Python 3.12 `asyncio.wait_for` swallows one that comes when its future is done; `asyncio.timeout` does not."""
+    for package in ("gateway", "simulators"):
+        for path in modules(package):
+            assert "wait_for(" not in path.read_text(encoding="utf-8"), (
+                f"{path}: write `async with asyncio.timeout(...)`"
+            )
+
+
 def test_gateway_and_simulators_meet_on_the_wire_only() -> None:
     for path in modules("gateway"):
         assert not [name for name in imports(path) if name.split(".")[0] == "simulators"], path

@@ -151,7 +151,8 @@ class MqttConnection:
         self._subscribed = self._loop.create_future()
         self._connected().subscribe(filters)
         try:
-            answers = await asyncio.wait_for(self._subscribed, self._settings.connect_timeout)
+            async with asyncio.timeout(self._settings.connect_timeout):
+                answers = await self._subscribed
         except TimeoutError:
             raise self._failed("did not answer the subscription in time") from None
         return {topic: reason for topic, reason in zip(filters, answers, strict=False) if reason is not None}
@@ -161,7 +162,8 @@ class MqttConnection:
         self._unsubscribed = self._loop.create_future()
         self._connected().unsubscribe(filters)
         try:
-            await asyncio.wait_for(self._unsubscribed, self._settings.connect_timeout)
+            async with asyncio.timeout(self._settings.connect_timeout):
+                await self._unsubscribed
         except TimeoutError:
             raise self._failed("did not answer the end of a subscription in time") from None
 

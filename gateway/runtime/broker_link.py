@@ -155,7 +155,8 @@ class BrokerLink:
             self._listening.cancel()
             self._delivery.finish()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._ended.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await self._ended.wait()
         if queued := self._store.statistics.queued:
             log.warning("stopping with messages in the outbox; they are sent after the next start", messages=queued)
 

@@ -314,10 +314,9 @@ class Daemon:
             deadline = self._core.next_deadline()
             nap = LONGEST_NAP if deadline is None else min(LONGEST_NAP, max(1, deadline - now))
             self._timers.clear()
-            try:
-                await asyncio.wait_for(self._timers.wait(), nap / 1000 / self._clock.rate)
-            except TimeoutError:
-                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(nap / 1000 / self._clock.rate):
+                    await self._timers.wait()
 
     async def _forget(self) -> None:
         """Published events are kept for replay, and answers for commands that come again, but not for ever."""

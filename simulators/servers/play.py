@@ -77,7 +77,8 @@ class Play:
             wait = self.clock.wall_seconds_until(due)
             try:
                 # A timeout of 0 would not let anybody else run while the play is late.
-                await asyncio.wait_for(self._hurry.wait(), max(wait, 0.0005))
+                async with asyncio.timeout(max(wait, 0.0005)):
+                    await self._hurry.wait()
             except TimeoutError:
                 self.line.advance_to(due)
                 return

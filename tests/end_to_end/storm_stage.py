@@ -125,11 +125,18 @@ class Stage:
         return ways[0] if len(ways) == 1 else {"brokers": ways, "return_after": "1s"}
 
     async def open(self) -> None:
-        """Start consumer and gateway; returns when the consumer has something of every machine."""
+        """Start consumer and gateway; returns when the consumer has something of every machine.
+
+        Only the broker at which it listens is in reach: what another one hears first is no consumer's loss.
+        """
+        for path in self.paths[1:]:
+            await path.refuse()
         await self.consumer.started("connected to")
         await self.start_gateway()
         paths = [f'"eq":"{machine.path}"'.encode() for machine in self.machines]
         await eventually(lambda: all(path in self.told for path in paths), f"the first; {self.gateway.log}", LONG)
+        for path in self.paths[1:]:
+            await path.accept()
 
     @property
     def told(self) -> bytes:

@@ -53,6 +53,18 @@ async def test_a_lost_connection_ends_everything_that_waits_on_it_and_the_last_a
         assert connection.unacknowledged == ["second"]
 
 
+async def test_a_cancellation_that_comes_together_with_the_brokers_answer_is_not_lost(mosquitto: Mosquitto) -> None:
+    """Or a gateway that is stopped just then would go on for ever: before Python 3.12 `wait_for` loses it."""
+    async with MqttConnection(settings(mosquitto.port), WILL, modern=True) as connection:
+        subscribing = asyncio.create_task(connection.subscribe(["up/#"]))
+        await asyncio.sleep(0)
+        assert connection._subscribed is not None
+        connection._subscribed.set_result([None])
+        subscribing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await subscribing
+
+
 async def test_a_broker_that_shuts_down_says_so(mosquitto: Mosquitto) -> None:
     async with MqttConnection(settings(mosquitto.port), WILL, modern=True) as connection:
         mosquitto.stop()

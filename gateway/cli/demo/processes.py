@@ -57,7 +57,8 @@ class Child:
             return
         self.process.terminate()
         try:
-            await asyncio.wait_for(self._drained(), PATIENCE)
+            async with asyncio.timeout(PATIENCE):
+                await self._drained()
         except TimeoutError:
             _kill_group(self.process.pid)
             await self.process.wait()
