@@ -141,6 +141,9 @@ async def test_r20_a_file_that_is_shifted_gives_all_its_messages_of_one_page(
     found = await start(torn(killed, tmp_path, shift))
     lost = judge(killed.truth, found)
     assert {len(killed.truth.left.rows[row][0]) > PAGE for row in lost} <= {True}
+    left, now = killed.truth.left.rows, found.content.rows
+    wrong = {row for row in left.keys() & now.keys() if left[row] != now[row]}
+    assert not wrong, "of an older copy in the file and a newer one in its log the newer one counts"
     assert found.told is not None
     assert found.content.answers == killed.truth.left.answers, "a command that is repeated is not done again"
 
