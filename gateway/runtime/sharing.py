@@ -107,14 +107,17 @@ class Sharing:
                 return
         rows = await self._store.unpublished(self._live_after, LIVE_CHUNK)
         self._more_live = len(rows) == LIVE_CHUNK
+        later: list[int] = []
         for row in rows:
             behind = self._of_much if row.stream in self._much else self._little.get(row.stream)
             if behind is None:
                 self._live.append(row)
             else:
                 behind.up_to = row.id
+                later.append(row.id)
         if rows:
             self._live_after = rows[-1].id
+        await self._store.let_go(later)  # last: what is committed meanwhile is woken for, and nothing forgets that
 
     def _fall_behind(self, backlog: Backlog) -> None:
         """Whatever waits behind the last live row is a backlog from here on. No live row is left."""

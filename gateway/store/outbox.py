@@ -119,8 +119,8 @@ class Outbox:
         self._statistics.published += kept
         self._statistics.queued_telemetry -= gone
 
-    def note_settled(self, ids: Sequence[int]) -> None:
-        """The transaction with these rows is through: they are on their way no more."""
+    def let_go(self, ids: Sequence[int]) -> None:
+        """They are on their way no more: what became of them is committed, or they were read and not sent."""
         self._handed_out.difference_update(ids)
 
     def quarantine(self, row_id: int, reason: str) -> str | None:

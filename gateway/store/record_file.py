@@ -165,7 +165,7 @@ class RecordFile:
     def mark_published(self, ids: Sequence[int], at: int) -> None:
         """Keep critical rows as published at that time, delete the others."""
         self._keep_house(lambda _: self.outbox.mark_published(ids, at))
-        self.outbox.note_settled(ids)
+        self.outbox.let_go(ids)
 
     def mark_retained_sent(self, rows: Sequence[tuple[str, int]]) -> None:
         """Note which version of each topic the broker has; a newer one stays unsent."""
@@ -182,6 +182,7 @@ class RecordFile:
                 self.notices.add(QuarantinedMessages(topic, reason, 1, row_id, row_id, at, at))
 
         self._keep_house(put_aside)
+        self.outbox.let_go([row_id])
 
     def requeue(self, topic: str | None) -> int:
         """Queue what is in quarantine again, of one topic or all of it; returns how many there were."""

@@ -111,6 +111,11 @@ class Store:
         """Put a message aside that the broker will not take, so that those behind it can pass; it is to be told."""
         await self._run(lambda: self._file.quarantine(row_id, reason, at))
 
+    async def let_go(self, ids: Sequence[int]) -> None:
+        """These rows were read, but are not to be sent yet: until they are read again they may be dropped."""
+        if ids:
+            await self._run(lambda: self._file.outbox.let_go(ids))
+
     async def requeue(self, topic: str | None) -> int:
         """Queue what is in quarantine again, of one topic or (None) of all; returns how many messages."""
         return await self._run(lambda: self._file.requeue(topic))

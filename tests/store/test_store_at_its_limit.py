@@ -52,6 +52,7 @@ async def test_a_record_full_of_events_puts_aside_what_the_broker_refuses(tmp_pa
             await store.quarantine(row.id, "as the broker says at length" * 20, 1)
         account = await store.account()
         assert (account.quarantined, account.queued, account.unaccounted) == (300, written - 300, 0)
+        assert len(store._file.outbox._handed_out) == written - 300, "what is put aside is on its way to nobody"
 
 
 async def test_what_is_on_its_way_to_the_broker_is_not_dropped(tmp_path: Path) -> None:
