@@ -220,22 +220,26 @@ class Outbox:
         return self._rows(statement, (str(list(ids)),))
 
     def events(self, equipment: str | None, first: int, last: int, limit: int) -> list[StoredEvent]:
-        """Events of one stream by their numbers, ends included; what is no longer kept is left out."""
+        """Events of one stream by their numbers, ends included; what is kept no more is left out. Raises `StoreDamaged`."""
         statement = (
-            "SELECT seq, topic, payload, condition FROM outbox INDEXED BY outbox_numbered "
+            "SELECT id, crc, seq, topic, payload, condition FROM outbox INDEXED BY outbox_numbered "
             "WHERE critical AND seq > 0 AND stream = ? AND seq BETWEEN ? AND ? ORDER BY seq LIMIT ?"
         )
         stream = self._streams.get(Stream("evt", equipment or ""))
         found = self._connection.execute(statement, (stream, first, last, limit))
-        return [StoredEvent(*row) for row in found]
+        events = []
+        for number, crc, *row in found:
+            event = StoredEvent(*row)
+            _check(number, event.topic, event.payload, crc)
+            events.append(event)
+        return events
 
     # --- inside -------------------------------------------------------------------------------------------------
 
     def _rows(self, statement: str, values: tuple[int | str, ...]) -> list[OutboxRow]:
-        rows, crc32 = [], zlib.crc32
+        rows = []
         for number, topic, payload, correlation, stream, crc in self._connection.execute(statement, values):
-            if crc32(payload) != crc:
-                raise StoreDamaged(f"message {number} for {topic} is not as it was written")
+            _check(number, topic, payload, crc)
             rows.append(OutboxRow(number, topic, payload, correlation, stream))
         self._handed_out.update(row.id for row in rows)
         return rows
@@ -263,6 +267,11 @@ class Outbox:
         counts, tallies = self._statistics, self._tallies
         counts.ingested = self._last_id - tallies["requeued"]
         counts.acknowledged, counts.dropped = tallies["acknowledged"], tallies["dropped"]
+
+
+def _check(number: int, topic: str, payload: bytes, crc: int) -> None:
+    if zlib.crc32(payload) != crc:
+        raise StoreDamaged(f"message {number} for {topic} is not as it was written")
 
 
 def _ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:

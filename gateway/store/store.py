@@ -179,7 +179,10 @@ class Store:
         return await self._run(self._file.outbox.backlog)
 
     async def events(self, equipment: str | None, first: int, last: int, limit: int) -> list[StoredEvent]:
-        """Events by their numbers, ends included: of an equipment, or of none. Some may be kept no more."""
+        """Events by their numbers, ends included: of an equipment, or of none; some may be kept no more.
+
+        Raises `StoreDamaged`.
+        """
         return await self._run(lambda: self._file.outbox.events(equipment, first, last, limit))
 
     async def retained(self, behind: str, limit: int) -> list[RetainedRow]:
