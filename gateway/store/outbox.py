@@ -220,7 +220,7 @@ class Outbox:
         return self._rows(statement, (str(list(ids)),))
 
     def events(self, equipment: str | None, first: int, last: int, limit: int) -> list[StoredEvent]:
-        """Events of one stream by their numbers, ends included; what is kept no more is left out. Raises `StoreDamaged`."""
+        """Events of one stream by their numbers, ends included; others are kept no more. Raises `StoreDamaged`."""
         statement = (
             "SELECT id, crc, seq, topic, payload, condition FROM outbox INDEXED BY outbox_numbered "
             "WHERE critical AND seq > 0 AND stream = ? AND seq BETWEEN ? AND ? ORDER BY seq LIMIT ?"
