@@ -239,9 +239,9 @@ class MqttConnection:
         """Wait until the window, or a smaller one, has room; returns for how many messages. Raises `BrokerLost`."""
         size = self.window if window is None else min(window, self.window)
         while self.in_flight >= size:
+            self._connected()  # what is lost already wakes nobody any more
             self._room.clear()
             await self._room.wait()
-            self._connected()
         return size - self.in_flight
 
     async def acknowledgements(self) -> AsyncGenerator[list[Acknowledgement], None]:

@@ -78,6 +78,7 @@ class BrokerLink:
         self._backoff = Backoff(jitter)
         self._suspicion = Suspicion()
         self._replays: list[Replay] = []
+        self._refusals_said: set[tuple[str, str]] = set()
         self._delivery: Delivery | None = None
         self._listening: asyncio.Task[None] | None = None
         self._draining = False
@@ -172,7 +173,9 @@ class BrokerLink:
                 await prove_topics(connection, self._probes, settings)
             for topic, reason in (await connection.subscribe(self._filters)).items():
                 log.error("the broker refuses a subscription; commands are not heard", topic=topic, reason=reason)
-            delivery = Delivery(connection, self._store, self._clock, self._suspicion, self._replays)
+            delivery = Delivery(
+                connection, self._store, self._clock, self._suspicion, self._replays, self._refusals_said
+            )
             delivery.publish_status(ONLINE, self._status_topic, self._online)
             self._found(delivery)
             try:

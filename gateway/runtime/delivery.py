@@ -46,6 +46,9 @@ are enough, too: mosquitto as it is installed has one of 20."""
 DISK_FULL_PAUSE: Final = 0.5
 """Seconds between two tries to strike off what a full disk does not let us strike off."""
 
+MOST_REFUSALS: Final = 1_000
+"""Topics and reasons that are remembered as said; a response topic may be any."""
+
 OUTAGE: Final = "outage"
 REPLAYED: Final = "replay"
 """What the user property `historical` says: committed before this connection, sent again on request."""
@@ -58,15 +61,20 @@ class Delivery:
     window of rows is sent and not yet struck off: that is the most that a kill makes come twice.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the last three outlive the connection
         self,
         connection: MqttConnection,
         store: Store,
         clock: Clock,
         suspicion: Suspicion,
         replays: Sequence[Replay] = (),
+        refusals_said: set[tuple[str, str]] | None = None,
     ) -> None:
-        """`replays` may grow and shrink meanwhile; those that have ended are passed over."""
+        """`replays` may grow and shrink meanwhile; those that have ended are passed over.
+
+        `refusals_said` are topics and reasons that are in the log already: what is retained is tried on each connection
+        again, and would be refused again.
+        """
         self._connection = connection
         self._store = store
         self._clock = clock
@@ -81,7 +89,7 @@ class Delivery:
         self._retained_up_to: str | None = ""
         self._to_tell: dict[str, bytes] = {}
         self._versions_sent: dict[str, int] = {}
-        self._refusals_said: set[tuple[str, str]] = set()
+        self._refusals_said = set() if refusals_said is None else refusals_said
 
     def wake(self) -> None:
         """Something was committed, or is to be replayed."""
@@ -151,7 +159,7 @@ class Delivery:
 
     @property
     def _is_done(self) -> bool:
-        nothing_waits = self._sharing.is_empty and not self._more_retained
+        nothing_waits = self._sharing.is_empty and not (self._more_retained or self._to_tell)
         return nothing_waits and self._open == 0 and self._store.statistics.queued == 0
 
     async def _room(self) -> int:
@@ -289,6 +297,8 @@ class Delivery:
         else:
             topic, what = str(token), "the broker does not take what the gateway says of itself"
         if (topic, reason) not in self._refusals_said:
+            if len(self._refusals_said) >= MOST_REFUSALS:
+                self._refusals_said.clear()
             self._refusals_said.add((topic, reason))
             log.error(what, topic=topic, reason=reason)
         if isinstance(token, OutboxRow):

@@ -50,6 +50,8 @@ async def test_a_lost_connection_ends_everything_that_waits_on_it_and_the_last_a
                 await asyncio.wait_for(waiter, 5)
         with pytest.raises(BrokerLost):
             connection.publish("third", "t", b"")
+        with pytest.raises(BrokerLost):
+            await asyncio.wait_for(connection.room(), 5)
         assert connection.unacknowledged == ["second"]
 
 

@@ -41,6 +41,7 @@ class Bench:
 
     async def take(self, room: int) -> list[OutboxRow]:
         rows = await self.sharing.take(room)
+        assert len(rows) <= room, "a broker that is sent more than its window hangs up"
         self.handed += rows
         return rows
 
@@ -129,6 +130,23 @@ async def test_who_has_a_tenth_of_what_the_others_have_does_not_wait_for_them(tm
             pass
         bench.check()
         assert len(bench.handed) == 44_500
+
+
+async def test_who_makes_more_than_the_broker_takes_falls_behind_and_holds_nobody_up(tmp_path: Path) -> None:
+    """Also where nothing waited when the connection began."""
+    async with Store(tmp_path / "record.db", new_epoch="e") as store:
+        bench = Bench(store)
+        await bench.sharing.begin()
+        await bench.commit([0] * 10 + [1])
+        assert len(await bench.take(200)) == 11
+        await bench.commit([0] * 3_000)
+        assert {row.topic for row in await bench.take(200)} == {"t/0"}
+        await bench.commit([1, 2])
+        assert [row.topic for row in (await bench.take(100))[:2]] == ["t/1", "t/2"]
+        while await bench.take(200):
+            pass
+        bench.check()
+        assert len(bench.handed) == 3_013
 
 
 async def test_however_much_happens_now_a_backlog_gets_its_share(tmp_path: Path) -> None:
