@@ -129,7 +129,7 @@ class _Reader:
             saved=len(self._found.ids), lost=lost,
             queued_lost=len(self._known.queued - self._found.ids) if self._is_indexed else count(lost),
             lost_numbers=lost_numbers, newest_numbers=newest_numbers, last_id=last_id, is_last=is_last,
-            streams=carved.streams | self._found.streams, tallies=tallies, has_all_tallies=self._has_tallies,
+            streams=self._found.streams | ({} if self._has_streams else carved.streams), tallies=tallies, has_all_tallies=self._has_tallies,
             epoch=meta.get("epoch"), checkpoints=self._checkpoints(),
             retained=[(topic, payload) for topic, payload, *_ in all_of(self._tables, "retained")[0]],
             answers=answers if has_all_answers else list((carved.answers | {one[0]: one for one in answers}).values()),
