@@ -61,7 +61,7 @@ class Delivery:
     window of rows is sent and not yet struck off: that is the most that a kill makes come twice.
     """
 
-    def __init__(  # noqa: PLR0913 - the last three outlive the connection
+    def __init__(
         self,
         connection: MqttConnection,
         store: Store,
