@@ -123,6 +123,17 @@ def test_a_spoiled_event_is_told_by_its_number_where_the_index_of_numbers_is_tor
     assert any(first <= 51 <= last for first, last in numbers)
 
 
+def test_where_nobody_is_sure_every_number_that_was_not_found_is_told(torn: Torn) -> None:
+    """Also one that the index of numbers forgot."""
+    torn.lose_entry("outbox_numbered", lambda cell: cell[cell[0]] == 71)
+    torn.blank(torn.place_of(71))
+    torn.blank(torn.root("outbox_queued"))
+    found, rescued = torn.rescue()
+    assert 71 not in found
+    (numbers,) = rescued.lost_numbers.values()
+    assert any(first <= 71 <= last for first, last in numbers)
+
+
 @pytest.mark.parametrize(("index", "row"), [("outbox_queued", 60), ("outbox_published", 33)])
 def test_a_message_that_an_index_forgot_is_not_taken_for_a_deleted_one(torn: Torn, index: str, row: int) -> None:
     """The sum of what waits tells of the one, an answer; the index of numbers of the other, an event."""
@@ -136,7 +147,7 @@ def test_a_message_whose_id_changed_does_not_come_out_under_that(torn: Torn) -> 
     at = torn.place_of(70) // PAGE * PAGE
     page = bytes(torn.data[at : at + PAGE])
     (place,) = (cell for cell in cells(page, TABLE_LEAF) if varint(page, varint(page, cell)[1])[0] == 70)
-    torn.data[at + varint(page, place)[1]] = 120
+    torn.data[at + varint(page, place)[1]] = 15
     found, rescued = torn.rescue()
     assert ({*found}, told(rescued)) == (LEFT - {70}, {70})
 
