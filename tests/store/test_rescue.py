@@ -172,6 +172,8 @@ async def test_the_sums_stay_exact_where_it_is_not_known_what_was_lost(tmp_path:
     path.with_name("record.db-damaged").write_text("for the test")
     async with Store(path, new_epoch="second") as store:
         assert store.salvaged is not None
+        assert store.epoch == "first"
+        assert all(one.to_seq for one in store.salvaged.lost), "the next number of this epoch shows what is missing"
         counts = store.statistics
         assert counts.unaccounted == 0
         assert counts.acknowledged == 49
