@@ -241,6 +241,8 @@ class Delivery:
         self._open += len(fine)
         for message, objection in self._connection.publish_all(fine):
             self._open -= 1
+            if isinstance(message.token, Row):
+                self._suspicion.acquit(message.token)
             await self._put_aside(message.token, objection)
         return len(messages)
 
