@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.store.carving import Layout, Row, carve, is_whole, layout_of
@@ -21,6 +21,7 @@ from gateway.store.tables import roots
 from tests.store.written import COLUMNS, carved_of, change, filled
 
 
+@settings(max_examples=30)
 @given(st.integers(), st.integers(1, 40))
 def test_a_page_of_noise_gives_nothing_that_is_believed(seed: int, count: int) -> None:
     page = bytes([TABLE_LEAF, 0, 0, 0, count]) + random.Random(seed).randbytes(PAGE - 5)

@@ -21,7 +21,7 @@ from gateway.store.tables import PageTables, SqlTables, all_of, roots
 from tests.store.written import COLUMNS, TABLES, carved_of, change, changes, filled
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(changes)
 def test_every_table_is_read_from_its_pages_as_sqlite_reads_it(made: list[tuple[str, int]]) -> None:
     """With long payloads, with what was deleted and changed, and with a log that is not merged."""
@@ -47,6 +47,7 @@ def test_every_table_is_read_from_its_pages_as_sqlite_reads_it(made: list[tuple[
             assert all(is_whole(row) for row in carved)
 
 
+@settings(max_examples=40)
 @given(
     st.lists(
         st.one_of(
@@ -143,7 +144,7 @@ def test_a_length_that_no_file_holds_is_not_believed(tmp_path: Path) -> None:
 
 def test_a_tree_that_leads_in_a_ring_or_to_another_is_torn(tmp_path: Path) -> None:
     path = tmp_path / "record.db"
-    filled(path, messages=1_500)
+    filled(path, messages=300)
     with closing(sqlite3.connect(path)) as connection:
         where = roots(connection)
     data = bytearray(path.read_bytes())

@@ -2,7 +2,7 @@
 
 import tracemalloc
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.store.row_ids import RowIds, count, holes, joined
@@ -21,6 +21,7 @@ def members(of: RowIds) -> set[int]:
     return {number for first, last in of.ranges() for number in range(first, last + 1)}
 
 
+@settings(max_examples=50)
 @given(numbers, numbers)
 def test_they_are_as_sets_are(some: set[int], others: set[int]) -> None:
     mine, theirs = ids(some), ids(others)
@@ -32,6 +33,7 @@ def test_they_are_as_sets_are(some: set[int], others: set[int]) -> None:
     assert bool(mine) == bool(some)
 
 
+@settings(max_examples=50)
 @given(numbers, st.integers(0, 400), st.integers(0, 70_000))
 def test_holes_are_what_is_not_there(some: set[int], first: int, length: int) -> None:
     last = first + length
