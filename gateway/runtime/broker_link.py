@@ -95,9 +95,7 @@ class BrokerLink:
     def tell_status(self, online: bytes, offline: bytes) -> None:
         """What the status topic says from now on; the last will of a connection that stands is as it was."""
         self._online, self._offline = online, offline
-        if self._delivery is not None:
-            with suppress(BrokerLost):  # the next connection begins with it
-                self._delivery.publish_status(ONLINE, self._status_topic, online)
+        self.tell(self._status_topic, online)  # without a connection, the next one begins with it
 
     def tell(self, topic: str, payload: bytes) -> None:
         """Say, retained, what is in no outbox. Without a connection it is not said, nor on the next one by itself."""

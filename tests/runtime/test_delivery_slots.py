@@ -1,10 +1,13 @@
 """Places in the window: whatever a message ends with gives its place back, or the link would stand still for ever."""
 
+import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
+from gateway.mqtt.client import MqttConnection, Outgoing
 from tests.brokers import Consumer, Gate, Mosquitto, eventually
 from tests.runtime.test_broker_link import eventually_sent, lines, numbers, uplink
 
@@ -56,3 +59,32 @@ async def test_more_messages_than_the_window_that_the_broker_refuses_hold_nothin
     await gate.close()
     assert lines(logs, "message quarantined") == 4, "three retained topics and one of the outbox"
     assert lines(logs, "the broker does not take what the gateway says of itself") == 1
+
+
+async def test_nothing_goes_beyond_the_window_and_a_replay_gets_its_places_in_it(
+    mosquitto: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker hangs up on whoever sends more than its Receive Maximum, also if it is only a new status (MQTT 5 §4.9)."""
+    most = 0
+    send = MqttConnection.publish_all
+
+    def watched(connection: MqttConnection, messages: Sequence[Outgoing]) -> list[tuple[Outgoing, str]]:
+        nonlocal most
+        refused = send(connection, messages)
+        most = max(most, connection.in_flight)
+        return refused
+
+    monkeypatch.setattr(MqttConnection, "publish_all", watched)
+    async with uplink(tmp_path, mosquitto.port, window=WINDOW) as up:
+        await up.put([("evt/a", b'{"epoch":"e"}')] * 40)
+        await up.is_empty()
+        replay = asyncio.create_task(up.link.replay(None, "e", 2, 39))
+        await up.put([("evt/b", b"1")] * 1_500, {f"now/{n}": b"1" for n in range(40)}, first=100)
+        for number in range(100):
+            up.link.tell_status(b"%d" % number, b"")
+            up.link.tell(f"now/counts/{number % 3}", b"%d" % number)
+            await asyncio.sleep(0)
+        assert (await asyncio.wait_for(replay, 20)).sent == 19
+        assert up.store.statistics.queued > 500, "it did not wait for the backlog"
+        await up.is_empty()
+    assert most == WINDOW
