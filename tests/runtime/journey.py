@@ -39,18 +39,20 @@ Kind = Literal["evt", "tel", "res"]
 STREAMS: Final[tuple[tuple[Kind, str | None], ...]] = (
     ("evt", "M0"), ("evt", "M1"), ("evt", None), ("tel", "M0"), ("tel", "M1"), ("res", None),
 )  # fmt: skip
-Message = tuple[tuple[Kind, str | None], int]
+Stream = tuple[Kind, str | None]
+Message = tuple[Stream, int]
 """Stream, and bytes to fill it up."""
 
 
 class Asked(NamedTuple):
-    """One replay, and what was there when it was asked for: which events were published, and the newest number."""
+    """One replay, and what was there when it was asked for: which events were published, which queued."""
 
     replay: Replay
     equipment: str | None
     first: int
     last: int
     published: set[int]
+    queued: set[int]
 
 
 class Road(RuleBasedStateMachine):
@@ -77,6 +79,7 @@ class Road(RuleBasedStateMachine):
         self.told_at_broker: bytes | None = None
         self.retained_at_broker: dict[str, bytes] = {}
         self.unknown_losses: set[str] = set()
+        self.queued: set[tuple[str | None, int]] = set()
         self.forgotten: set[tuple[str | None, int]] = set()
         self.refused_again: set[tuple[str | None, int]] = set()
         """Equipment and number of events that no replay can bring any more, or that the broker did not want again."""
@@ -100,13 +103,14 @@ class Road(RuleBasedStateMachine):
         self.suspicion = Suspicion()
         self.store = await Store(path, new_epoch="e").__aenter__()
 
-    async def _connect(self, window: int, *, limited: bool) -> None:
+    async def _connect(self, window: int, *, limited: bool, quiet: bool = True) -> None:
         self.connection = ModelConnection(window, TOO_LARGE if limited else None)
         self.delivery = Delivery(self.connection, self.store, self, self.suspicion, self.replays)
         self.delivery.publish_status(ONLINE, "status", b"online")
         self.sending = asyncio.create_task(self._send(self.delivery))
         self.settling = asyncio.create_task(self.delivery.settle())
-        await self.quiet()
+        if quiet:
+            await self.quiet()
 
     @staticmethod
     async def _send(way: Delivery) -> None:
@@ -253,9 +257,10 @@ class Road(RuleBasedStateMachine):
     async def _ask_again(self, equipment: str | None, first: int, last: int) -> None:
         events = await self.store.events(equipment, first, last, 1_000)
         published = {event.seq for event in events if event.condition == PUBLISHED}
+        queued = {event.seq for event in events if event.condition == 0}
         again = Replay(self.store, equipment, "e", first, last)
         self.replays.append(again)
-        self.asked.append(Asked(again, equipment, first, last, published))
+        self.asked.append(Asked(again, equipment, first, last, published, queued))
         self.wake()
         await self.quiet()
 

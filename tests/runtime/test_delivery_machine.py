@@ -3,6 +3,7 @@
 The real record, `Delivery`, `Sharing`, `Replay`, `Suspicion` and `MqttConnection`; behind it a broker that is a list.
 """
 
+import asyncio
 import os
 import random
 import shutil
@@ -18,22 +19,29 @@ from gateway.domain.uplink import DroppedMessages, Notice
 from gateway.runtime.replay import Replayed
 from gateway.store.records import Transaction
 from gateway.store.schema import StoreFull
-from tests.runtime.journey import STREAMS, TOO_LARGE, Asked, Kind, Message, Road, name_of
+from tests.runtime.journey import STREAMS, TOO_LARGE, Asked, Message, Road, Stream, event_of, name_of
 
 FULL = bool(os.environ.get("FULL"))
 BATCH = st.lists(st.tuples(st.sampled_from(STREAMS), st.sampled_from((0, 0, 0, 200, TOO_LARGE))), max_size=6)
 SEED = st.integers(0, 1 << 32)
+WINDOW = st.sampled_from((1, 7, 7, 200))
+AGAIN = st.one_of(WINDOW, WINDOW, st.none())
+"""Of the connection that follows at once; None: the broker is away for a while."""
 
 
 class Journey(Road):
     """One record on its way to brokers that come and go. Rules take seeds: nothing drawn depends on timing."""
 
-    @initialize(window=st.sampled_from((1, 7, 200)))
+    @initialize(window=WINDOW)
     def start(self, window: int) -> None:
         self.run(self.open(self.folder / "record.db"))
         self.connect(window, limited=False)
+        for equipment in ("M0", "M1", None):
+            self.run(self._commit([(("evt", equipment), 0)] * 12, quiet=True))
+        for _ in range(40 // window + 1):
+            self.serve(250, 250, 0, odd=False)
 
-    @rule(window=st.sampled_from((1, 7, 200)), limited=st.booleans())
+    @rule(window=WINDOW, limited=st.booleans())
     def connect(self, window: int, limited: bool) -> None:
         if self.connection is None:
             self.run(self._connect(window, limited=limited))
@@ -44,9 +52,14 @@ class Journey(Road):
     def commit(self, batch: Sequence[Message], quiet: bool) -> None:
         self.run(self._commit(batch, quiet=quiet))
 
-    @rule(stream=st.sampled_from(STREAMS), count=st.integers(20, 60), others=BATCH)
-    def burst(self, stream: tuple[Kind, str | None], count: int, others: list[Message]) -> None:
-        self.run(self._commit([*others, *[(stream, 0)] * count, *others], quiet=True))
+    @rule(stream=st.sampled_from(STREAMS), count=st.integers(20, 60), more=BATCH, served=st.integers(0, 20))
+    def burst(self, stream: Stream, count: int, more: list[Message], served: int) -> None:
+        """More than the broker takes, so streams fall behind; and while they do, more of the same."""
+        self.free()
+        self.run(self._commit([*more, *[(stream, 0)] * count], quiet=True))
+        self.serve(served, served, 0, odd=False)
+        self.run(self._commit([*more, (stream, 0)], quiet=True))
+        self.serve(served, served, 0, odd=False)
 
     @rule(topics=st.sets(st.integers(0, 4), min_size=1), version=SEED)
     def change_retained(self, topics: set[int], version: int) -> None:
@@ -55,11 +68,8 @@ class Journey(Road):
             self.run(self.store.commit(Transaction(retained=changed, at=self.clock)))
             self.retained |= changed
             self.wake()
-
-    @rule(count=SEED)
-    def tell(self, count: int) -> None:
         if self.connection is not None:
-            self.delivery.tell("now/messages", str(count).encode())
+            self.delivery.tell("now/messages", str(version).encode())
         self.run(self.quiet())
 
     @rule(arriving=st.integers(0, 250), answering=st.integers(0, 250), seed=SEED, odd=st.booleans())
@@ -71,42 +81,45 @@ class Journey(Road):
     def refuse_some(self, seed: int) -> None:
         self.run(self._serve(250, 20, random.Random(seed), odd=False, refuses=0.5))
 
-    @rule(seed=SEED, turns=st.integers(0, 12))
-    def serve_and_cut(self, seed: int, turns: int) -> None:
+    @rule(seed=SEED, turns=st.integers(0, 12), again=AGAIN)
+    def serve_and_cut(self, seed: int, turns: int, again: int | None) -> None:
         """It answers, and is gone while the gateway is at any place of any await."""
         self.run(self._serve(100, 100, random.Random(seed), odd=False, refuses=0, turns=turns))
-        self.run(self._cut())
+        self.cut(again)
 
-    @rule()
-    def cut(self) -> None:
+    @rule(again=AGAIN)
+    def cut(self, again: int | None) -> None:
         self.run(self._cut())
+        self.connect_again(again)
 
-    @rule(turns=st.integers(0, 6))
-    def leave(self, turns: int) -> None:
+    def connect_again(self, window: int | None) -> None:
+        if window is not None:
+            self.connect(window, limited=False)
+
+    @rule(turns=st.integers(0, 6), again=AGAIN)
+    def leave(self, turns: int, again: int | None) -> None:
         """For a better broker: `send` is cancelled wherever it is, the rest is answered, and offline is said."""
         if self.connection is not None:
             self.run(self._leave(turns))
+            self.connect_again(again)
 
-    @rule()
-    def crash(self) -> None:
+    @rule(again=AGAIN)
+    def crash(self, again: int | None) -> None:
         """The files as they are at this moment; what the old process does afterwards nobody sees."""
         self.run(self._crash())
+        self.connect_again(again)
 
     @rule(spare=st.integers(0, 2))
     def fill(self, spare: int) -> None:
         ((pages,),) = self.run(self.ask("PRAGMA page_count"))
         self.run(self.ask(f"PRAGMA max_page_count = {pages + spare}"))
 
-    @rule()
     def free(self) -> None:
         self.run(self._free())
 
-    @rule(by=st.integers(-7_200_000, 7_200_000))
-    def set_the_clock(self, by: int) -> None:
+    @rule(by=st.integers(-7_200_000, 7_200_000), age=st.integers(-1_000_000, 7_200_000))
+    def set_the_clock_and_forget(self, by: int, age: int) -> None:
         self.clock += by
-
-    @rule(age=st.integers(-1_000_000, 1_000_000))
-    def forget(self, age: int) -> None:
         with suppress(StoreFull):
             self.run(self.store.forget_published(self.clock - age))
 
@@ -118,7 +131,7 @@ class Journey(Road):
         self.wake()
         self.run(self.quiet())
 
-    @rule(equipment=st.sampled_from(("M0", "M1", None)), first=st.integers(1, 90), length=st.integers(0, 80))
+    @rule(equipment=st.sampled_from(("M0", "M1", None)), first=st.integers(1, 30), length=st.integers(0, 40))
     def ask_again(self, equipment: str | None, first: int, length: int) -> None:
         self.run(self._ask_again(equipment, first, first + length))
 
@@ -140,6 +153,10 @@ class Journey(Road):
         counts = self.store.statistics
         rows = dict(query("SELECT condition, COUNT(*) FROM outbox GROUP BY condition").fetchall())
         events = "SELECT s.equipment, o.seq FROM outbox o JOIN stream s ON s.id = o.stream WHERE s.kind = 'evt'"
+        waiting = query(f"{events} AND o.condition = 0").fetchall()
+        self.queued = {(equipment or None, seq) for equipment, seq in waiting} - {
+            event_of(n) for n in self.put_aside if n.startswith("evt")
+        }
         there = {(equipment or None, seq) for equipment, seq in query(events).fetchall()}
         self.forgotten = {
             (equipment, number)
@@ -200,6 +217,8 @@ class Journey(Road):
         assert by_itself >= 0, "nothing is counted twice"
         lost = self.refused_again | self.forgotten
         assert not {(one.equipment, n) for n in one.published & set(missing)} - lost, "what was kept is to be had"
+        waited = {(one.equipment, n) for n in one.queued & set(missing)}
+        assert not waited & self.queued, "what is queued all the time is not missing"
         now = {n for n in wanted - one.published if n <= self.numbers["evt", one.equipment]}
         assert by_itself <= len(now), "what is neither sent nor missing was queued"
 
@@ -212,7 +231,7 @@ class Journey(Road):
                 assert not self.asked, "every replay has come to its end"
                 assert self.replays_sent == self.replays_accepted, "counted as often as the broker took it"
                 self.send_the_refused_again(None)
-                self.crash()
+                self.crash(None)
                 self.run(self._finish())
                 self.check_the_end()
         finally:
@@ -224,7 +243,9 @@ class Journey(Road):
 
     async def _finish(self) -> None:
         """One connection more, to a broker that takes everything, and the goodbye."""
-        await self._connect(200, limited=False)
+        await self._connect(200, limited=False, quiet=False)
+        for _ in range(len(self.arrived) % 13):
+            await asyncio.sleep(0)
         self.delivery.tell("now/messages", b"to be replaced")
         self.delivery.tell("now/messages", b"the last word")
         self.delivery.finish()
@@ -251,5 +272,5 @@ class Journey(Road):
 
 TestJourney = Journey.TestCase
 TestJourney.settings = settings(
-    max_examples=1_000 if FULL else 20, stateful_step_count=60 if FULL else 30, deadline=None
+    max_examples=1_000 if FULL else 25, stateful_step_count=60 if FULL else 30, deadline=None
 )
