@@ -27,7 +27,13 @@ class KnownMessages:
                     ids.add(row_id)
             except Torn:
                 self.is_whole = False
-        self.ids = self.queued | self.published | self.quarantined
+        events = RowIds()
+        try:
+            for _, _, row_id in numbered(tables):
+                events.add(row_id)
+        except Torn:
+            self.is_whole = False
+        self.ids = self.queued | self.published | self.quarantined | events
 
     def adds_up(self, tallies: Mapping[str, int], last_id: int) -> bool:
         """Whether everything that was ever taken in is somewhere: what left no row was acknowledged or dropped."""

@@ -176,11 +176,11 @@ class _Reader:
     def _scan(self, connection: sqlite3.Connection, first: int, last: int, way: str) -> tuple[int, bool]:
         """Read in one direction; returns the last id reached (0: none) and whether there was no damage on the way."""
         self._tries += 1
-        reached = 0
+        reached, step = 0, 1 if way == "ASC" else -1
         statement = f"SELECT {COLUMNS} FROM outbox NOT INDEXED WHERE id BETWEEN ? AND ? ORDER BY id {way}"  # noqa: S608
         try:
             for row in connection.execute(statement, (first, last)):
-                if not first <= row[0] <= last:
+                if not first <= row[0] <= last or (reached and (row[0] - reached) * step <= 0):
                     return reached, False
                 reached = row[0]
                 self._take(row)
@@ -199,10 +199,7 @@ class _Reader:
             return False
         if self._has_tallies and self._given and not known.adds_up(self._tallies, self._given[0]):
             return False
-        try:
-            return all(row_id in known.ids for _, _, row_id in numbered(self._tables))
-        except Torn:
-            return False
+        return not known.ids - (known.queued | known.published | known.quarantined)
 
     def _take(self, row: Row) -> None:
         """Where all is known that there was, a message with another id is one that was deleted, or whose id changed."""

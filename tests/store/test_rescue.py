@@ -143,6 +143,25 @@ def test_a_message_that_an_index_forgot_is_not_taken_for_a_deleted_one(torn: Tor
     assert found[row] == (index == "outbox_published")
 
 
+def test_an_event_that_its_index_forgot_and_whose_page_is_gone_is_told(torn: Torn) -> None:
+    torn.lose_entry("outbox_published", lambda cell: cell[cell[0]] == 33)
+    torn.blank(torn.place_of(33))
+    found, rescued = torn.rescue()
+    assert 33 in LEFT - {*found}
+    assert LEFT - {*found} <= told(rescued)
+
+
+def test_a_page_that_is_a_copy_of_another_is_noticed_by_the_order_of_its_rows(torn: Torn) -> None:
+    """SQLite reads it without a word; the indexes are torn, too, and tell nothing."""
+    there, copied = (torn.place_of(row) // PAGE * PAGE for row in (60, 30))
+    torn.data[there : there + PAGE] = torn.data[copied : copied + PAGE]
+    for index in ("outbox_queued", "outbox_numbered"):
+        torn.blank(torn.root(index))
+    found, rescued = torn.rescue()
+    assert 60 in LEFT - {*found}
+    assert LEFT - {*found} <= told(rescued)
+
+
 def test_a_message_whose_id_changed_does_not_come_out_under_that(torn: Torn) -> None:
     at = torn.place_of(70) // PAGE * PAGE
     page = bytes(torn.data[at : at + PAGE])

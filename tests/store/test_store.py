@@ -313,3 +313,15 @@ def rows_of(path: Path, statement: str) -> list[tuple]:
         return connection.execute(statement).fetchall()
     finally:
         connection.close()
+
+
+async def test_after_the_clock_was_set_forward_everything_is_kept_as_long_as_before(tmp_path: Path) -> None:
+    async with Store(tmp_path / "record.db", new_epoch="e") as store:
+        messages = [OutboxMessage("evt", b"1", "evt", "M", number) for number in (1, 2)]
+        await store.commit(Transaction(messages=messages, answers=[StoredAnswer("C-1", 1_000, b"{}")], at=1_000))
+        await store.mark_published([1], at=1_000)
+        await store.move_times(500)
+        assert [answer.at for answer in await store.answers(1_500)] == [1_500]
+        assert await store.forget_published(1_500) == 0, "it was published a moment ago"
+        assert await store.forget_published(1_501) == 1
+        assert store.statistics.queued == 1
