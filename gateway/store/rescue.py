@@ -98,6 +98,8 @@ class _Reader:
         self._tables = tables
         self._connection = connection
         self._tries = 0
+        self._is_in_order = True
+        """Whether SQLite gave rising ids; otherwise it does not find what is there, and says nothing."""
         streams, self._has_streams = all_of(tables, "stream")
         kinds = ("evt", "tel", "res")
         self._found = FoundMessages(keep, {number: (kind, eq) for number, kind, eq in streams if kind in kinds})
@@ -171,7 +173,7 @@ class _Reader:
             elif first < last and not self._is_indexed:
                 middle = (first + last) // 2
                 waiting += [(middle + 1, last), (first, middle)]
-        return joined(sorted(unreadable))
+        return joined(sorted(unreadable)) if self._is_in_order else [(1, last_id)]
 
     def _scan(self, connection: sqlite3.Connection, first: int, last: int, way: str) -> tuple[int, bool]:
         """Read in one direction; returns the last id reached (0: none) and whether there was no damage on the way."""
@@ -181,6 +183,7 @@ class _Reader:
         try:
             for row in connection.execute(statement, (first, last)):
                 if not first <= row[0] <= last or (reached and (row[0] - reached) * step <= 0):
+                    self._is_in_order = False
                     return reached, False
                 reached = row[0]
                 self._take(row)
