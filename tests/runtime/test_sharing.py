@@ -149,6 +149,23 @@ async def test_who_makes_more_than_the_broker_takes_falls_behind_and_holds_nobod
         assert len(bench.handed) == 3_013
 
 
+async def test_where_a_backlog_ends_what_happens_now_takes_its_places_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharing, "BEHIND", 50)
+    async with Store(tmp_path / "record.db", new_epoch="e") as store:
+        bench = Bench(store)
+        await bench.commit([0] * 60)
+        await bench.sharing.begin()
+        assert len(await bench.take(58)) == 58
+        await bench.commit([1] * 30)
+        assert [row.topic for row in await bench.take(20)] == ["t/1"] * 15 + ["t/0"] * 2 + ["t/1"] * 3
+        while await bench.take(20):
+            pass
+        bench.check()
+        assert len(bench.handed) == 90
+
+
 async def test_however_much_happens_now_a_backlog_gets_its_share(tmp_path: Path) -> None:
     async with Store(tmp_path / "record.db", new_epoch="e") as store:
         bench = Bench(store)
