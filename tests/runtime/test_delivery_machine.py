@@ -131,9 +131,22 @@ class Journey(Road):
         self.wake()
         self.run(self.quiet())
 
-    @rule(equipment=st.sampled_from(("M0", "M1", None)), first=st.integers(1, 30), length=st.integers(0, 40))
-    def ask_again(self, equipment: str | None, first: int, length: int) -> None:
+    @rule(equipment=st.sampled_from(("M0", "M1", None)), first=st.integers(1, 30), length=st.integers(0, 40), seed=SEED)
+    def ask_again(self, equipment: str | None, first: int, length: int, seed: int) -> None:
+        """The broker takes some of it, and in one case of three refuses some."""
         self.run(self._ask_again(equipment, first, first + length))
+        self.run(self._serve(50, 20, random.Random(seed), odd=False, refuses=(0, 0, 0.5)[seed % 3]))
+
+    @rule(messages=st.integers(1, 30), window=WINDOW)
+    def run_over(self, messages: int, window: int) -> None:
+        """Run parameters are under way and wait when the file is full; what was published is gone already."""
+        self.connect(window, limited=False)
+        self.run(self._commit([(("tel", "M0"), 0)] * messages, quiet=True))
+        self.run(self._serve(100, 0, random.Random(0), odd=False, refuses=0))
+        with suppress(StoreFull):
+            self.run(self.store.forget_published(self.clock + 100_000_000))
+        self.fill(0)
+        self.run(self._commit([(("evt", "M0"), TOO_LARGE)] * 40, quiet=True))
 
     # --- what holds ---------------------------------------------------------------------------------------------
 
@@ -206,6 +219,8 @@ class Journey(Road):
             result = one.replay.ended.result()
             self.replays_sent += result.sent
             self.check(one, result)
+        if not self.asked:
+            assert self.replays_sent == self.replays_accepted, "counted as often as the broker took it"
 
     def check(self, one: Asked, result: Replayed) -> None:
         """Sent, missing or still to come by itself: each number is one of them, as far as can be known from outside."""
@@ -229,7 +244,6 @@ class Journey(Road):
                 self.run(self._cut())
                 self.run(self._finish())
                 assert not self.asked, "every replay has come to its end"
-                assert self.replays_sent == self.replays_accepted, "counted as often as the broker took it"
                 self.send_the_refused_again(None)
                 self.crash(None)
                 self.run(self._finish())
@@ -243,13 +257,15 @@ class Journey(Road):
 
     async def _finish(self) -> None:
         """One connection more, to a broker that takes everything, and the goodbye."""
-        await self._connect(200, limited=False, quiet=False)
+        few = self.store.statistics.queued < 40
+        self.retained_at_broker.clear()  # it is another broker
+        await self._connect((1 if few else 7, 200)[len(self.arrived) % 2], limited=False, quiet=False)
         for _ in range(len(self.arrived) % 13):
             await asyncio.sleep(0)
         self.delivery.tell("now/messages", b"to be replaced")
         self.delivery.tell("now/messages", b"the last word")
         self.delivery.finish()
-        for _ in range(400):
+        for _ in range(2_000):
             await self._serve(250, 250, random.Random(0), odd=False, refuses=0)
             if self.settling.done():
                 break
