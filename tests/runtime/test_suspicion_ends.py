@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway.runtime.suspicion import Suspicion
+from gateway.store.records import OutboxRow
 from tests.brokers import Consumer, Gate, Mosquitto, eventually
 from tests.runtime.test_broker_link import numbers, uplink
 
@@ -36,3 +37,19 @@ async def test_the_window_is_whole_again_as_soon_as_each_suspect_had_its_answer(
             await eventually(lambda: not up.link._suspicion, "nobody is suspected any more")
         assert up.store.statistics.quarantined == (3 if limit else 0)
     await gate.close()
+
+
+def test_only_the_same_message_alone_three_times_in_a_row_is_put_aside() -> None:
+    """Each connection of a bad line may end with some message under way; none of them is to blame."""
+    first, second = OutboxRow(1, "t", b""), OutboxRow(2, "t", b"")
+    suspicion = Suspicion()
+    for ended_with in ([first], [second], [first], [second], [first, second], [first, second], [first, second]):
+        suspicion.connection_lost(ended_with)
+        assert not any(suspicion.convicts(row) for row in (first, second)), ended_with
+    suspicion.connection_lost([first])
+    assert suspicion.rows == [1]
+    assert not suspicion.convicts(first), "the second connection in a row: the one before had both under way"
+    suspicion.connection_lost([first])
+    assert not suspicion.convicts(second)
+    assert suspicion.convicts(first)
+    assert not suspicion
