@@ -133,9 +133,11 @@ class Journey(Road):
 
     @rule(equipment=st.sampled_from(("M0", "M1", None)), first=st.integers(1, 30), length=st.integers(0, 40), seed=SEED)
     def ask_again(self, equipment: str | None, first: int, length: int, seed: int) -> None:
-        """The broker takes some of it, and in one case of three refuses some."""
+        """The broker takes some of it, and in one case of three refuses some; or it is gone in the middle."""
         self.run(self._ask_again(equipment, first, first + length))
-        self.run(self._serve(50, 20, random.Random(seed), odd=False, refuses=(0, 0, 0.5)[seed % 3]))
+        self.run(self._serve(50, seed % 11, random.Random(seed), odd=False, refuses=(0, 0, 0.5)[seed % 3]))
+        if seed % 4 == 0:
+            self.cut(7)
 
     @rule(messages=st.integers(1, 30), window=WINDOW)
     def run_over(self, messages: int, window: int) -> None:
