@@ -230,6 +230,7 @@ class Journey(Road):
         missing = [number for first, last in result.missing for number in range(first, last + 1)]
         assert len(missing) == len(set(missing)), "no number is missing twice"
         assert set(missing) <= wanted
+        assert result.sent >= len(one.published - set(missing)), "what was kept is sent, or told as missing"
         by_itself = len(wanted) - result.sent - len(missing)
         assert by_itself >= 0, "nothing is counted twice"
         lost = self.refused_again | self.forgotten
