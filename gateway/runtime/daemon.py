@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from gateway.audit.trail import AuditTrail, audit_folder
 from gateway.config.plant import Plant
 from gateway.domain.core import CONTACTS_KEY, Core
 from gateway.domain.effects import GatewayIdentity
+from gateway.domain.envelope import Kept
 from gateway.domain.forgetting import KEPT
 from gateway.domain.locks import WriteLocks
 from gateway.domain.operations import Operation, OperationResult
@@ -43,6 +44,7 @@ from gateway.runtime.dry_run import DryRun
 from gateway.runtime.locks import LockFile, LookingOnly, lock_file
 from gateway.runtime.uplink_duties import UplinkDuties, counts
 from gateway.runtime.write_gate import AUDIT_KEY, WriteGate
+from gateway.store.records import StoredAnswer
 from gateway.store.schema import StoreError
 from gateway.store.store import Store
 
@@ -155,8 +157,7 @@ class Daemon:
         now, plant = self._clock.now(), self._plant
         answers = await self._store.answers(now - KEPT)
         identity = GatewayIdentity(plant.gateway_id, plant.fingerprint, self._store.epoch, __version__)
-        known = {answer.cmd: decode_kept(answer.payload, answer.sender) for answer in answers}
-        self._core = Core(plant.equipment, identity, checkpoints, known, now)
+        self._core = Core(plant.equipment, identity, checkpoints, dict(_legible(answers)), now)
         locks = LookingOnly(now) if self._dry_run is not None else LockFile(lock_file(plant.store))
         self._gate = WriteGate(locks, audit, self._clock)
         self._committer = Committer(self._core, self._store, self._topics, self._clock, self._gate)
@@ -332,6 +333,16 @@ class Daemon:
             figures = {"published": store.published, "broker": broker, "links": self._core.links}
             report(counts(store) | figures)
             await asyncio.sleep(REPORT)
+
+
+def _legible(answers: Iterable[StoredAnswer]) -> Iterator[tuple[str, Kept]]:
+    """The answers by command. One that the disk has spoiled costs its command, and not every start."""
+    for answer in answers:
+        try:
+            yield answer.cmd, decode_kept(answer.payload, answer.sender)
+        except (msgspec.MsgspecError, ValueError, KeyError, TypeError) as error:
+            text = "an answer in the record is not as it was kept; sent again, its command would be carried out again"
+            log.error(text, cmd=answer.cmd, reason=repr(error))
 
 
 def _tell_salvage(told: SalvagedRecord) -> None:

@@ -22,6 +22,7 @@ from gateway.runtime import daemon
 from gateway.runtime.clock import SystemClock
 from gateway.runtime.commit import Committer
 from gateway.runtime.device_link import DeviceLink
+from gateway.store.records import StoredAnswer, Transaction
 from gateway.store.schema import StoreFull
 from gateway.store.store import Store
 from tests.brokers import eventually
@@ -127,6 +128,25 @@ async def test_a_gateway_whose_disk_is_full_can_be_stopped(
     assert "stopping without room in the record; whoever told what came last still has it" in {
         line["event"] for line in lines
     }
+
+
+async def test_an_answer_that_the_disk_has_spoiled_does_not_keep_the_gateway_from_starting(
+    press: Device, tmp_path: Path
+) -> None:
+    config = write_plant(tmp_path, press.port)
+    async with Store(tmp_path / "gateway.db", "epoch") as store:
+        now = SystemClock().now()
+        await store.commit(
+            Transaction(answers=[StoredAnswer("C-1", now, b'{"cmd":"C-\xff'), StoredAnswer("C-2", now, b"{}")])
+        )
+    stop = asyncio.Event()
+    with capture_logs() as said:
+        running = asyncio.create_task(daemon.Daemon(load_plant(config), SystemClock()).run(stop))
+        await eventually(lambda: any(line["event"] == "device connected" for line in said), "it works")
+        stop.set()
+        await running
+    spoiled = [line for line in said if line["event"].startswith("an answer in the record is not as it was kept")]
+    assert [line["cmd"] for line in spoiled] == ["C-1", "C-2"]
 
 
 async def test_after_an_error_in_the_core_the_committer_ends_without_another_commit(tmp_path: Path) -> None:
