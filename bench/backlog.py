@@ -12,8 +12,8 @@ import psutil
 
 from bench.plant import write_plant
 from bench.processes import PATIENCE, module, mosquitto
+from gateway.domain.contract.events import OrderRef, ProductionCount
 from gateway.domain.effects import Effects, GatewayIdentity, Recorder, SequenceMemory
-from gateway.domain.events import OrderRef, ProductionCount
 from gateway.domain.times import format_timestamp
 from gateway.mqtt.payloads import encode_event
 from gateway.store.records import OutboxMessage, Transaction

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from gateway.audit.folder import Head
 from gateway.audit.lines import Entry
-from gateway.domain.locks import WriteLocks
+from gateway.domain.writing.locks import WriteLocks
 from gateway.drivers.base import Clock
 from gateway.runtime.write_gate import WriteGate
 

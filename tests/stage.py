@@ -7,12 +7,12 @@ import msgspec
 
 from gateway.config.load import load_plant
 from gateway.config.plant import Plant
+from gateway.domain.contract.envelope import Answer, Event, Kept
+from gateway.domain.contract.objections import Objection
+from gateway.domain.contract.requests import Command
 from gateway.domain.core import Core
 from gateway.domain.effects import Effects, GatewayIdentity
-from gateway.domain.envelope import Answer, Event, Kept
-from gateway.domain.objections import Objection
 from gateway.domain.operations import CommandEnd, Operation, OperationResult
-from gateway.domain.requests import Command
 from gateway.domain.times import format_timestamp, parse_timestamp
 from gateway.domain.uplink import UplinkRequest
 from gateway.domain.values import Batch, TagChange, TagWrite, Value, WriteResult

@@ -22,6 +22,12 @@ MAY_IMPORT = {
     "runtime": {"domain", "drivers", "mqtt", "store", "audit", "config", "runtime"},
     "cli": {"domain", "drivers", "mqtt", "store", "audit", "consumer", "config", "runtime", "cli"},
 }
+LAYERS = {
+    "domain": ["contract", "tags", "state", "consumption", "production", "writing", "dispatching", "commands"],
+    "drivers/opcua": ["secure_channel", "structured", "subscribing"],
+    "store": ["salvaging"],
+}
+"""The folders inside a part, lowest first. What stands beside them is what they share, or what holds them together."""
 ONLY_IMPORTER = {"asyncua": "drivers", "pymodbus": "drivers", "paho": "mqtt", "sqlite3": "store", "typer": "cli"}
 IMPURE = {"asyncio", "socket", "time", "random", "secrets", "os", "pathlib", "logging", "structlog", "threading", "io"}
 
@@ -42,7 +48,7 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def part_of(path: Path) -> str:
-    """`domain` for gateway/domain/states.py."""
+    """`domain` for gateway/domain/state/states.py."""
     return path.relative_to(ROOT / "gateway").parts[0].removesuffix(".py")
 
 
@@ -54,6 +60,27 @@ def test_a_module_imports_only_what_lies_below_it(path: Path) -> None:
     own = [name for name in imports(path) if name.split(".")[0] == "gateway" and name != "gateway"]
     wrong = [name for name in own if name.split(".")[1] not in MAY_IMPORT[part]]
     assert not wrong, f"{part} may import {sorted(MAY_IMPORT[part])}, not {wrong}"
+
+
+@pytest.mark.parametrize("part", LAYERS)
+def test_a_folder_imports_only_from_those_below_it(part: str) -> None:
+    base, order = ROOT / "gateway" / part, LAYERS[part]
+    assert {path.name for path in base.iterdir() if (path / "__init__.py").exists()} == set(order)
+    package = f"gateway.{part.replace('/', '.')}."
+    for folder in order:
+        above = tuple(package + other for other in order[order.index(folder) + 1 :])
+        for path in modules(f"gateway/{part}/{folder}"):
+            assert not [name for name in imports(path) if name.startswith(above)], path
+
+
+def test_the_architecture_page_tells_of_every_module_of_the_domain_in_its_folder() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = page[page.index("### Inside `domain/`") : page.index("## The way of a value")]
+    beside, *rest = re.split(r"\*\*`(\w+)/`\*\*", table)
+    told = {"": beside} | dict(zip(rest[::2], rest[1::2], strict=True))
+    for path in modules("gateway/domain"):
+        folder = "" if path.parent.name == "domain" else path.parent.name
+        assert path.stem == "__init__" or f"`{path.stem}`" in told[folder], f"tell of {folder}/{path.stem}"
 
 
 @pytest.mark.parametrize("path", modules("gateway"), ids=lambda path: str(path.relative_to(ROOT)))

@@ -10,10 +10,10 @@ import yaml
 from typer.testing import CliRunner
 
 from gateway.cli.app import app
-from gateway.domain.envelope import event_id
-from gateway.domain.event_data import OrderRef
-from gateway.domain.events import EVENT_TYPES
-from gateway.domain.requests import COMMAND_TYPES
+from gateway.domain.contract.envelope import event_id
+from gateway.domain.contract.event_data import OrderRef
+from gateway.domain.contract.events import EVENT_TYPES
+from gateway.domain.contract.requests import COMMAND_TYPES
 from gateway.domain.times import parse_timestamp
 from gateway.mqtt.contract import CURRENT, OF_THE_GATEWAY
 from gateway.mqtt.payloads import Refused, decode_command

@@ -19,7 +19,7 @@ def test_the_ten_lines_of_yaml_are_a_plant(tmp_path: Path) -> None:
 
 
 def test_every_event_type_is_named() -> None:
-    from gateway.domain.events import EVENT_TYPES
+    from gateway.domain.contract.events import EVENT_TYPES
 
     assert [kind.type for kind in EVENT_TYPES if f"`{kind.type}`" not in README] == []
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from gateway.config.plant import Plant
-from gateway.domain.envelope import Answer
+from gateway.domain.contract.envelope import Answer
 from gateway.mqtt.client import BrokerLost, MqttConnection
 from gateway.mqtt.payloads import decode_answer, encode_json
 from gateway.mqtt.topics import Topics

@@ -13,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from gateway.drivers.opcua.pki import Entry, Pki
+    from gateway.drivers.opcua.secure_channel.pki import Entry, Pki
 
 certs = typer.Typer(
     help="Certificates for OPC UA: make our own, see who was met, trust or reject.", no_args_is_help=True
@@ -37,7 +37,7 @@ def create(
     host: Annotated[list[str] | None, typer.Option(help="A name or address of this machine; may be repeated.")] = None,
 ) -> None:
     """Make the gateway's own key and certificate; a valid certificate is never overwritten."""
-    from gateway.drivers.opcua.certificates import thumbprint
+    from gateway.drivers.opcua.secure_channel.certificates import thumbprint
 
     with _told(), _opened(pki, config) as (opened, configured_uri):
         name = socket.gethostname()
@@ -85,7 +85,7 @@ def reject(name: Name, pki: Folder = None, config: Config = Path("config")) -> N
 @contextmanager
 def _told() -> Iterator[None]:
     """Exit 1 with the sentence of what went wrong."""
-    from gateway.drivers.opcua.certificates import CertificateError
+    from gateway.drivers.opcua.secure_channel.certificates import CertificateError
 
     try:
         yield
@@ -97,7 +97,7 @@ def _told() -> Iterator[None]:
 @contextmanager
 def _opened(folder: Path | None, config: Path) -> Iterator[tuple["Pki", str | None]]:
     """The folder of certificates, and the application URI if the configuration has one."""
-    from gateway.drivers.opcua.pki import Pki
+    from gateway.drivers.opcua.secure_channel.pki import Pki
 
     if folder is not None:
         yield Pki(folder), None
@@ -114,7 +114,7 @@ def _configured(config: Path) -> tuple[list[str], list[str]]:
     from gateway.cli.check import show_problems
     from gateway.config.load import load_plant
     from gateway.config.problems import ConfigError
-    from gateway.drivers.opcua.security_settings import OpcUaSecurity
+    from gateway.drivers.opcua.secure_channel.security_settings import OpcUaSecurity
 
     try:
         plant = load_plant(config)
@@ -130,7 +130,7 @@ def _table(entries: list["Entry"], now: int) -> "Table":
     from rich.markup import escape
     from rich.table import Table
 
-    from gateway.drivers.opcua.certificates import EXPIRY_NOTICE, days_left, thumbprint
+    from gateway.drivers.opcua.secure_channel.certificates import EXPIRY_NOTICE, days_left, thumbprint
 
     table = Table("role", "subject", "thumbprint (SHA-256)", "days left", "file")
     for entry in entries:
@@ -148,7 +148,7 @@ def _table(entries: list["Entry"], now: int) -> "Table":
 def _subject(entry: "Entry") -> str:
     from rich.markup import escape
 
-    from gateway.drivers.opcua.certificates import subject
+    from gateway.drivers.opcua.secure_channel.certificates import subject
 
     return entry.certificate if isinstance(entry.certificate, str) else escape(subject(entry.certificate))
 

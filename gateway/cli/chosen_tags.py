@@ -8,8 +8,8 @@ from typing import Any
 
 from gateway.cli.usage import UsageError
 from gateway.config.plant import Device, Plant
-from gateway.domain.conversion import to_engineering
-from gateway.domain.tag_spec import TagSpec
+from gateway.domain.tags.conversion import to_engineering
+from gateway.domain.tags.tag_spec import TagSpec
 from gateway.domain.values import TagChange, TagId, Value
 from gateway.drivers.base import Clock, Driver, Tag
 from gateway.drivers.registry import DRIVERS

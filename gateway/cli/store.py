@@ -85,7 +85,7 @@ def salvage(config: Config = Path("config"), file: File = None) -> None:
 
     def command() -> int:
         from gateway.cli.usage import UsageError
-        from gateway.store.integrity import is_ours, mark
+        from gateway.store.salvaging.integrity import is_ours, mark
 
         path = _record(config, file)
         if not path.is_file() or not is_ours(path):

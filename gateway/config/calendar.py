@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from gateway.config.section import Name, Section
 from gateway.config.yaml_reader import KeyPath
-from gateway.domain.shifts import DAY, ShiftCalendar, ShiftPattern
+from gateway.domain.state.shifts import DAY, ShiftCalendar, ShiftPattern
 
 WEEK: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 

@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from gateway.config.section import Name, Section
-from gateway.domain.download_spec import Allowance
-from gateway.domain.profiles import PROFILES
-from gateway.domain.states import State
+from gateway.domain.state.states import State
 from gateway.domain.values import DataType
+from gateway.domain.writing.download_spec import Allowance
+from gateway.domain.writing.profiles import PROFILES
 from gateway.drivers.base import Seconds
 
 

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from gateway.config.section import Name, Section, Unit
-from gateway.domain.job_spec import FIELDS, StartPolicy
-from gateway.domain.job_states import Action, ReturnCode
+from gateway.domain.contract.job_states import Action, ReturnCode
 from gateway.domain.values import DataType
+from gateway.domain.writing.job_spec import FIELDS, StartPolicy
 from gateway.drivers.base import Seconds
 
 

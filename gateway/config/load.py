@@ -15,10 +15,10 @@ from gateway.config.resolve import EquipmentResolver
 from gateway.config.resolve_jobs import job_tags
 from gateway.config.validation import Reporter, allowed_keys, unknown_key
 from gateway.config.yaml_reader import Document, KeyPath, read_yaml
-from gateway.domain.allow_list import allow_list
+from gateway.domain.commands.allow_list import allow_list
 from gateway.domain.equipment import EquipmentSpec
-from gateway.domain.production_spec import ProductionSpec
-from gateway.domain.shifts import ShiftCalendar
+from gateway.domain.production.production_spec import ProductionSpec
+from gateway.domain.state.shifts import ShiftCalendar
 from gateway.domain.values import MethodCall, TagId
 from gateway.drivers.base import DeviceSettings, Tag
 from gateway.drivers.registry import DRIVERS, DriverEntry

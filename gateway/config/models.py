@@ -11,10 +11,10 @@ from gateway.config.download_models import DownloadSection
 from gateway.config.job_models import JobControlSection
 from gateway.config.section import PATH, Name, Rate, Section, Unit
 from gateway.config.sizes import Bytes
-from gateway.domain.counters import RestartPolicy
-from gateway.domain.kpi import IsoTime
-from gateway.domain.orders import OrderSource
-from gateway.domain.states import State
+from gateway.domain.production.counters import RestartPolicy
+from gateway.domain.production.kpi import IsoTime
+from gateway.domain.production.orders import OrderSource
+from gateway.domain.state.states import State
 from gateway.domain.values import DataType
 from gateway.drivers.base import Seconds
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.domain.allow_list import NOTHING, AllowList
+from gateway.domain.commands.allow_list import NOTHING, AllowList
 from gateway.domain.equipment import EquipmentSpec
 from gateway.drivers.base import DeviceSettings, Tag
 from gateway.mqtt.settings import MqttSettings

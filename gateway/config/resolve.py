@@ -20,17 +20,17 @@ from gateway.config.resolve_tags import DerivedResolver, resolve_pace
 from gateway.config.resolve_usage import AlarmResolver
 from gateway.config.validation import Reporter
 from gateway.config.yaml_reader import Document, KeyPath
-from gateway.domain.alarms import AlarmSpec
-from gateway.domain.conversion import Conversion
-from gateway.domain.download_spec import DownloadSpec
 from gateway.domain.equipment import EquipmentSpec
-from gateway.domain.expressions import Compiled, ExpressionError, compile_expression, tags_used
-from gateway.domain.lanes import LaneSpec
-from gateway.domain.orders import OrderSource
-from gateway.domain.pacing import Pace
-from gateway.domain.states import StateSpec
-from gateway.domain.tag_spec import TagSpec
+from gateway.domain.production.lanes import LaneSpec
+from gateway.domain.production.orders import OrderSource
+from gateway.domain.state.alarms import AlarmSpec
+from gateway.domain.state.states import StateSpec
+from gateway.domain.tags.conversion import Conversion
+from gateway.domain.tags.expressions import Compiled, ExpressionError, compile_expression, tags_used
+from gateway.domain.tags.pacing import Pace
+from gateway.domain.tags.tag_spec import TagSpec
 from gateway.domain.values import DataType
+from gateway.domain.writing.download_spec import DownloadSpec
 
 ResolvedTags = Mapping[str, tuple[TagSection, str] | None]
 

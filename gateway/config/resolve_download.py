@@ -7,12 +7,12 @@ from gateway.config.models import EquipmentSection, TagSection
 from gateway.config.resolve_handshake import HandshakeResolver, Names
 from gateway.config.resolve_tags import NUMBERS
 from gateway.config.yaml_reader import KeyPath
-from gateway.domain.conversion import Conversion
-from gateway.domain.download_spec import Condition, DownloadSpec, ParameterSpec
-from gateway.domain.expressions import Compiled
-from gateway.domain.handshake import Handshake
-from gateway.domain.profiles import PROFILES
+from gateway.domain.tags.conversion import Conversion
+from gateway.domain.tags.expressions import Compiled
 from gateway.domain.values import DataType
+from gateway.domain.writing.download_spec import Condition, DownloadSpec, ParameterSpec
+from gateway.domain.writing.handshake import Handshake
+from gateway.domain.writing.profiles import PROFILES
 
 
 def _milliseconds(seconds: float) -> int:

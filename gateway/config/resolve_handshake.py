@@ -9,14 +9,14 @@ from gateway.config.download_models import HandshakeSection, MethodSection
 from gateway.config.models import TagSection
 from gateway.config.validation import unknown_key
 from gateway.config.yaml_reader import KeyPath
-from gateway.domain.conversion import Conversion
-from gateway.domain.download_spec import ParameterSpec
-from gateway.domain.expressions import Compiled
-from gateway.domain.handshake import BufferLayout, Handshake, Kind, MethodCommit
-from gateway.domain.profiles import PROFILES
-from gateway.domain.recipe_buffer import CHECKSUMS, FORMATS, ORDERS
+from gateway.domain.tags.conversion import Conversion
+from gateway.domain.tags.expressions import Compiled
 from gateway.domain.times import parse_duration
 from gateway.domain.values import INTEGER_RANGES, Argument, DataType, MethodCall, PlainValue
+from gateway.domain.writing.download_spec import ParameterSpec
+from gateway.domain.writing.handshake import BufferLayout, Handshake, Kind, MethodCommit
+from gateway.domain.writing.profiles import PROFILES
+from gateway.domain.writing.recipe_buffer import CHECKSUMS, FORMATS, ORDERS
 
 LAYOUT: Final[dict[str, tuple[str, ...]]] = {"algorithm": tuple(CHECKSUMS), "byte_order": tuple(ORDERS)}
 """The keys of a profile with a checksum, and what they may be; the first is the default."""

@@ -5,13 +5,13 @@ from typing import Any, Final
 from gateway.config.job_models import JobControlSection, JobParameterSection
 from gateway.config.resolve_handshake import Names
 from gateway.config.resolve_tags import NUMBERS
-from gateway.domain.conversion import Conversion
-from gateway.domain.download_spec import Condition, DownloadSpec, ParameterSpec
-from gateway.domain.handshake import Handshake
-from gateway.domain.job_spec import EquipmentUse, JobSpec, MaterialSpec
-from gateway.domain.job_states import CAPACITY, JOB_ORDER_LIST, NAMESPACE
-from gateway.domain.profiles import PROFILES
+from gateway.domain.contract.job_states import CAPACITY, JOB_ORDER_LIST, NAMESPACE
+from gateway.domain.tags.conversion import Conversion
 from gateway.domain.values import DataType
+from gateway.domain.writing.download_spec import Condition, DownloadSpec, ParameterSpec
+from gateway.domain.writing.handshake import Handshake
+from gateway.domain.writing.job_spec import EquipmentUse, JobSpec, MaterialSpec
+from gateway.domain.writing.profiles import PROFILES
 
 LIST_TAG: Final = "job_list"
 CAPACITY_TAG: Final = "job_capacity"

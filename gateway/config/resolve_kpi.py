@@ -5,7 +5,7 @@ from typing import Final
 
 from gateway.config.models import EquipmentSection, TagSection
 from gateway.config.resolve_usage import Report
-from gateway.domain.kpi import KpiSpec
+from gateway.domain.production.kpi import KpiSpec
 
 TIMES: Final = {"ms": 1, "s": 1_000, "min": 60_000, "h": 3_600_000}
 """Milliseconds of the units (UCUM) that a planned cycle can be given in; a rate is `/` and one of them."""

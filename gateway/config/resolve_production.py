@@ -6,11 +6,11 @@ from collections.abc import Callable
 from gateway.config.models import CounterSection, DerivedTagSection, ProductionSection, TagSection
 from gateway.config.resolve_jobs import LIST_TAG
 from gateway.config.resolve_usage import FindSlot, Report, UsageResolver
-from gateway.domain.containers import ContainerSpec
-from gateway.domain.counters import CounterSpec
-from gateway.domain.orders import OrderSource, OrderSpec
-from gateway.domain.production import Derived
-from gateway.domain.production_spec import ProductionSpec
+from gateway.domain.production.containers import ContainerSpec
+from gateway.domain.production.counters import CounterSpec
+from gateway.domain.production.orders import OrderSource, OrderSpec
+from gateway.domain.production.production_spec import ProductionSpec
+from gateway.domain.production.windows import Derived
 from gateway.domain.values import INTEGER_RANGES, DataType
 
 FindTag = Callable[[str], TagSection | DerivedTagSection | None]

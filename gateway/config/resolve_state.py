@@ -8,9 +8,9 @@ from typing import Any, Protocol
 from gateway.config.models import StateSection, TagSection
 from gateway.config.resolve_usage import FindSlot, Report
 from gateway.config.yaml_reader import plain_scalar
-from gateway.domain.expressions import Compiled, compile_expression, tags_used
-from gateway.domain.state_models import STATE_MODELS, ModelRule, Role, StateModel
-from gateway.domain.states import StateRule, StateSpec
+from gateway.domain.state.state_models import STATE_MODELS, ModelRule, Role, StateModel
+from gateway.domain.state.states import StateRule, StateSpec
+from gateway.domain.tags.expressions import Compiled, compile_expression, tags_used
 from gateway.domain.values import DataType, PlainValue
 
 _REASON = re.compile(r"[A-Z0-9_]+(/[A-Z0-9_]+)*")

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from gateway.config.models import DerivedTagSection, PublishSection
 from gateway.config.resolve_state import CompileRule
 from gateway.config.resolve_usage import Report
-from gateway.domain.derived import DerivedTag
-from gateway.domain.expressions import Compiled, tags_used
-from gateway.domain.pacing import Pace
+from gateway.domain.tags.derived import DerivedTag
+from gateway.domain.tags.expressions import Compiled, tags_used
+from gateway.domain.tags.pacing import Pace
 from gateway.domain.values import INTEGER_RANGES, DataType, TagId
 
 NUMBERS = frozenset({*INTEGER_RANGES, DataType.FLOAT32, DataType.FLOAT64})

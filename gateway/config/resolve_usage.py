@@ -4,14 +4,14 @@ from typing import Protocol
 
 from gateway.config.models import AlarmsSection, ProductionSection
 from gateway.config.yaml_reader import KeyPath
-from gateway.domain.alarm_sources import AlarmBit, AlarmEntry
-from gateway.domain.alarms import AlarmSpec, AlarmText, Delays
-from gateway.domain.energy import EnergySpec
-from gateway.domain.genealogy import ScanSpec
-from gateway.domain.materials import MaterialSpec
-from gateway.domain.quality import SampleSpec
-from gateway.domain.tools import ToolSpec
-from gateway.domain.usage import UsageSpec
+from gateway.domain.consumption.energy import EnergySpec
+from gateway.domain.consumption.genealogy import ScanSpec
+from gateway.domain.consumption.materials import MaterialSpec
+from gateway.domain.consumption.quality import SampleSpec
+from gateway.domain.consumption.tools import ToolSpec
+from gateway.domain.production.usage import UsageSpec
+from gateway.domain.state.alarm_sources import AlarmBit, AlarmEntry
+from gateway.domain.state.alarms import AlarmSpec, AlarmText, Delays
 
 
 class FindSlot(Protocol):

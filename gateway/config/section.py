@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from gateway.domain.units import is_unit, nearest_units
+from gateway.domain.tags.units import is_unit, nearest_units
 
 NAME = r"^[A-Za-z0-9_.-]+$"
 """Names become parts of topics and tag ids: no space, slash, wildcard or control character."""

@@ -9,13 +9,11 @@ from msgspec import field
 from gateway.domain.backfill import is_covered
 from gateway.domain.checkpoints import past_records, with_departed
 from gateway.domain.clock_jump import move_timers
-from gateway.domain.commands import Commands
-from gateway.domain.contacts import Contacts
-from gateway.domain.effects import Effects, GatewayIdentity, Recorder, SequenceMemory
-from gateway.domain.envelope import NOBODY, Kept, Sender
-from gateway.domain.equipment import Equipment, EquipmentMemory, EquipmentSpec
-from gateway.domain.event_data import Report
-from gateway.domain.gateway_events import (
+from gateway.domain.commands.intake import Commands
+from gateway.domain.commands.uplink_requests import Ranges
+from gateway.domain.contract.envelope import NOBODY, Kept, Sender
+from gateway.domain.contract.event_data import Report
+from gateway.domain.contract.gateway_events import (
     GatewayCertificate,
     GatewayClock,
     GatewayConnection,
@@ -23,18 +21,20 @@ from gateway.domain.gateway_events import (
     GatewayOutage,
     GatewayRestarted,
 )
-from gateway.domain.locks import WriteLocks
+from gateway.domain.contract.objections import Objection
+from gateway.domain.contract.requests import Command
+from gateway.domain.effects import Effects, GatewayIdentity, Recorder, SequenceMemory
+from gateway.domain.equipment import Equipment, EquipmentMemory, EquipmentSpec
 from gateway.domain.losses import losses
-from gateway.domain.objections import Objection
 from gateway.domain.operations import OperationResult
-from gateway.domain.requests import Command
 from gateway.domain.shared import SharedRecord
-from gateway.domain.states import Cause
+from gateway.domain.state.states import Cause
+from gateway.domain.tags.contacts import Contacts
 from gateway.domain.times import format_timestamp
 from gateway.domain.uplink import BrokerName, NumberedNotice
 from gateway.domain.uplink_reports import births, reports
-from gateway.domain.uplink_requests import Ranges
 from gateway.domain.values import Backfill, Batch, Timestamp
+from gateway.domain.writing.locks import WriteLocks
 
 GATEWAY_KEY = "gateway"
 CONTACTS_KEY = "contacts"

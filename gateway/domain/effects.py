@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 from msgspec import field
 
-from gateway.domain.envelope import Answer, Event, Kept, Sender, Telemetry, event_id
-from gateway.domain.events import EventData, OrderRef
+from gateway.domain.contract.envelope import Answer, Event, Kept, Sender, Telemetry, event_id
+from gateway.domain.contract.events import EventData, OrderRef
 from gateway.domain.operations import CommandEnd, Operation
 from gateway.domain.uplink import UplinkRequest
 from gateway.domain.values import TimeQuality, Timestamp

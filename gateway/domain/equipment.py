@@ -10,31 +10,19 @@ from functools import partial
 import msgspec
 from msgspec import field
 
-from gateway.domain.alarm_sources import AlarmShown
-from gateway.domain.alarms import AlarmEvent, AlarmMemory, Alarms, AlarmSpec
-from gateway.domain.attribution import Attribution, Context
-from gateway.domain.contacts import Contacts
-from gateway.domain.conversion import to_engineering
-from gateway.domain.derived import DerivedTag, DerivedTags
-from gateway.domain.deviations import DeviationMemory, Deviations
-from gateway.domain.download_memory import DownloadMemory
-from gateway.domain.download_spec import DownloadSpec
+from gateway.domain.contract.events import DowntimeClosed, EquipmentState
 from gateway.domain.effects import Recorder, SequenceMemory
-from gateway.domain.events import DowntimeClosed, EquipmentState
-from gateway.domain.expressions import Inputs
-from gateway.domain.heartbeats import Heartbeats
-from gateway.domain.history import History
-from gateway.domain.job_progress import JobMemory, job_progress
-from gateway.domain.kpi import Kpi, KpiMemory, KpiSpec
-from gateway.domain.lanes import LaneMemory, Lanes, LaneSpec
-from gateway.domain.pacing import PacedTags, TellValue
-from gateway.domain.production_spec import ProductionMemory, ProductionSpec
-from gateway.domain.run_parameters import RunParameters
-from gateway.domain.scans import Entry, Scans
+from gateway.domain.production.attribution import Attribution, Context
+from gateway.domain.production.history import History
+from gateway.domain.production.kpi import Kpi, KpiMemory, KpiSpec
+from gateway.domain.production.lanes import LaneMemory, Lanes, LaneSpec
+from gateway.domain.production.production_spec import ProductionMemory, ProductionSpec
+from gateway.domain.production.shift_report import ShiftReport
 from gateway.domain.shared import SharedRecord
-from gateway.domain.shift_report import ShiftReport
-from gateway.domain.shifts import ShiftCalendar, ShiftMemory
-from gateway.domain.states import (
+from gateway.domain.state.alarm_sources import AlarmShown
+from gateway.domain.state.alarms import AlarmEvent, AlarmMemory, Alarms, AlarmSpec
+from gateway.domain.state.shifts import ShiftCalendar, ShiftMemory
+from gateway.domain.state.states import (
     STOPS,
     Cause,
     Observation,
@@ -45,11 +33,23 @@ from gateway.domain.states import (
     Transition,
     observe,
 )
-from gateway.domain.tag_spec import TagSpec
+from gateway.domain.tags.contacts import Contacts
+from gateway.domain.tags.conversion import to_engineering
+from gateway.domain.tags.derived import DerivedTag, DerivedTags
+from gateway.domain.tags.expressions import Inputs
+from gateway.domain.tags.heartbeats import Heartbeats
+from gateway.domain.tags.pacing import PacedTags, TellValue
+from gateway.domain.tags.run_parameters import RunParameters
+from gateway.domain.tags.scans import Entry, Scans
+from gateway.domain.tags.tag_spec import TagSpec
+from gateway.domain.tags.units import common_code
 from gateway.domain.times import MAX_LEAD, format_timestamp, whole_seconds
-from gateway.domain.units import common_code
 from gateway.domain.values import ConditionChange, StatusCode, TagChange, TagId, Timestamp
-from gateway.domain.write_safety import WriteMemory
+from gateway.domain.writing.deviations import DeviationMemory, Deviations
+from gateway.domain.writing.download_memory import DownloadMemory
+from gateway.domain.writing.download_spec import DownloadSpec
+from gateway.domain.writing.job_progress import JobMemory, job_progress
+from gateway.domain.writing.write_safety import WriteMemory
 
 
 class EquipmentSpec(msgspec.Struct, frozen=True):

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from gateway.domain.event_data import Report
-from gateway.domain.gateway_events import DataGap, DeviceClock, TagDrift
+from gateway.domain.contract.event_data import Report
+from gateway.domain.contract.gateway_events import DataGap, DeviceClock, TagDrift
 from gateway.domain.times import format_timestamp
 from gateway.domain.values import Batch
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from msgspec import field
 
-from gateway.domain.objections import Objection
-from gateway.domain.param_events import ParamItem
+from gateway.domain.contract.objections import Objection
+from gateway.domain.contract.param_events import ParamItem
 from gateway.domain.values import CallResult, MethodCall, PlainValue, TagChange, TagId, TagWrite, WriteResult
 
 

@@ -3,11 +3,11 @@
 import msgspec
 from msgspec import field
 
-from gateway.domain.locks import WriteLocks
-from gateway.domain.master_data import MasterData
-from gateway.domain.orders import KnownOrder
-from gateway.domain.parameters import ParameterLibrary
+from gateway.domain.dispatching.master_data import MasterData
+from gateway.domain.dispatching.parameters import ParameterLibrary
+from gateway.domain.production.orders import KnownOrder
 from gateway.domain.uplink import UplinkMemory
+from gateway.domain.writing.locks import WriteLocks
 
 
 class SharedRecord(msgspec.Struct):

@@ -4,9 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Final, TypeVar
 
-from gateway.domain.effects import GatewayIdentity, Recorder
-from gateway.domain.event_data import Report
-from gateway.domain.gateway_events import (
+from gateway.domain.contract.event_data import Report
+from gateway.domain.contract.gateway_events import (
     DroppedRange,
     GatewayBirth,
     GatewayDropped,
@@ -15,6 +14,7 @@ from gateway.domain.gateway_events import (
     LastNumbers,
     LostRange,
 )
+from gateway.domain.effects import GatewayIdentity, Recorder
 from gateway.domain.times import format_timestamp
 from gateway.domain.uplink import (
     BrokerName,

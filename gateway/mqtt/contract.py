@@ -13,10 +13,10 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.domain.envelope import Answer, Event
-from gateway.domain.event_data import EventData, Level, UtcTime
-from gateway.domain.events import EVENT_TYPES
-from gateway.domain.requests import COMMAND_TYPES, EQUIPMENT_COMMANDS, GATEWAY_COMMANDS
+from gateway.domain.contract.envelope import Answer, Event
+from gateway.domain.contract.event_data import EventData, Level, UtcTime
+from gateway.domain.contract.events import EVENT_TYPES
+from gateway.domain.contract.requests import COMMAND_TYPES, EQUIPMENT_COMMANDS, GATEWAY_COMMANDS
 from gateway.mqtt.contract_messages import (
     CurrentOrder,
     CurrentParameters,

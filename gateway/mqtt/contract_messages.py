@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, field
 
-from gateway.domain.event_data import CauseName, OrderRef, StateName, UtcTime
+from gateway.domain.contract.event_data import CauseName, OrderRef, StateName, UtcTime
 from gateway.domain.values import PlainValue
 
 

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from gateway.domain.envelope import NOBODY, Answer, Event, Kept, Sender, Telemetry
-from gateway.domain.objections import Objection
-from gateway.domain.requests import COMMAND_TYPES, Command, ParamsDownload, ParamsRelease
+from gateway.domain.contract.envelope import NOBODY, Answer, Event, Kept, Sender, Telemetry
+from gateway.domain.contract.objections import Objection
+from gateway.domain.contract.requests import COMMAND_TYPES, Command, ParamsDownload, ParamsRelease
 from gateway.domain.times import format_timestamp, parse_timestamp
 
 MAX_COMMAND_BYTES = 256_000

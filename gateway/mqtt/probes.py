@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal, NamedTuple
 import msgspec
 from msgspec import Meta, field
 
-from gateway.domain.event_data import Level
+from gateway.domain.contract.event_data import Level
 from gateway.mqtt.payloads import encode_json
 from gateway.mqtt.topics import Topics
 

@@ -2,8 +2,8 @@
 
 from typing import Final, NamedTuple
 
-from gateway.domain.event_data import Level
-from gateway.domain.events import EVENT_TYPES
+from gateway.domain.contract.event_data import Level
+from gateway.domain.contract.events import EVENT_TYPES
 
 OF_THE_GATEWAY: Final = frozenset(kind.type for kind in EVENT_TYPES if Level.GATEWAY in kind.levels)
 

@@ -14,10 +14,10 @@ import msgspec
 from cryptography import x509
 
 from gateway.config.plant import Plant
-from gateway.domain.event_data import Level
+from gateway.domain.contract.event_data import Level
 from gateway.domain.values import Timestamp
-from gateway.drivers.opcua.certificate_files import read_certificate
-from gateway.drivers.opcua.certificates import (
+from gateway.drivers.opcua.secure_channel.certificate_files import read_certificate
+from gateway.drivers.opcua.secure_channel.certificates import (
     EXPIRY_NOTICE,
     CertificateError,
     days_left,

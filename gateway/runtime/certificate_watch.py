@@ -17,10 +17,10 @@ from cryptography import x509
 from gateway.config.plant import Plant
 from gateway.domain.values import Timestamp
 from gateway.drivers.base import Clock
-from gateway.drivers.opcua.certificate_files import read_certificate
-from gateway.drivers.opcua.certificates import CertificateError, Expiring, expiring, first_of_chain
-from gateway.drivers.opcua.pki import Pki
-from gateway.drivers.opcua.security_settings import OpcUaSecurity
+from gateway.drivers.opcua.secure_channel.certificate_files import read_certificate
+from gateway.drivers.opcua.secure_channel.certificates import CertificateError, Expiring, expiring, first_of_chain
+from gateway.drivers.opcua.secure_channel.pki import Pki
+from gateway.drivers.opcua.secure_channel.security_settings import OpcUaSecurity
 from gateway.mqtt.settings import MqttSettings
 from gateway.mqtt.tls import reason_of
 from gateway.mqtt.visits import certificate_of

@@ -6,10 +6,10 @@ from typing import Final
 
 import structlog
 
-from gateway.domain.envelope import Sender
-from gateway.domain.event_data import Level
-from gateway.domain.objections import Objection
-from gateway.domain.requests import EQUIPMENT_COMMANDS, GATEWAY_COMMANDS, Command
+from gateway.domain.contract.envelope import Sender
+from gateway.domain.contract.event_data import Level
+from gateway.domain.contract.objections import Objection
+from gateway.domain.contract.requests import EQUIPMENT_COMMANDS, GATEWAY_COMMANDS, Command
 from gateway.domain.values import Timestamp
 from gateway.mqtt.client import Incoming
 from gateway.mqtt.payloads import Refused, digest_of

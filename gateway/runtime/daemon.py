@@ -16,17 +16,17 @@ from gateway import __version__
 from gateway.audit.folder import AuditFolder, Head
 from gateway.audit.trail import AuditTrail, audit_folder
 from gateway.config.plant import Plant
+from gateway.domain.contract.envelope import Kept
 from gateway.domain.core import CONTACTS_KEY, Core
+from gateway.domain.dispatching.forgetting import KEPT
 from gateway.domain.effects import GatewayIdentity
-from gateway.domain.envelope import Kept
-from gateway.domain.forgetting import KEPT
-from gateway.domain.locks import WriteLocks
 from gateway.domain.operations import Operation, OperationResult
 from gateway.domain.times import format_timestamp
 from gateway.domain.uplink import BrokerName, SalvagedRecord, UplinkRequest
 from gateway.domain.values import Batch
+from gateway.domain.writing.locks import WriteLocks
 from gateway.drivers.base import Clock
-from gateway.drivers.opcua.certificates import Expiring
+from gateway.drivers.opcua.secure_channel.certificates import Expiring
 from gateway.mqtt.client import Incoming
 from gateway.mqtt.contract_messages import GatewayStatus, LockedDevice
 from gateway.mqtt.payloads import Refused, decode_command, decode_kept, encode_json

@@ -8,7 +8,7 @@ from typing import Protocol
 import structlog
 
 from gateway.config.plant import Device
-from gateway.domain.objections import Objection
+from gateway.domain.contract.objections import Objection
 from gateway.domain.operations import Operation, OperationResult
 from gateway.domain.values import Batch, CallResult, StatusCode, TagChange, WriteResult, is_bad
 from gateway.drivers.base import Clock, Driver, LinkLost

@@ -16,8 +16,8 @@ import msgspec
 from gateway.audit.folder import AuditError, AuditFolder, give_to_owner
 from gateway.audit.lines import Entry
 from gateway.audit.trail import audit_folder
-from gateway.domain.locks import Lock, WriteLocks
 from gateway.domain.values import Timestamp
+from gateway.domain.writing.locks import Lock, WriteLocks
 
 _NONE: Final = WriteLocks()
 

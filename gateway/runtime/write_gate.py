@@ -9,9 +9,9 @@ import structlog
 from gateway.audit.folder import AuditError, Head
 from gateway.audit.lines import Change, Entry, shown
 from gateway.config.plant import Device
-from gateway.domain.locks import WriteLocks
-from gateway.domain.objections import Objection
+from gateway.domain.contract.objections import Objection
 from gateway.domain.operations import CommandEnd, Operation, OperationResult
+from gateway.domain.writing.locks import WriteLocks
 from gateway.drivers.base import Clock
 from gateway.drivers.opcua.status_codes import status_name
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.store.integrity import is_damage, log_of, was_left_open
+from gateway.store.salvaging.integrity import is_damage, log_of, was_left_open
 from gateway.store.schema import APPLICATION_ID, PUBLISHED, VERSION, StoreDamaged, StoreError
 
 Connection = sqlite3.Connection

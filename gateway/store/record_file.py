@@ -10,11 +10,11 @@ from zlib import crc32
 import structlog
 
 from gateway.domain.uplink import NumberedNotice, QuarantinedMessages, SalvagedRecord
-from gateway.store.integrity import is_damage, is_ours, log_of, marked, note_closed, note_open
 from gateway.store.notices import Notices
 from gateway.store.outbox import Outbox
 from gateway.store.records import RetainedRow, Statistics, StoredAnswer, Transaction
-from gateway.store.salvage import from_nothing, salvage, without_log
+from gateway.store.salvaging.integrity import is_damage, is_ours, log_of, marked, note_closed, note_open
+from gateway.store.salvaging.salvage import from_nothing, salvage, without_log
 from gateway.store.schema import StoreDamaged, StoreError, StoreFull, prepare
 
 log = structlog.get_logger()

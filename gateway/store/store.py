@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import Final, Self, TypeVar
 
 from gateway.domain.uplink import NumberedNotice, SalvagedRecord
-from gateway.store.integrity import is_damage, mark
 from gateway.store.record_file import RecordFile
 from gateway.store.records import (
     Backlog,
@@ -25,6 +24,7 @@ from gateway.store.records import (
     StoredEvent,
     Transaction,
 )
+from gateway.store.salvaging.integrity import is_damage, mark
 from gateway.store.schema import StoreDamaged
 
 _Result = TypeVar("_Result")

@@ -8,9 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.cli.app import app
-from gateway.drivers.opcua.certificate_files import read_certificate
-from gateway.drivers.opcua.certificates import DAY, application_uris, thumbprint
-from gateway.drivers.opcua.pki import Pki
+from gateway.drivers.opcua.secure_channel.certificate_files import read_certificate
+from gateway.drivers.opcua.secure_channel.certificates import DAY, application_uris, thumbprint
+from gateway.drivers.opcua.secure_channel.pki import Pki
 
 PLANT = """\
 gateway: {id: edge-01, site: ACME/HZ, store: STORE}

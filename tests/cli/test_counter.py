@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from gateway.cli.app import app
 from gateway.cli.ask import Unanswered, ask
 from gateway.config.load import load_plant
-from gateway.domain.envelope import Answer
+from gateway.domain.contract.envelope import Answer
 from gateway.mqtt.payloads import encode_answer
 from tests.brokers import Consumer, Mosquitto, eventually, free_port, mute_broker
 from tests.contract import the_contract

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config.problems import ConfigError
-from gateway.domain.units import COMMON_CODES, common_code, is_unit, nearest_units
+from gateway.domain.tags.units import COMMON_CODES, common_code, is_unit, nearest_units
 from tests.domain.one_machine import plant_of
 
 WHERE = "equipment > ACME/HZ/PACK/L1/M1"

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from gateway.config.load import load_plant
-from gateway.domain.parameter_classes import STATES
-from gateway.domain.requests import COMMAND_TYPES
+from gateway.domain.contract.requests import COMMAND_TYPES
+from gateway.domain.writing.parameter_classes import STATES
 from tests.stage import ROOT
 
 DOCS = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
@@ -28,7 +28,8 @@ def test_every_command_is_there_with_its_keys(kind: str) -> None:
 
 
 def test_every_code_is_explained() -> None:
-    sources = [(ROOT / "gateway" / "domain" / f"{name}.py").read_text(encoding="utf-8") for name in MODULES]
+    files = {file.stem: file for file in (ROOT / "gateway" / "domain").rglob("*.py")}
+    sources = [files[name].read_text(encoding="utf-8") for name in MODULES]
     codes = {code for source in sources for code in re.findall(r'Objection\(\s*"(\w+)"', source)}
     assert len(codes) > 30
     assert [code for code in sorted(codes - ELSEWHERE) if f"`{code}`" not in DOCS] == []

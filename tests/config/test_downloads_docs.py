@@ -6,9 +6,9 @@ from textwrap import indent
 
 import pytest
 
-import gateway.domain.download as download_machine
+import gateway.domain.writing.download as download_machine
 from gateway.config.load import load_plant
-from gateway.domain.profiles import PROFILES
+from gateway.domain.writing.profiles import PROFILES
 from tests.stage import ROOT
 
 DOCS = (ROOT / "docs" / "downloads.md").read_text(encoding="utf-8")

@@ -7,8 +7,8 @@ from textwrap import indent
 import pytest
 
 from gateway.config.load import load_plant
-from gateway.domain.expressions import FUNCTIONS
-from gateway.domain.state_models import STATE_MODELS
+from gateway.domain.state.state_models import STATE_MODELS
+from gateway.domain.tags.expressions import FUNCTIONS
 from tests.stage import ROOT
 
 DOCS = (ROOT / "docs" / "equipment.md").read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from gateway.cli.app import app
 from gateway.config.load import load_plant
-from gateway.domain.profiles import PROFILES
+from gateway.domain.writing.profiles import PROFILES
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(folder for folder in (ROOT / "docs" / "examples").iterdir() if folder.is_dir())

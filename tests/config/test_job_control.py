@@ -9,7 +9,7 @@ import pytest
 from gateway.config.load import load_plant
 from gateway.config.plant import Plant
 from gateway.config.problems import ConfigError
-from gateway.domain.job_states import NAMESPACE, Action, method_node
+from gateway.domain.contract.job_states import NAMESPACE, Action, method_node
 from tests.stage import ROOT
 
 DOCS = (ROOT / "docs" / "job_control.md").read_text(encoding="utf-8")

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from gateway.config.load import load_plant
-from gateway.domain.kpi import IsoTime, KpiSpec
-from gateway.domain.states import State
+from gateway.domain.production.kpi import IsoTime, KpiSpec
+from gateway.domain.state.states import State
 from tests.config.test_check import DEVICE, GATEWAY, problems
 
 MACHINE = """\

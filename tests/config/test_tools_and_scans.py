@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from gateway.config.load import load_plant
-from gateway.domain.genealogy import ScanSpec
-from gateway.domain.tools import ToolSpec
+from gateway.domain.consumption.genealogy import ScanSpec
+from gateway.domain.consumption.tools import ToolSpec
 from tests.config.test_check import DEVICE, GATEWAY, problems
 
 MACHINE = """\

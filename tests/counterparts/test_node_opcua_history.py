@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from node_plants import NodeProcess, running
 
-from gateway.drivers.opcua import history
+from gateway.drivers.opcua.subscribing import history
 from simulators.proxy import FaultProxy
 from tests.drivers.opcua_links import link, tag, until
 

@@ -9,7 +9,7 @@ import pytest
 from asyncua.client.client import Client
 from node_plants import NodeProcess, once, running
 
-from gateway.domain.acknowledgement import ACKNOWLEDGE
+from gateway.domain.commands.acknowledgement import ACKNOWLEDGE
 from gateway.domain.values import (
     Argument,
     CallResult,
@@ -21,9 +21,9 @@ from gateway.domain.values import (
     is_bad,
 )
 from gateway.drivers.base import LinkLost
-from gateway.drivers.opcua import channel
 from gateway.drivers.opcua.config import OpcUaSettings
 from gateway.drivers.opcua.driver import OpcUaDriver
+from gateway.drivers.opcua.secure_channel import channel
 from simulators.proxy import FaultProxy
 from tests.drivers.clocks import PlantClock
 from tests.drivers.opcua_links import Record, link, tag, until

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from gateway.config.load import load_plant
 from gateway.config.plant import Plant
-from gateway.domain.states import Observation, observe
+from gateway.domain.state.states import Observation, observe
 from gateway.domain.times import format_timestamp
 from gateway.domain.values import Value
 from tests.stage import Stage

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gateway.domain.envelope import Answer
+from gateway.domain.contract.envelope import Answer
 from gateway.domain.values import Value
 from tests.domain.one_machine import machine, tags
 from tests.stage import Stage, writes_of

@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 
-from gateway.domain.checksums import crc16_modbus
 from gateway.domain.operations import Operation, OperationResult
-from gateway.domain.profiles import PROFILES
-from gateway.domain.recipe_buffer import buffer_bytes
 from gateway.domain.values import CallResult, DataType, TagChange, WriteResult
+from gateway.domain.writing.checksums import crc16_modbus
+from gateway.domain.writing.profiles import PROFILES
+from gateway.domain.writing.recipe_buffer import buffer_bytes
 
 OLD = {"speed": 100, "oven": 1700}
 NEW = {"speed": 120, "oven": 1750}

@@ -6,7 +6,7 @@ from opcua_servers import plc
 from secure_links import World
 from secure_servers import make_certificate, make_key, make_pki, secure_plc
 
-from gateway.drivers.opcua.pki import Pki
+from gateway.drivers.opcua.secure_channel.pki import Pki
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -15,7 +15,7 @@ from asyncua.ua.ua_binary import struct_from_binary, struct_to_binary
 from gateway.domain.values import DataType
 from gateway.drivers.base import Tag
 from gateway.drivers.opcua.config import OpcUaAddress
-from gateway.drivers.opcua.publications import PublicationDecoder
+from gateway.drivers.opcua.subscribing.publications import PublicationDecoder
 from gateway.drivers.opcua.values import ValueDecoder
 
 VALUES = 1_000

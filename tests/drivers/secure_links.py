@@ -15,7 +15,7 @@ from gateway.domain.values import DataType
 from gateway.drivers.base import LinkLost, Tag
 from gateway.drivers.opcua.config import OpcUaAddress, OpcUaSettings
 from gateway.drivers.opcua.driver import OpcUaDriver
-from gateway.drivers.opcua.pki import Pki
+from gateway.drivers.opcua.secure_channel.pki import Pki
 
 
 @dataclass

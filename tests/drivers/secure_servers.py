@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
-from gateway.drivers.opcua.pki import Pki
+from gateway.drivers.opcua.secure_channel.pki import Pki
 from tests.drivers.opcua_servers import PLC, Plc
 
 SERVER_URI = "urn:test:plc:server"

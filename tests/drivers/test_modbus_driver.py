@@ -9,8 +9,8 @@ from modbus_devices import device, honest_read, liar
 from modbus_drivers import driver, first, tag, word
 from modbus_memory import Memory
 
-from gateway.domain.checksums import crc16_modbus
 from gateway.domain.values import DataType, StatusCode, TagChange, TagWrite, WriteResult
+from gateway.domain.writing.checksums import crc16_modbus
 from gateway.drivers.modbus.blocks import BlockReader, Seen
 from gateway.drivers.modbus.config import ModbusSettings, Span
 from gateway.drivers.modbus.link import Link

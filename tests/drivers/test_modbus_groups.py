@@ -9,7 +9,7 @@ from modbus_memory import Memory
 
 from gateway.config.load import load_plant
 from gateway.drivers.modbus.driver import ModbusDriver
-from tests.domain.test_contacts import PLANT
+from tests.domain.tags.test_contacts import PLANT
 from tests.stage import Stage, at
 
 

@@ -7,7 +7,7 @@ import pytest
 from gateway.config.load import load_plant
 from gateway.config.plant import Plant
 from gateway.config.problems import ConfigError
-from gateway.domain.conversion import same_value, to_raw
+from gateway.domain.tags.conversion import same_value, to_raw
 from gateway.domain.values import DataType
 
 GATEWAY = """\

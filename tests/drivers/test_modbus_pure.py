@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.domain.checksums import crc16_modbus
 from gateway.domain.values import INTEGER_RANGES, DataType, StatusCode
+from gateway.domain.writing.checksums import crc16_modbus
 from gateway.drivers.base import Tag
 from gateway.drivers.modbus.breaker import Breaker
 from gateway.drivers.modbus.checksum import seal

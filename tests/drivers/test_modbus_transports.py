@@ -8,7 +8,7 @@ from clocks import ManualClock, PlantClock
 from modbus_devices import Asked, honest_read, liar
 from modbus_lines import rtu_over_tcp, sealed
 
-from gateway.domain.conversion import Conversion, to_engineering, to_raw
+from gateway.domain.tags.conversion import Conversion, to_engineering, to_raw
 from gateway.domain.values import DataType, StatusCode, TagChange, TagWrite, WriteResult
 from gateway.drivers.base import Tag
 from gateway.drivers.modbus.budget import Budget

@@ -17,10 +17,10 @@ from typer.testing import CliRunner
 from gateway.cli.app import app
 from gateway.config.load import load_plant
 from gateway.config.problems import ConfigError
-from gateway.domain.acknowledgement import ACKNOWLEDGE
-from gateway.domain.locks import Lock, WriteLocks
+from gateway.domain.commands.acknowledgement import ACKNOWLEDGE
 from gateway.domain.operations import OperationResult
 from gateway.domain.values import Batch
+from gateway.domain.writing.locks import Lock, WriteLocks
 from gateway.runtime.device_link import DeviceLink
 from tests.gates import Remembered, open_gate
 from tests.stage import Stage

@@ -9,8 +9,8 @@ from asyncua import ua
 from asyncua.crypto.validator import CertificateValidator, CertificateValidatorOptions
 from secure_servers import der, make_certificate, make_key, pem, wall
 
-from gateway.drivers.opcua.certificate_files import read_certificate
-from gateway.drivers.opcua.certificates import (
+from gateway.drivers.opcua.secure_channel.certificate_files import read_certificate
+from gateway.drivers.opcua.secure_channel.certificates import (
     DAY,
     CertificateError,
     Expiring,
@@ -22,7 +22,7 @@ from gateway.drivers.opcua.certificates import (
     thumbprint,
     valid_until,
 )
-from gateway.drivers.opcua.pki import REJECTED_KEPT, Pki
+from gateway.drivers.opcua.secure_channel.pki import REJECTED_KEPT, Pki
 
 URI = "urn:edge-1:shopfloor-gateway"
 

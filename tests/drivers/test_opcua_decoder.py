@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from gateway.domain.values import DataType, StatusCode, TagChange
 from gateway.drivers.base import Tag
 from gateway.drivers.opcua.config import OpcUaAddress
-from gateway.drivers.opcua.decoder import ChangeDecoder
-from gateway.drivers.opcua.publications import PublicationDecoder
+from gateway.drivers.opcua.subscribing.decoder import ChangeDecoder
+from gateway.drivers.opcua.subscribing.publications import PublicationDecoder
 from gateway.drivers.opcua.values import ValueDecoder
 
 NAMESPACES = ["http://opcfoundation.org/UA/", "urn:plc"]

@@ -12,7 +12,7 @@ from gateway.domain.values import DataType, TagChange
 from gateway.drivers.base import Tag
 from gateway.drivers.opcua.config import Deadband, OpcUaAddress, OpcUaSettings, check_opcua_device, check_opcua_tag
 from gateway.drivers.opcua.driver import OpcUaDriver
-from gateway.drivers.opcua.snapshots import DATA_LOST
+from gateway.drivers.opcua.subscribing.snapshots import DATA_LOST
 
 
 def tag(name: str, data_type: DataType = DataType.INT32, **address) -> Tag[OpcUaAddress]:

@@ -11,10 +11,10 @@ from opcua_links import link, tag, until
 from opcua_servers import plc, proxy
 
 from gateway.domain.values import DataType, Gap, TagChange
-from gateway.drivers.opcua import backfill, history
 from gateway.drivers.opcua.config import OpcUaSettings, check_opcua_tag
-from gateway.drivers.opcua.last_told import LastTold
-from gateway.drivers.opcua.publications import Publication
+from gateway.drivers.opcua.subscribing import backfill, history
+from gateway.drivers.opcua.subscribing.last_told import LastTold
+from gateway.drivers.opcua.subscribing.publications import Publication
 from tests.drivers.clocks import PlantClock
 
 

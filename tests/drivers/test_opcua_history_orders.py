@@ -12,9 +12,9 @@ from opcua_links import until
 from opcua_servers import PLC, plc, proxy
 
 from gateway.config.load import load_plant
+from gateway.domain.contract.envelope import Event
 from gateway.domain.core import Core
 from gateway.domain.effects import GatewayIdentity
-from gateway.domain.envelope import Event
 from gateway.domain.times import format_timestamp
 from gateway.domain.values import Batch
 from gateway.mqtt.topics import Topics

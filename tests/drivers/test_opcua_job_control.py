@@ -9,7 +9,7 @@ from asyncua import ua
 from job_plants import Cell, Watching, cell, plant
 
 from gateway.config.load import load_plant
-from gateway.domain.job_states import JOB_ORDER_TYPE
+from gateway.domain.contract.job_states import JOB_ORDER_TYPE
 from gateway.domain.values import StructureArgument, is_bad
 from gateway.drivers.base import LinkLost
 from gateway.drivers.opcua.driver import OpcUaDriver

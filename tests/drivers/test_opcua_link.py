@@ -12,7 +12,7 @@ from opcua_drivers import PATIENCE, changes_of, driver, exhaust, our_tasks, tag,
 from opcua_servers import PLC, plc, proxy
 
 from gateway.drivers.base import LinkLost
-from gateway.drivers.opcua import channel
+from gateway.drivers.opcua.secure_channel import channel
 from tests.stopwatch import Stopwatch
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

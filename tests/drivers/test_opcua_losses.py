@@ -11,7 +11,7 @@ from opcua_servers import PLC, plc, proxy
 from secure_servers import make_certificate, make_key, make_pki, secure_plc
 
 from gateway.domain.values import DataType, StatusCode
-from gateway.drivers.opcua.sequence import NotificationNumbers
+from gateway.drivers.opcua.subscribing.sequence import NotificationNumbers
 from tests.stopwatch import Stopwatch
 
 FULL = bool(os.environ.get("FULL"))

@@ -13,7 +13,7 @@ from opcua_servers import PLC, plc, proxy
 from structlog.testing import capture_logs
 
 from gateway.config.plant import Device
-from gateway.domain.allow_list import AllowList
+from gateway.domain.commands.allow_list import AllowList
 from gateway.domain.operations import Operation, OperationResult
 from gateway.domain.values import Argument, Batch, CallResult, DataType, MethodCall, StatusCode, TagWrite
 from gateway.drivers.base import LinkLost, Tag

@@ -18,9 +18,9 @@ from secure_servers import (
 
 from gateway.domain.values import DataType
 from gateway.drivers.base import LinkLost, Tag
-from gateway.drivers.opcua import limits
 from gateway.drivers.opcua.config import OpcUaAddress, OpcUaSettings
 from gateway.drivers.opcua.driver import OpcUaDriver
+from gateway.drivers.opcua.secure_channel import limits
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

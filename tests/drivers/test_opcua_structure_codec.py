@@ -8,8 +8,8 @@ from asyncua import ua
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.drivers.opcua.fields import FieldPath, NoField, find
-from gateway.drivers.opcua.structure_codec import (
+from gateway.drivers.opcua.structured.fields import FieldPath, NoField, find
+from gateway.drivers.opcua.structured.structure_codec import (
     BrokenBody,
     Catalogue,
     Group,

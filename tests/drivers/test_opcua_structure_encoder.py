@@ -6,11 +6,18 @@ import pytest
 from asyncua import ua
 
 from gateway.domain.values import Argument, DataType
-from gateway.drivers.opcua.fields import TYPE_UNKNOWN, NoField
-from gateway.drivers.opcua.standard_structures import STANDARD
-from gateway.drivers.opcua.structure_codec import Absent, Catalogue, Structure, StructureField, Unknown, decode_body
-from gateway.drivers.opcua.structure_encoder import CannotEncode, encode_body
-from gateway.drivers.opcua.structure_text import structure_text
+from gateway.drivers.opcua.structured.fields import TYPE_UNKNOWN, NoField
+from gateway.drivers.opcua.structured.standard_structures import STANDARD
+from gateway.drivers.opcua.structured.structure_codec import (
+    Absent,
+    Catalogue,
+    Structure,
+    StructureField,
+    Unknown,
+    decode_body,
+)
+from gateway.drivers.opcua.structured.structure_encoder import CannotEncode, encode_body
+from gateway.drivers.opcua.structured.structure_text import structure_text
 
 KIND = ua.VariantType
 INNER = ua.NodeId("Inner", 2)

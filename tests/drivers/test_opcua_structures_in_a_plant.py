@@ -19,7 +19,7 @@ from gateway.config.load import load_plant
 from gateway.config.problems import ConfigError
 from gateway.domain.values import StatusCode, TagWrite, WriteResult
 from gateway.drivers.opcua.driver import OpcUaDriver
-from gateway.drivers.opcua.fields import format_field, parse_field
+from gateway.drivers.opcua.structured.fields import format_field, parse_field
 from tests.stage import Stage
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -17,8 +17,8 @@ from secure_servers import (
 )
 from structlog.testing import capture_logs
 
-from gateway.drivers.opcua.certificates import days_left, thumbprint
-from gateway.drivers.opcua.pki import Pki
+from gateway.drivers.opcua.secure_channel.certificates import days_left, thumbprint
+from gateway.drivers.opcua.secure_channel.pki import Pki
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -12,11 +12,11 @@ from typing import Any
 
 from gateway.config.load import load_plant
 from gateway.config.plant import Plant
+from gateway.domain.contract.envelope import Kept
+from gateway.domain.contract.requests import Command
 from gateway.domain.core import Core
 from gateway.domain.effects import Effects, GatewayIdentity
-from gateway.domain.envelope import Kept
 from gateway.domain.operations import Operation, OperationResult
-from gateway.domain.requests import Command
 from gateway.domain.values import Batch, ConditionChange, TagChange, Timestamp, Value
 from gateway.mqtt import payloads
 from gateway.mqtt.topics import Topics

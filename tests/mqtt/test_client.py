@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.domain.objections import Objection
+from gateway.domain.contract.objections import Objection
 from gateway.mqtt.client import BrokerLost, Incoming, MqttConnection, Will
 from gateway.mqtt.paho_thread import MAXIMUM_PACKET
 from gateway.mqtt.payloads import Refused, decode_command

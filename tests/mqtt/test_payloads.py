@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.domain.envelope import NAMESPACE, Answer, Event, Telemetry, event_id
-from gateway.domain.event_data import Level
-from gateway.domain.events import EquipmentState, OrderRef
-from gateway.domain.requests import ParamsDownload
+from gateway.domain.contract.envelope import NAMESPACE, Answer, Event, Telemetry, event_id
+from gateway.domain.contract.event_data import Level
+from gateway.domain.contract.events import EquipmentState, OrderRef
+from gateway.domain.contract.requests import ParamsDownload
 from gateway.mqtt.payloads import (
     Refused,
     decode_answer,

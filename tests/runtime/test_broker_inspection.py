@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from gateway.config.load import load_plant
-from gateway.drivers.opcua.certificates import CertificateError
+from gateway.drivers.opcua.secure_channel.certificates import CertificateError
 from gateway.mqtt import client
 from gateway.mqtt.client import MqttConnection, Will
 from gateway.mqtt.probes import SELF_TEST

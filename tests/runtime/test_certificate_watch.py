@@ -15,8 +15,8 @@ from structlog.testing import capture_logs
 
 from gateway.config.load import load_plant
 from gateway.config.plant import Plant
-from gateway.drivers.opcua.certificates import DAY, Expiring, thumbprint, valid_until
-from gateway.drivers.opcua.pki import Pki
+from gateway.drivers.opcua.secure_channel.certificates import DAY, Expiring, thumbprint, valid_until
+from gateway.drivers.opcua.secure_channel.pki import Pki
 from gateway.mqtt.settings import MqttSettings
 from gateway.runtime import daemon
 from gateway.runtime.certificate_watch import certificate_folders, watch_certificates

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.domain.clock_jump import TIMERS, move_timers
-from gateway.domain.download_memory import DownloadMemory
 from gateway.domain.equipment import EquipmentMemory
-from gateway.domain.handshake_player import HandshakeMemory
 from gateway.domain.shared import SharedRecord
+from gateway.domain.writing.download_memory import DownloadMemory
+from gateway.domain.writing.handshake_player import HandshakeMemory
 from gateway.runtime.clock import JUMP, SLOWER, SystemClock
 from gateway.runtime.clock_watch import ClockWatch
 from gateway.store.records import OutboxMessage, StoredAnswer, Transaction

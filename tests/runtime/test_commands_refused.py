@@ -2,8 +2,8 @@
 
 import pytest
 
-from gateway.domain.event_data import Level
-from gateway.domain.requests import OrderEnd, QuarantineRetry, Replay
+from gateway.domain.contract.event_data import Level
+from gateway.domain.contract.requests import OrderEnd, QuarantineRetry, Replay
 from gateway.mqtt.client import Incoming
 from gateway.mqtt.topics import CommandTopic, Topics
 from gateway.runtime.command_intake import answered_at, objection_to

@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 
 from gateway.cli.app import app
 from gateway.config.load import load_plant
+from gateway.domain.contract.requests import ParameterItem, ParamsDownload
 from gateway.domain.operations import Operation, OperationResult
-from gateway.domain.requests import ParameterItem, ParamsDownload
 from gateway.domain.values import MethodCall, TagWrite
 from gateway.runtime.clock import SystemClock
 from gateway.runtime.daemon import Daemon

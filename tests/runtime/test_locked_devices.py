@@ -13,7 +13,7 @@ from gateway.audit.folder import AuditFolder
 from gateway.audit.trail import audit_folder
 from gateway.audit.verify import verify
 from gateway.config.load import load_plant
-from gateway.domain.objections import Objection
+from gateway.domain.contract.objections import Objection
 from gateway.domain.operations import Operation
 from gateway.domain.values import TagWrite
 from gateway.runtime import daemon, locks

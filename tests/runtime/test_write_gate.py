@@ -4,7 +4,7 @@ from pathlib import Path
 
 from gateway.audit.folder import Head
 from gateway.config.load import load_plant
-from gateway.domain.allow_list import AllowList
+from gateway.domain.commands.allow_list import AllowList
 from gateway.domain.operations import CommandEnd, Operation, OperationResult, Purpose
 from gateway.domain.values import Argument, CallResult, DataType, MethodCall, StructureArgument, TagWrite, WriteResult
 from gateway.runtime.clock import SystemClock

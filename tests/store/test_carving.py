@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.store.carving import Layout, Row, carve, is_whole, layout_of
-from gateway.store.page_cells import TABLE_LEAF, Torn
-from gateway.store.pages import PageFile
+from gateway.store.salvaging.carving import Layout, Row, carve, is_whole, layout_of
+from gateway.store.salvaging.page_cells import TABLE_LEAF, Torn
+from gateway.store.salvaging.pages import PageFile
+from gateway.store.salvaging.tables import roots
 from gateway.store.schema import PAGE, prepare
-from gateway.store.tables import roots
 from tests.store.written import COLUMNS, carved_of, change, filled
 
 

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.store.carving import Row
-from gateway.store.found import FoundMessages
-from gateway.store.known import KnownMessages, numbered
-from gateway.store.page_cells import Torn
-from gateway.store.row_ids import RowIds
-from gateway.store.tables import Entry
+from gateway.store.salvaging.carving import Row
+from gateway.store.salvaging.found import FoundMessages
+from gateway.store.salvaging.known import KnownMessages, numbered
+from gateway.store.salvaging.page_cells import Torn
+from gateway.store.salvaging.row_ids import RowIds
+from gateway.store.salvaging.tables import Entry
 
 PAYLOAD = b'{"eq":"S/M1"}'
 

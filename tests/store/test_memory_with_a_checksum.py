@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from gateway.domain.uplink import SalvagedRecord
-from gateway.store.integrity import mark, marked
 from gateway.store.records import OutboxMessage, Transaction
+from gateway.store.salvaging.integrity import mark, marked
 from gateway.store.schema import VERSION, StoreDamaged
 from gateway.store.store import Store
 

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.store.carving import Row, carve, is_whole
-from gateway.store.log_frames import committed_frames
-from gateway.store.page_cells import TABLE_LEAF, Torn, decoded
-from gateway.store.pages import PageFile
+from gateway.store.salvaging.carving import Row, carve, is_whole
+from gateway.store.salvaging.log_frames import committed_frames
+from gateway.store.salvaging.page_cells import TABLE_LEAF, Torn, decoded
+from gateway.store.salvaging.pages import PageFile
+from gateway.store.salvaging.tables import PageTables, SqlTables, all_of, roots
 from gateway.store.schema import PAGE, prepare
-from gateway.store.tables import PageTables, SqlTables, all_of, roots
 from tests.store.written import COLUMNS, TABLES, carved_of, change, changes, filled
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gateway.store.carving import Row
-from gateway.store.page_cells import TABLE_LEAF, cells, varint
 from gateway.store.records import OutboxMessage, Transaction
-from gateway.store.rescue import Rescued, rescue
-from gateway.store.row_ids import count
+from gateway.store.salvaging.carving import Row
+from gateway.store.salvaging.page_cells import TABLE_LEAF, cells, varint
+from gateway.store.salvaging.rescue import Rescued, rescue
+from gateway.store.salvaging.row_ids import count
 from gateway.store.schema import PAGE
 from gateway.store.store import Store
 

@@ -5,7 +5,7 @@ import tracemalloc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.store.row_ids import RowIds, count, holes, joined
+from gateway.store.salvaging.row_ids import RowIds, count, holes, joined
 
 numbers = st.sets(st.one_of(st.integers(0, 300), st.integers(65_000, 66_000), st.integers(0, 1 << 48)), max_size=60)
 

@@ -20,8 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.domain.uplink import SalvagedRecord
-from gateway.store.integrity import mark, marked
 from gateway.store.records import OutboxMessage, StoredAnswer, Transaction
+from gateway.store.salvaging.integrity import mark, marked
 from gateway.store.schema import StoreDamaged, StoreError
 from gateway.store.store import Store
 from tests.stopwatch import Stopwatch

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from gateway.store.integrity import log_of, mark
+from gateway.store.salvaging.integrity import log_of, mark
 from gateway.store.schema import PAGE
 from tests.store.truth import Truth, copy, judge, make, rows_of, start
 

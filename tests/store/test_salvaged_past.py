@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.domain.packing import packed
+from gateway.domain.production.packing import packed
 from gateway.store.inspection import flaws, reading
-from gateway.store.integrity import mark
 from gateway.store.records import Transaction
+from gateway.store.salvaging.integrity import mark
 from gateway.store.store import Store
 
 PAST = packed([1795422996000 + 250 * piece for piece in range(300)])

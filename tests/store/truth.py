@@ -11,8 +11,8 @@ from typing import NamedTuple
 import msgspec
 
 from gateway.domain.uplink import SalvagedRecord
-from gateway.store.integrity import log_of
 from gateway.store.records import OutboxMessage, StoredAnswer, Transaction
+from gateway.store.salvaging.integrity import log_of
 from gateway.store.store import Store
 
 Copies = dict[int, tuple[bytes, int]]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from gateway.store.carving import Row, carve
+from gateway.store.salvaging.carving import Row, carve
 from gateway.store.schema import PAGE, prepare
 
 COLUMNS = "id, stream, seq, topic, payload, crc, critical, condition, settled_at, reason, correlation"

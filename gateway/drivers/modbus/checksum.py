@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from gateway.domain.checksums import crc16_modbus
+from gateway.domain.writing.checksums import crc16_modbus
 from gateway.drivers.modbus.config import Span, WriteBlock
 
 

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from pymodbus.framer import FramerRTU, FramerSocket
 from pymodbus.pdu import DecodePDU
 
-from gateway.domain.checksums import crc16_modbus
+from gateway.domain.writing.checksums import crc16_modbus
 from gateway.drivers.modbus.replies import BrokenReply
 
 _TCP: Final = FramerSocket(DecodePDU(False))

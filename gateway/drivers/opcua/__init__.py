@@ -7,8 +7,8 @@ together what belongs together. Structures: `structure_definitions` (asked of th
 `field_decoder`, `field_writes`, and `structures` over them. `driver` offers the verbs, `methods` one of them.
 """
 
-from gateway.drivers.opcua.data_values import read_times_in_order
-from gateway.drivers.opcua.limits import believe_no_empty_elements
+from gateway.drivers.opcua.secure_channel.limits import believe_no_empty_elements
+from gateway.drivers.opcua.subscribing.data_values import read_times_in_order
 
 believe_no_empty_elements()  # here, so that nothing of asyncua is used by this package without it
 read_times_in_order()

@@ -15,9 +15,9 @@ from asyncua.ua.status_codes import StatusCodes
 
 from gateway.domain.values import DataType
 from gateway.drivers.base import BrowsedNode, NodeFacts
-from gateway.drivers.opcua.channel import ServiceFault
 from gateway.drivers.opcua.enumerations import Enumerations
 from gateway.drivers.opcua.node_ids import format_node, make_node_id
+from gateway.drivers.opcua.secure_channel.channel import ServiceFault
 from gateway.drivers.opcua.session import Session, chunks
 from gateway.drivers.opcua.values import ValueDecoder
 

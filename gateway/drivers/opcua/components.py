@@ -10,8 +10,8 @@ from typing import Any, Final
 from asyncua import ua
 from asyncua.ua.object_ids import ObjectIds
 
-from gateway.drivers.opcua.channel import ServiceFault
 from gateway.drivers.opcua.node_ids import ComponentName, make_node_id
+from gateway.drivers.opcua.secure_channel.channel import ServiceFault
 from gateway.drivers.opcua.session import Session, chunks
 
 _PATHS_PER_CALL: Final = 100

@@ -9,9 +9,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from gateway.domain.values import INTEGER_RANGES, DataType, MethodCall, TagId
 from gateway.drivers.base import Seconds, Tag, TagAddress
 from gateway.drivers.opcua.device_clock import ClockPolicy
-from gateway.drivers.opcua.fields import FieldPath, format_field, parse_field
 from gateway.drivers.opcua.node_ids import ComponentName, NodeName, parse_component, parse_node
-from gateway.drivers.opcua.security_settings import OpcUaSecurity
+from gateway.drivers.opcua.secure_channel.security_settings import OpcUaSecurity
+from gateway.drivers.opcua.structured.fields import FieldPath, format_field, parse_field
 
 
 def _parse_url(text: str) -> str:

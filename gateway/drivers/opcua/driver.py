@@ -22,22 +22,22 @@ from gateway.domain.values import (
 )
 from gateway.drivers.base import BrowsedNode, Clock, LinkLost, NodeFacts, Tag
 from gateway.drivers.opcua.browse import Browser, data_type_of
-from gateway.drivers.opcua.channel import Channel, ServiceFault
 from gateway.drivers.opcua.components import find_components
 from gateway.drivers.opcua.config import OpcUaAddress, OpcUaSettings, wants_history
-from gateway.drivers.opcua.field_writes import write_in_order
-from gateway.drivers.opcua.fields import TYPE_UNKNOWN
 from gateway.drivers.opcua.known_device import KnownDevice
 from gateway.drivers.opcua.methods import call_methods
-from gateway.drivers.opcua.monitored_items import wanted_items
 from gateway.drivers.opcua.node_ids import make_node_id, parse_node
-from gateway.drivers.opcua.notifications import Statistics
-from gateway.drivers.opcua.polling import Poller
-from gateway.drivers.opcua.resumption import Ticket
+from gateway.drivers.opcua.secure_channel.channel import Channel, ServiceFault
+from gateway.drivers.opcua.secure_channel.resumption import Ticket
 from gateway.drivers.opcua.session import Session
-from gateway.drivers.opcua.snapshots import Snapshots
-from gateway.drivers.opcua.structures import Structures
-from gateway.drivers.opcua.subscription import Subscription
+from gateway.drivers.opcua.structured.field_writes import write_in_order
+from gateway.drivers.opcua.structured.fields import TYPE_UNKNOWN
+from gateway.drivers.opcua.structured.structures import Structures
+from gateway.drivers.opcua.subscribing.monitored_items import wanted_items
+from gateway.drivers.opcua.subscribing.notifications import Statistics
+from gateway.drivers.opcua.subscribing.polling import Poller
+from gateway.drivers.opcua.subscribing.snapshots import Snapshots
+from gateway.drivers.opcua.subscribing.subscription import Subscription
 
 
 class OpcUaDriver:

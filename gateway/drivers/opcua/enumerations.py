@@ -7,7 +7,7 @@ from asyncua import ua
 from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.object_ids import ObjectIds
 
-from gateway.drivers.opcua.channel import ServiceFault
+from gateway.drivers.opcua.secure_channel.channel import ServiceFault
 from gateway.drivers.opcua.session import Session
 
 _HIGHEST_BASIC: Final = ObjectIds.Enumeration

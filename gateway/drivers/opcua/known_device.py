@@ -8,7 +8,7 @@ from gateway.drivers.base import Clock, Tag
 from gateway.drivers.opcua.audit import Audit
 from gateway.drivers.opcua.config import OpcUaAddress, OpcUaSettings, in_group, wants_history
 from gateway.drivers.opcua.device_clock import TRUSTED, DeviceClock
-from gateway.drivers.opcua.last_told import LastTold
+from gateway.drivers.opcua.subscribing.last_told import LastTold
 
 
 @dataclass(frozen=True, slots=True)

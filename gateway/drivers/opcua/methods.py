@@ -10,12 +10,12 @@ import structlog
 from asyncua import ua
 
 from gateway.domain.values import Argument, CallResult, MethodCall, StatusCode, StructureArgument, is_bad
-from gateway.drivers.opcua.channel import ServiceFault
 from gateway.drivers.opcua.components import find_components
 from gateway.drivers.opcua.node_ids import make_node_id, parse_component, parse_node
+from gateway.drivers.opcua.secure_channel.channel import ServiceFault
 from gateway.drivers.opcua.session import Session
-from gateway.drivers.opcua.structure_encoder import CannotEncode
-from gateway.drivers.opcua.structures import Structures
+from gateway.drivers.opcua.structured.structure_encoder import CannotEncode
+from gateway.drivers.opcua.structured.structures import Structures
 from gateway.drivers.opcua.values import encode
 
 _log = structlog.get_logger(__name__)

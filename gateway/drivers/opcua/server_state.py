@@ -9,8 +9,8 @@ from asyncua import ua
 from asyncua.ua.object_ids import ObjectIds
 
 from gateway.domain.values import TagChange, is_good
-from gateway.drivers.opcua.channel import ServiceFault
 from gateway.drivers.opcua.node_ids import make_node_id
+from gateway.drivers.opcua.secure_channel.channel import ServiceFault
 from gateway.drivers.opcua.session import Session
 
 LAST_USABLE: Final = 0x40900000

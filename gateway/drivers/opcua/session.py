@@ -9,8 +9,8 @@ from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.object_ids import ObjectIds
 from asyncua.ua.status_codes import StatusCodes
 
-from gateway.drivers.opcua.channel import Channel, ServiceFault
 from gateway.drivers.opcua.node_ids import make_node_id
+from gateway.drivers.opcua.secure_channel.channel import Channel, ServiceFault
 from gateway.drivers.opcua.values import SelectField, ValueDecoder
 
 _DEFAULT_NODES_PER_CALL: Final = 1_000

@@ -1,0 +1,1 @@
+"""Commands from the MES: taken in, judged, carried out, answered finally exactly once."""

@@ -1,0 +1,1 @@
+"""How values come: subscriptions and what they notify of, the decoder, polling, history."""

@@ -1,0 +1,1 @@
+"""A damaged record: noticed, read as far as it can be, made anew, with every loss named."""
