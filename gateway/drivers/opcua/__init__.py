@@ -1,10 +1,10 @@
 """The OPC UA driver: a client by subscription, on asyncua's channel, session and codec, with a publish loop of our own.
 
-Pure: `node_ids`, `values`, `sequence` (which notification is missing), `decoder` and `publications` (bytes to changes).
-The link: `channel`, `resumption` (a session goes on over a new channel), `session`, `audit` (is it still the server we
-were written for), `server_state`. What it says: `monitored_items` and `subscription`, or `polling`; `snapshots` reads
-together what belongs together. Structures: `structure_definitions` (asked of the server), `structure_codec`, `fields`,
-`field_decoder`, `field_writes`, and `structures` over them. `driver` offers the verbs, `methods` one of them.
+`secure_channel/` is the link: whom it trusts, who we are, the channel, and a session that goes on over a new one.
+`structured/` knows tags that are fields of structures. `subscribing/` is how values come: `subscription` with what is
+monitored and notified, or `polling`; `decoder` and `publications` make changes of bytes; `history` fills what an outage
+left out. Beside them: `session` and `server_state`, `audit` (is it still the server that we were written for), `node_ids`
+and `values` between its world and ours. `driver` offers the verbs; `browse` and `methods` are two of them.
 """
 
 from gateway.drivers.opcua.secure_channel.limits import believe_no_empty_elements
