@@ -3,8 +3,8 @@
 `secure_channel/` is the link: whom it trusts, who we are, the channel, and a session that goes on over a new one.
 `structured/` knows tags that are fields of structures. `subscribing/` is how values come: `subscription` with what is
 monitored and notified, or `polling`; `decoder` and `publications` make changes of bytes; `history` fills what an outage
-left out. Beside them: `session` and `server_state`, `audit` (is it still the server that we were written for), `node_ids`
-and `values` between its world and ours. `driver` offers the verbs; `browse` and `methods` are two of them.
+left out. Beside them: `session` and `server_state`, `audit` (is it still the server that we were written for),
+`node_ids` and `values` between its world and ours. `driver` offers the verbs; `browse` and `methods` are two of them.
 """
 
 from gateway.drivers.opcua.secure_channel.limits import believe_no_empty_elements
