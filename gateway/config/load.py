@@ -1,7 +1,7 @@
 """A folder of YAML files to one checked plant, or every error at once."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,7 @@ class _Loader:
         self._check_devices()
         self._check_upstream([spec for spec in equipment if spec is not None], units)
         self._check_writes([spec for spec in equipment if spec is not None])
+        self._check_written_once([spec for spec in equipment if spec is not None])
         self._check_pauses([spec for spec in equipment if spec is not None])
         if self._reporter.problems:
             raise ConfigError(self._reporter.problems)
@@ -209,6 +210,27 @@ class _Loader:
                 self._check_job_control(spec.path, spec.download.device, spec.download.job.call("Store", ""))
             if spec.download is not None and method is not None:
                 self._check_commit(spec.path, spec.download.device, method.call)
+
+    def _check_written_once(self, specs: Sequence[EquipmentSpec]) -> None:
+        """No two tags that may be written lie at one place. What is only read may be shared by everybody."""
+        written: dict[Hashable, list[Tag[Any]]] = {}
+        for device, tags in self._tags.items():
+            allowed, (entry, _, settings) = allow_list(device, specs).tags, self._devices[device]
+            for tag in (tag for tag in tags if tag.tag_id in allowed and settings is not None):
+                neighbours = written.setdefault(entry.place(settings, tag.address), [])
+                first = next((other for other in neighbours if tag.address.overlaps(other.address)), None)
+                if first is not None:
+                    self._report_written_twice(tag, first)
+                neighbours.append(tag)
+
+    def _report_written_twice(self, tag: Tag[Any], first: Tag[Any]) -> None:
+        document, keys = self._tag_places[first.tag_id]
+        place = document.place(keys)
+        text = (
+            f"{tag.address.shown} is written for {first.tag_id} too ({place.file}:{place.line}): one undoes what the "
+            "other has brought down; correct the address, or let one of them alone write it"
+        )
+        self._reporter.report(*self._tag_places[tag.tag_id], text)
 
     def _check_job_control(self, path: str, device: str, call: MethodCall) -> None:
         entry, _, settings = self._devices[device]

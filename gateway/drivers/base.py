@@ -81,6 +81,10 @@ class TagAddress(BaseModel):
         """The place as the audit names it; each driver says it in the words of its protocol."""
         return ", ".join(f"{key} {value}" for key, value in self if key in self.model_fields_set)
 
+    def overlaps(self, other: Self) -> bool:
+        """True if writing the one changes the other, both being in one place (`DriverEntry.place`)."""
+        return True
+
     def value_type(self, data_type: DataType) -> DataType:
         """The type of the values that the driver gives and takes, for a tag that has `data_type` in its device."""
         return data_type

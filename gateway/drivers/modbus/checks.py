@@ -1,6 +1,6 @@
 """What is wrong in the YAML of Modbus devices and their tags, where each by itself is right. No network is touched."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Final
 
 from gateway.domain.values import DataType
@@ -38,6 +38,11 @@ def check_modbus_write(tag: Tag[ModbusAddress]) -> list[str]:
         return []
     kind = "coil" if table in BIT_TABLES else "holding register"
     return [f"the configuration lets the gateway write this tag, but table {table} can only be read; name a {kind}"]
+
+
+def modbus_place(settings: ModbusSettings, address: ModbusAddress) -> Hashable:
+    """The table of the unit."""
+    return settings.where, address.table
 
 
 def longest_modbus_pause(settings: ModbusSettings, tags: Sequence[Tag[ModbusAddress]]) -> float:

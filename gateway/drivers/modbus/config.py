@@ -265,6 +265,11 @@ class ModbusAddress(TagAddress):
     encoding: Encoding | None = None
     swap_bytes: bool = False
 
+    def overlaps(self, other: Self) -> bool:
+        """See `TagAddress`. Two parts of one register have nothing in common if they share no bit."""
+        apart = self.bits is not None and other.bits is not None and not self.mask & other.mask
+        return self.span.overlaps(other.span) and not apart
+
     @property
     def shown(self) -> str:
         """`holding 110-111`, `holding 0, bits 3`."""

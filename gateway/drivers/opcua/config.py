@@ -1,6 +1,6 @@
 """What the YAML says of an OPC UA device and of a tag in it."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
 
@@ -148,6 +148,10 @@ class OpcUaAddress(TagAddress):
     history: bool | None = None
     group: str | None = None
 
+    def overlaps(self, other: Self) -> bool:
+        """See `TagAddress`. Of two fields one may be in the other; a whole structure has all of them."""
+        return all(mine == theirs for mine, theirs in zip(self.field or (), other.field or (), strict=False))
+
     @property
     def shown(self) -> str:
         """The node by its namespace URI, and the part of it that the tag is."""
@@ -165,6 +169,12 @@ def in_group(settings: OpcUaSettings, address: OpcUaAddress) -> OpcUaAddress:
     return address.model_copy(
         update={key: getattr(group, key) for key in said if getattr(address, key) is None},
     )
+
+
+def opcua_place(settings: OpcUaSettings, address: OpcUaAddress) -> Hashable:
+    """The node that is written, of the server that the url names."""
+    namespace = settings.namespace if address.node.namespace is None else address.node.namespace
+    return settings.url, NodeName(namespace, address.node.identifier), address.component
 
 
 def wants_history(settings: OpcUaSettings, tag: Tag[OpcUaAddress]) -> bool:
