@@ -13,7 +13,7 @@ from tests.stage import ROOT
 DOCS = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
 MODULES = (
     "dispatch", "order_changes", "releases", "set_conditions", "supply", "holds", "master_data", "parameter_classes",
-    "preconditions", "downloads",
+    "preconditions", "downloads", "confirmations",
 )  # fmt: skip
 ELSEWHERE = {"unreadable", "no_order"}
 """Codes of docs/downloads.md and docs/job_control.md."""

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from gateway.domain.commands.acknowledgement import PREFIX, Acknowledgements
 from gateway.domain.commands.answers import PER_SECOND, Answers
+from gateway.domain.commands.confirmations import PREFIX as CONFIRM_PREFIX
+from gateway.domain.commands.confirmations import Confirmations
 from gateway.domain.commands.downloads import Downloads
 from gateway.domain.commands.job_control import PREFIX as JOB_PREFIX
 from gateway.domain.commands.job_control import JobCommands
@@ -20,6 +22,7 @@ from gateway.domain.contract.requests import (
     JobControl,
     OrderStart,
     ParamsAdjust,
+    ParamsConfirm,
     ParamsDownload,
     QuarantineRetry,
     Replay,
@@ -56,6 +59,7 @@ class Commands:
         self._answers = Answers(answers, site)
         self._dispatch = Dispatch(record, equipment, site)
         self._downloads = Downloads(record, equipment, site, self._answers, self._dispatch, links, now)
+        self._confirmations = Confirmations(equipment, site, self._answers, links)
         self._acknowledgements = Acknowledgements(record, equipment, links)
         self._jobs = JobCommands(record, equipment, site, self._answers, links, now)
         self.uplink = UplinkRequests(record.uplink, recorders, self._answers)
@@ -78,6 +82,8 @@ class Commands:
             self._download(command, now)
         elif isinstance(command, ParamsAdjust):
             self._adjust(command, now)
+        elif isinstance(command, ParamsConfirm):
+            self._confirm(command, now)
         elif isinstance(command, AlarmAck):
             self._acknowledge(command, now)
         elif isinstance(command, JobControl | OrderStart) and self._jobs.takes(command, self._find(command.eq)):
@@ -119,6 +125,8 @@ class Commands:
             self._end_acknowledgement(self._acknowledgements.end(result), now)
         elif result.token.startswith(JOB_PREFIX):
             self._jobs.handle_result(result, now)
+        elif result.token.startswith(CONFIRM_PREFIX):
+            self._confirmations.handle_result(result, now)
         else:
             self._dispatch.handle_result(result)
             self._downloads.handle_result(result, now)
@@ -137,12 +145,13 @@ class Commands:
         """Deadlines of downloads, and what a restart has left without an answer."""
         for interrupted in self._acknowledgements.take_interrupted():
             self._end_acknowledgement(interrupted, now)
+        self._confirmations.handle_timer(now)
         self._downloads.handle_timer(now)
         self._jobs.handle_timer(now)
 
     def next_timer(self) -> Timestamp | None:
         """When `handle_timer` wants to be called."""
-        timers = (self._downloads.next_timer(), self._jobs.next_timer())
+        timers = (self._downloads.next_timer(), self._jobs.next_timer(), self._confirmations.next_timer())
         return min((timer for timer in timers if timer is not None), default=None)
 
     # --- what runs on after its first answer --------------------------------------------------------------------
@@ -161,6 +170,13 @@ class Commands:
         fault = self._unknown(command.eq) if equipment is None else self._downloads.adjust(command, equipment, now)
         if fault is not None:
             self._answer(command, [fault], now)
+
+    def _confirm(self, command: ParamsConfirm, now: Timestamp) -> None:
+        equipment = self._find(command.eq)
+        if equipment is None:
+            self._answer(command, [self._unknown(command.eq)], now)
+        else:
+            self._confirmations.take(command, equipment, now)
 
     def _control_job(self, command: JobControl | OrderStart, now: Timestamp) -> None:
         equipment = self._find(command.eq)

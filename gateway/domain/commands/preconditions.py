@@ -24,6 +24,9 @@ def objections(command: ParamsDownload, equipment: Equipment, links: Mapping[str
     active = equipment.memory.download
     if active is not None:
         yield Objection("active_download", f"{active.cmd} is under way at step {active.step}")
+    confirming = equipment.memory.writes.confirming
+    if confirming is not None:
+        yield Objection("active_download", f"{confirming.cmd} reads what the machine holds; send it again later")
     yield from _unmet(spec.conditions, equipment)
     if not command.items:
         yield Objection("no_items", "the set has no items")

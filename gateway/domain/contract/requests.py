@@ -65,6 +65,21 @@ class ParamsAdjust(msgspec.Struct, frozen=True, kw_only=True):
     valid_until: str | None = None
 
 
+class ParamsConfirm(msgspec.Struct, frozen=True, kw_only=True):
+    """Command: a person has looked at this machine with the alarm ROLLBACK_FAILED, and knows what it holds.
+
+    Its parameters are read and told in `detail`, nothing is written, and the alarm is over.
+    """
+
+    type: ClassVar = "params.confirm"
+
+    cmd: str
+    eq: str
+    by: Annotated[str, Meta(pattern=r"\S", description="who has looked at the machine")]
+    corr: str | None = None
+    valid_until: str | None = None
+
+
 class AlarmAck(msgspec.Struct, frozen=True, kw_only=True):
     """Command: acknowledge this occurrence of an alarm condition in the name of `user`, or confirm it."""
 
@@ -361,34 +376,21 @@ class QuarantineRetry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Command = (
-    ParamsDownload
-    | ParamsAdjust
-    | DispatchOrder
-    | DispatchChange
-    | MasterdataSync
-    | ParamsRelease
-    | ChangeNotice
-    | QualityHold
-    | QualityRelease
-    | MaterialArrival
-    | StockTask
-    | AlarmAck
-    | OrderStart
-    | OrderEnd
-    | JobControl
-    | CounterRebase
-    | Replay
-    | QuarantineRetry
-)
+    ParamsDownload | ParamsAdjust | ParamsConfirm | DispatchOrder | DispatchChange | MasterdataSync | ParamsRelease
+    | ChangeNotice | QualityHold | QualityRelease | MaterialArrival | StockTask | AlarmAck | OrderStart | OrderEnd
+    | JobControl | CounterRebase | Replay | QuarantineRetry
+)  # fmt: skip
 COMMAND_TYPES: Final[dict[str, Any]] = {
     kind.type: kind
     for kind in (
-        ParamsDownload, ParamsAdjust, DispatchOrder, DispatchChange, MasterdataSync, ParamsRelease, ChangeNotice,
-        QualityHold, QualityRelease, MaterialArrival, StockTask, AlarmAck, OrderStart, OrderEnd, JobControl,
-        CounterRebase, Replay, QuarantineRetry,
+        ParamsDownload, ParamsAdjust, ParamsConfirm, DispatchOrder, DispatchChange, MasterdataSync, ParamsRelease,
+        ChangeNotice, QualityHold, QualityRelease, MaterialArrival, StockTask, AlarmAck, OrderStart, OrderEnd,
+        JobControl, CounterRebase, Replay, QuarantineRetry,
     )
 }  # fmt: skip
-EQUIPMENT_COMMANDS: Final = (ParamsDownload, ParamsAdjust, AlarmAck, OrderStart, OrderEnd, JobControl, CounterRebase)
+EQUIPMENT_COMMANDS: Final = (
+    ParamsDownload, ParamsAdjust, ParamsConfirm, AlarmAck, OrderStart, OrderEnd, JobControl, CounterRebase,
+)  # fmt: skip
 """Those that are sent to one equipment, and answered there."""
 GATEWAY_COMMANDS: Final = (Replay, QuarantineRetry)
 """Those that are sent to the gateway itself, and answered there. All others are for the site."""

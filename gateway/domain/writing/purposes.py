@@ -4,6 +4,7 @@ from gateway.domain.contract.requests import AlarmAck, ParamsDownload, QualityHo
 from gateway.domain.operations import Operation, Purpose
 from gateway.domain.writing.download_memory import DownloadMemory
 from gateway.domain.writing.download_spec import DownloadSpec
+from gateway.domain.writing.write_safety import Confirming
 
 
 def of_download(memory: DownloadMemory, spec: DownloadSpec, operation: Operation) -> Purpose:
@@ -27,6 +28,11 @@ def of_hold(command: QualityHold | QualityRelease, order: str | None) -> Purpose
     """Setting or clearing the hold bit of the machine that runs that order; None: of any."""
     action = "hold" if isinstance(command, QualityHold) else "release"
     return Purpose(cmd=command.cmd, type=command.type, order=order, corr=command.corr, action=action)
+
+
+def of_confirmation(asked: Confirming) -> Purpose:
+    """A person stands for what a machine holds."""
+    return Purpose(cmd=asked.cmd, type=asked.type, by=asked.by, corr=asked.corr, action="confirm")
 
 
 def of_acknowledgement(command: AlarmAck) -> Purpose:

@@ -32,11 +32,21 @@ class UnknownParameters(msgspec.Struct):
     names: list[str] = field(default_factory=list)
 
 
+class Confirming(msgspec.Struct, frozen=True):
+    """The command `params.confirm` that is under way, and who stands for it."""
+
+    cmd: str
+    type: str
+    by: str
+    corr: str | None = None
+
+
 class WriteMemory(msgspec.Struct):
     """What survives a restart: when each parameter was written, and whether what the machine holds is unknown."""
 
     written: dict[str, list[Timestamp]] = field(default_factory=dict)
     unknown: UnknownParameters | None = None
+    confirming: Confirming | None = None
 
     def note(self, memory: DownloadMemory, spec: DownloadSpec | None, now: Timestamp) -> None:
         """A download has ended that wrote these parameters; only those with an allowance are counted."""
@@ -53,17 +63,26 @@ class WriteMemory(msgspec.Struct):
             self.unknown.names = sorted({*self.unknown.names, *touched})
         elif UNKNOWN & set(outcome.codes):
             self.unknown = UnknownParameters(now, f"{CODE}@{format_timestamp(now)}", touched)
-            text = "what the machine holds is unknown; look at it, then bring the set down again"
+            text = "what the machine holds is unknown; look at it, then send the set again or params.confirm"
             raised = AlarmRaised(code=CODE, text=text, sev=SEVERITY, alarm_class="gateway", occ=self.unknown.occ)
             recorder.event(raised, now, now, order=order, time_quality="gateway")
         elif outcome.result == "ACTIVE" and self.unknown is not None:
             self.unknown.names = [name for name in self.unknown.names if name not in touched]
-            if self.unknown.names:
-                return
-            lasted = (now - self.unknown.since) / 1000
-            cleared = AlarmCleared(code=CODE, occ=self.unknown.occ, dur_s=lasted)
-            recorder.event(cleared, now, now, order=order, time_quality="gateway")
-            self.unknown = None
+            if not self.unknown.names:
+                self._clear(self.unknown, recorder, order, None, now)
+
+    def confirm(self, recorder: Recorder, order: OrderRef | None, corr: str | None, now: Timestamp) -> None:
+        """The machine was read and a person stands for what it holds: the alarm is over."""
+        self.confirming = None
+        if self.unknown is not None:
+            self._clear(self.unknown, recorder, order, corr, now)
+
+    def _clear(
+        self, unknown: UnknownParameters, recorder: Recorder, order: OrderRef | None, corr: str | None, now: Timestamp
+    ) -> None:
+        cleared = AlarmCleared(code=CODE, occ=unknown.occ, dur_s=(now - unknown.since) / 1000)
+        recorder.event(cleared, now, now, order=order, time_quality="gateway", corr=corr)
+        self.unknown = None
 
 
 def rate_objections(
