@@ -10,14 +10,15 @@ from gateway.domain.contract.envelope import Answer
 from gateway.domain.operations import OperationResult
 from gateway.domain.values import TagChange
 from tests.domain.profile_cell import Cell
+from tests.domain.profile_machines import NEW
 
 M1 = "ACME/HZ/A/L1/M1"
 BAD = 0x80000000
 
 
-def lost(folder: Path) -> Cell:
+def lost(folder: Path, **more: Any) -> Cell:
     """A download that could not be taken back: the machine clamps one value and refuses the old one of the other."""
-    cell = Cell(folder, "none", "clamp speed", "refuse oven_set 1700")
+    cell = Cell(folder, "none", "clamp speed", "refuse oven_set 1700", **more)
     cell.download()
     cell.play()
     assert cell.outcomes == [("FAILED", ("readback", "write_refused", "rollback_failed"))]
@@ -51,11 +52,21 @@ def test_what_the_machine_holds_is_read_and_told_and_the_alarm_is_over(tmp_path:
     assert [(item.n, item.rb) for item in end.items] == [("speed", 100), ("oven", 1733)]
 
 
-def test_after_that_orders_bring_their_sets_down_by_themselves_again(tmp_path: Path) -> None:
-    cell = lost(tmp_path)
+def test_after_that_a_dispatched_order_brings_its_set_down_by_itself_again(tmp_path: Path) -> None:
+    state = '    state: {rules: [{to: IDLE, when: "speed_now < 500"}], debounce: 0s}\n    order:'
+    cell = lost(tmp_path, edits=(("    order:", state),))
+    items = [{"name": name, "value": value} for name, value in NEW.items()]
+    cell.stage.command("params.release", cmd="R-1", sets=[{"set": "S", "rev": "B", "items": items}])
+    ops = [{"op": "10", "eq": "M1", "set": "S", "rev": "released"}]
+    automatic = {"when": ["IDLE"]}
+    cell.stage.command("dispatch.order", cmd="D-1", order="4712", qty=1, ops=ops, auto_download=automatic)
+    cell.stage.now += 10_000
+    cell.show()
+    assert cell.stage.operations == []
     confirm(cell)
     cell.perform()
-    cell.download("C2")
+    cell.stage.now += 10_000
+    cell.show()
     cell.play()
     assert cell.outcomes == [("ACTIVE", ())]
     assert confirm(cell, "K-2").codes == ("nothing_unknown",)
