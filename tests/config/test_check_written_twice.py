@@ -14,6 +14,7 @@ devices:
   PLC: {driver: modbus, host: 127.0.0.1, port: 1502}
   NEXT: {driver: modbus, host: 127.0.0.1, port: 1502, unit_id: 2}
   SCADA: {driver: opcua, url: "opc.tcp://127.0.0.1:4840", namespace: "urn:s", security: none, structures: true}
+  OTHER: {driver: opcua, url: "opc.tcp://127.0.0.1:4841", namespace: "urn:s", security: none}
   AGAIN: {driver: opcua, url: "opc.tcp://127.0.0.1:4840", namespace: "urn:t", security: none}
 equipment:
 """
@@ -25,18 +26,19 @@ MACHINE = """\
       number: {{{number}, type: uint16}}
       status: {{{status}, type: uint16}}
     download:
-      parameters: {{speed: {{tag: speed, min: 0, max: 1}}}}
+      parameters: {{speed: {{tag: speed{limits}}}}}
       handshake: {{type: sequence_number, command: number, acknowledged: status, status: status, error: status}}
 """
 REGISTERS = {"speed": "register: 0", "number": "register: 1", "status": "register: 2", "type": "uint16"}
 OTHERS = {"speed": "register: 10", "number": "register: 11", "status": "register: 12"}
 NODES = {"speed": "node: s=M1.speed", "number": "node: s=M1.number", "status": "node: s=status", "type": "uint16"}
 OTHER_NODES = {"speed": "node: s=M2.speed", "number": "node: s=M2.number"}
+LIMITS = {"limits": ", min: 0, max: 1"}
 CURE = "one undoes what the other has brought down; correct the address, or let one of them alone write it"
 
 
 def problems(folder: Path, *machines: dict[str, str]) -> list[str]:
-    text = DEVICES + "".join(MACHINE.format(name=f"M{n}", **machine) for n, machine in enumerate(machines, 1))
+    text = DEVICES + "".join(MACHINE.format(name=f"M{n}", **LIMITS | machine) for n, machine in enumerate(machines, 1))
     (folder / "plant.yaml").write_text(text, encoding="utf-8")
     try:
         load_plant(folder)
@@ -51,8 +53,8 @@ def test_two_machines_on_one_request_are_refused_with_the_line_of_the_second_and
     first, second = {"device": "PLC"} | REGISTERS, {"device": "PLC"} | REGISTERS | OTHERS
     assert problems(tmp_path, first, second) == []
     assert problems(tmp_path, first, second | {"number": "register: 1"}) == [
-        "plant.yaml:22: equipment > ACME/HZ/A/L1/M2 > tags > number: holding 1 is written for M1.number too "
-        f"(plant.yaml:13): {CURE}"
+        "plant.yaml:23: equipment > ACME/HZ/A/L1/M2 > tags > number: holding 1 is written for M1.number too "
+        f"(plant.yaml:14): {CURE}"
     ]
 
 
@@ -73,7 +75,15 @@ def test_registers_collide_when_they_share_one(tmp_path: Path, speed: str, type_
     assert bool(found) is collides
 
 
-@pytest.mark.parametrize(("bits", "collides"), [("3-5", True), ("5-6", False), ("5-6, byte_order: little", False)])
+@pytest.mark.parametrize(
+    ("bits", "collides"),
+    [
+        ("3-5", True),
+        ("5-6", False),
+        ("3-4, byte_order: little", False),  # as they travel, 11 and 12
+        ("11-12, byte_order: little", True),
+    ],
+)
 def test_bits_of_one_register_may_belong_to_two_machines(tmp_path: Path, bits: str, *, collides: bool) -> None:
     first = {"device": "PLC"} | REGISTERS | {"speed": "register: 0, bits: 3-4"}
     second = {"device": "PLC"} | REGISTERS | OTHERS | {"speed": f"register: 0, bits: {bits}"}
@@ -82,6 +92,11 @@ def test_bits_of_one_register_may_belong_to_two_machines(tmp_path: Path, bits: s
 
 def test_the_same_registers_of_another_unit_are_other_registers(tmp_path: Path) -> None:
     assert problems(tmp_path, {"device": "PLC"} | REGISTERS, {"device": "NEXT"} | REGISTERS) == []
+
+
+def test_a_coil_is_no_register_of_the_same_number(tmp_path: Path) -> None:
+    coil = {"speed": "register: 0, table: coil", "type": "bool", "limits": ""}
+    assert problems(tmp_path, {"device": "PLC"} | REGISTERS, {"device": "PLC"} | REGISTERS | OTHERS | coil) == []
 
 
 def test_a_node_that_two_machines_write_is_refused_and_one_that_both_read_is_not(tmp_path: Path) -> None:
@@ -94,8 +109,16 @@ def test_a_node_that_two_machines_write_is_refused_and_one_that_both_read_is_not
 def test_two_devices_with_one_url_are_one_server_but_names_in_two_namespaces_are_two_nodes(tmp_path: Path) -> None:
     first, second = {"device": "SCADA"} | NODES, {"device": "AGAIN"} | NODES
     assert problems(tmp_path, first, second) == []
+    assert problems(tmp_path, first, first | {"device": "OTHER"}) == [], "another url"
     (found,) = problems(tmp_path, first, second | {"number": "node: nsu=urn:s;s=M1.number"})
     assert "is written for M1.number too" in found
+
+
+def test_the_parts_of_one_object_are_nodes_of_their_own(tmp_path: Path) -> None:
+    part = 'node: s=set, component: "nsu=urn:s;{}"'
+    first = {"device": "SCADA"} | NODES | {"speed": part.format("Speed")}
+    assert problems(tmp_path, first, first | OTHER_NODES | {"speed": part.format("Pace")}) == []
+    assert len(problems(tmp_path, first, first | OTHER_NODES | {"speed": part.format("Speed")})) == 1
 
 
 @pytest.mark.parametrize(

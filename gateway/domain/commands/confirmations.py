@@ -67,8 +67,6 @@ class Confirmations:
         failures = [Objection("unreadable", text) for text in unreadable(result.reads)]
         if result.lost:
             failures = [Objection("link_lost", "the link broke while the machine was read; send it again")]
-        if result.refused is not None:
-            failures = [result.refused]
         if failures:
             self._fail(equipment, asked, failures, now)
             return
@@ -112,7 +110,6 @@ class Confirmations:
     def _finish(self, equipment: Equipment, asked: Confirming, held: Mapping[str, ParamItem], now: Timestamp) -> None:
         """Nobody is in doubt any more: `held` was read, and a person stands for it."""
         equipment.memory.writes.confirm(equipment.recorder, equipment.orders.owner(now), asked.corr, now)
-        equipment.recorder.changed = True
         if held:
             items = {name: item.rb for name, item in held.items()}
             equipment.recorder.retain("params", {"set": None, "rev": None, "items": items})

@@ -9,6 +9,8 @@ from gateway.config.load import load_plant
 from gateway.domain.contract.envelope import Answer
 from gateway.domain.operations import OperationResult
 from gateway.domain.values import TagChange
+from simulators.models.job_control import Fault
+from tests.domain.job_machine import JobMachine
 from tests.domain.profile_cell import Cell
 from tests.domain.profile_machines import NEW
 
@@ -63,8 +65,9 @@ def test_after_that_a_dispatched_order_brings_its_set_down_by_itself_again(tmp_p
     cell.stage.now += 10_000
     cell.show()
     assert cell.stage.operations == []
-    confirm(cell)
+    confirm(cell, by=" op17 ")
     cell.perform()
+    assert cell.stage.ends[-1].purpose.by == "op17"
     cell.stage.now += 10_000
     cell.show()
     cell.play()
@@ -117,7 +120,13 @@ def test_a_machine_that_cannot_be_read_stays_in_doubt(tmp_path: Path, reads: Any
     cell.stage.core.handle_operation(result, cell.stage.now)
     cell.stage.commit()
     assert (cell.stage.answers[-1].answer, cell.stage.answers[-1].codes) == ("failed", (code,))
+    assert (cell.stage.ends[-1].result, cell.stage.ends[-1].codes) == ("failed", [code])
     assert cell.stage.told("alarm.cleared") == []
+    told = len(cell.stage.answers)
+    cell.stage.kill_and_restart("06:10:00")
+    cell.stage.connect("M1")
+    cell.show()
+    assert len(cell.stage.answers) == told, "it was answered for good"
     assert confirm(cell, "K-2").answer == "accepted"
 
 
@@ -125,9 +134,13 @@ def test_a_gateway_that_dies_while_it_reads_answers_once_and_the_machine_stays_i
     cell = lost(tmp_path)
     confirm(cell)
     token = cell.stage.operations[0].token
-    cell.die(performed=False)
-    cell.stage.core.handle_deadline(cell.stage.now)
-    cell.stage.commit()
+    cell.stage.operations.clear()
+    cell.stage.kill_and_restart("06:10:00")
+    deadline = cell.stage.core.next_deadline()
+    assert deadline is not None
+    assert deadline <= cell.stage.now
+    cell.stage.pass_time("06:10:01")
+    cell.stage.connect("M1")
     assert [(a.answer, a.codes) for a in cell.stage.answers if a.cmd == "K-1" and a.final] == [
         ("failed", ("interrupted",))
     ]
@@ -151,3 +164,30 @@ def test_a_machine_that_lost_its_download_section_can_be_confirmed_too(tmp_path:
     assert confirm(cell).answer == "accepted"
     assert cell.stage.answers[-1].detail == ("op17 has looked at it; it has no parameters that can be read",)
     assert len(cell.stage.told("alarm.cleared")) == 1
+
+
+def test_values_are_read_where_the_machine_shows_them_and_told_in_the_unit_that_people_know(tmp_path: Path) -> None:
+    edits = (
+        ("equipment:", "  PLC: {driver: opcua, url: 'opc.tcp://127.0.0.1:4841', namespace: urn:p, security: none}\nequipment:"),
+        ("speed_now: {node: s=speed_now, type: int32}", "speed_now: {device: PLC, node: s=speed_now, type: int32, scale: 0.1}"),
+        ("oven_now: {node: s=oven_now, type: int32}", "oven_now: {device: PLC, node: s=oven_now, type: int32}"),
+    )  # fmt: skip
+    cell = Cell(tmp_path, "none", edits=edits)
+    cell.stage.connect("PLC")
+    cell.download()
+    cell.play()
+    assert "rollback_failed" in cell.outcomes[0][1]
+    assert confirm(cell).answer == "accepted"
+    assert [operation.device for operation in cell.stage.operations] == ["PLC"]
+    cell.perform()
+    assert cell.stage.answers[-1].detail == ("speed is 10.0", "oven is 1700")
+
+
+def test_a_machine_that_takes_job_orders_has_nothing_to_read_and_is_confirmed_at_once(tmp_path: Path) -> None:
+    machine = JobMachine(tmp_path, faults={Fault.CLAMP, Fault.STAY})
+    machine.download()
+    machine.settle()
+    assert machine.results() == [("FAILED", ("readback", "rollback_failed"), None)]
+    answers = machine.stage.command("params.confirm", cmd="K-1", eq="M1", by="op17")
+    assert [answer.answer for answer in answers] == ["accepted", "done"]
+    assert machine.stage.operations == []
