@@ -41,6 +41,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What one line says; `t` is milliseconds UTC by the gateway's clock.
 
     `kind` is intent (about to be done), outcome (of the intent number `of`), refused, verdict (the end of a command),
+    gathered (`count` commands that were rejected between `since` and `t`, of one type, device and first code),
     lock, unlock; or of the chain itself: torn (a line that was never finished was put aside), cut (lines are gone),
     rewritten (a line is not the one that the gateway wrote), lost (the disk took no lines).
     """
@@ -55,6 +56,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     device: str | None = None
     action: str | None = None
     of: int | None = None
+    since: int | None = None
+    count: int | None = None
     changes: tuple[Change, ...] = ()
     result: str | None = None
     codes: tuple[str, ...] = ()

@@ -131,6 +131,7 @@ class Daemon:
                 await self._commit_last()
                 await self._broker.drain(DRAIN)
                 await _cancel([commit, broker])
+                await self._gate.tell_gathered()
 
     async def _commit_last(self) -> None:
         """What came until now, if there is room for it; a full disk keeps nobody from stopping the gateway."""

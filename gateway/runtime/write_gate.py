@@ -8,6 +8,7 @@ import structlog
 
 from gateway.audit.folder import AuditError, Head
 from gateway.audit.lines import Change, Entry, shown
+from gateway.audit.rejections import Rejections, shortened
 from gateway.config.plant import Device
 from gateway.domain.contract.objections import Objection
 from gateway.domain.operations import CommandEnd, Operation, OperationResult
@@ -61,6 +62,7 @@ class WriteGate:
         self._trail = trail
         self._clock = clock
         self._anchored = trail.head
+        self._rejections = Rejections()
 
     async def admit(self, device: Device, operation: Operation) -> Passage | Objection:
         """Let an operation pass that may change something, when that is in the audit; or say why not."""
@@ -98,9 +100,25 @@ class WriteGate:
         )  # fmt: skip
 
     async def tell_ends(self, ends: Sequence[CommandEnd]) -> None:
-        """How commands ended, before their answers are given."""
-        if ends:
-            await self._trail.tell([_verdict(end, self._clock.now()) for end in ends])
+        """How commands ended, before their answers are given; of a flood of rejected ones the first of a minute.
+
+        To be called without ends too: what was gathered in a minute that is over is told then.
+        """
+        now = self._clock.now()
+        lines = self._rejections.due(now)
+        for end in ends:
+            verdict = _verdict(end, now)
+            if not _did_nothing(end):
+                lines.append(verdict)
+            elif self._rejections.is_told_alone(verdict):
+                lines.append(shortened(verdict))
+        if lines:
+            await self._trail.tell(lines)
+
+    async def tell_gathered(self) -> None:
+        """What was gathered up to the end of the gateway."""
+        if lines := self._rejections.take_gathered():
+            await self._trail.tell(lines)
 
     def checkpoint(self) -> dict[str, bytes]:
         """How far the audit goes, if that is further than it was said last."""
@@ -132,6 +150,11 @@ def _changes(device: Device, operation: Operation) -> Iterator[Change]:
         if call.structure is not None:
             arguments = (msgspec.json.encode(call.structure).decode(), *arguments)
         yield Change(method=call.method, address=call.object, arguments=arguments)
+
+
+def _did_nothing(end: CommandEnd) -> bool:
+    """True for a command that was rejected before anything was asked of a device for it."""
+    return end.result.lower() == "rejected" and not end.items
 
 
 def _verdict(end: CommandEnd, at: int) -> Entry:

@@ -68,6 +68,19 @@ async def test_s15_a_day_of_downloads_reads_the_same_in_the_audit_and_in_the_dev
     record_property("figure", f"{len(told)} of {len(held)} writes of the device's own log in the audit, in their order")
 
 
+async def test_a_flood_of_rejected_commands_has_sixty_lines_and_a_sum_which_the_end_of_the_gateway_tells(
+    press: Device, mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    async with gateway(tmp_path, mosquitto.port, press.port) as mes:
+        for number in range(63):
+            assert (await mes.download(f"C{number}", force=901))["answer"] == "rejected"
+        assert (await mes.download("D1", force=450))["answer"] == "done"
+    *alone, intent, outcome, done, gathered = audited(tmp_path)
+    assert [(line.kind, line.cmd) for line in alone] == [("verdict", f"C{number}") for number in range(60)]
+    assert [intent.kind, outcome.kind, done.kind, done.cmd] == ["intent", "outcome", "verdict", "D1"]
+    assert (gathered.kind, gathered.count, gathered.device, gathered.codes) == ("gathered", 3, "PRESS", ("limit",))
+
+
 async def test_s01_a_parameter_that_is_not_listed_is_refused_audited_and_reaches_no_wire(
     press: Device, mosquitto: Mosquitto, tmp_path: Path, record_property: Callable
 ) -> None:
