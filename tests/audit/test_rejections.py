@@ -103,10 +103,13 @@ async def test_what_touched_a_device_or_ended_otherwise_has_its_line_in_any_floo
     assert [entry.cmd for entry in told.entries[BURST:]] == ["FAILED", "R", "done"]
 
 
-def test_a_line_tells_twenty_reasons_at_most() -> None:
+async def test_a_line_tells_twenty_reasons_at_most() -> None:
     few = Entry(kind="verdict", t=1, detail=tuple("r" * 500 for _ in range(MOST_REASONS)))
     assert shortened(few) == few
-    many = shortened(Entry(kind="verdict", t=1, detail=("x" * 9_000,) * 1_000))
+    told = Remembered()
+    end = CommandEnd(purpose=Purpose(cmd="C"), device=None, result="REJECTED", detail=("x" * 9_000,) * 1_000)
+    await open_gate(Hands(), told).tell_ends([end])
+    (many,) = told.entries
     assert len(many.detail) == MOST_REASONS + 1
     assert many.detail[0] == "x" * 500
     assert many.detail[-1] == "980 more reasons are in the answer"
