@@ -136,7 +136,8 @@ class JobCommands:
         if download is not None:
             yield Objection("active_download", f"{download.cmd} is under way at step {download.step}")
         if equipment.memory.writes.unknown is not None and action in (Action.START, Action.RESUME):
-            yield Objection("unknown_parameters", "what the machine holds is unknown; send the set again or params.confirm first")
+            text = "what the machine holds is unknown; send the set again or params.confirm first"
+            yield Objection("unknown_parameters", text)
         yield from _job_objections(action, order, equipment)
 
     # --- one method ---------------------------------------------------------------------------------------------
